@@ -1,0 +1,25 @@
+//! Named points at which the crash tests kill the process.
+//!
+//! Without the feature `failpoints`, which no release has, a point is nothing at all. With it, the environment variable
+//! `FAILPOINTS` chooses what happens there, for example `FAILPOINTS="state_written_before_fsync=10*off->return"`
+//! kills at the eleventh time.
+
+/// Dies here as by `kill -9`, if the crash tests ask for it.
+#[macro_export]
+macro_rules! crash_point {
+    ($name:literal) => {
+        fail::fail_point!($name, |_| -> () {
+            $crate::crash_point::die();
+        });
+    };
+}
+
+/// Ends this process as `kill -9` does: no destructor, no buffer written.
+#[cfg(feature = "failpoints")]
+pub fn die() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // The signal is on its way; nothing may run meanwhile.
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,112 @@
+//! One side of a migration: where it is and how to log in.
+//!
+//! # Invariant
+//!
+//! A password can't be printed, logged or stored: no field shows it, `Debug` and `Display` leave it out.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretSlice};
+
+/// Which of the two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The server that is read.
+    Source,
+    /// The server that is written.
+    Target,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A name or an IP address (IPv6 without brackets), and a port.
+    Tcp {
+        /// Resolved anew at every connect, since the name may come to mean another server.
+        host: String,
+        /// 1–65535.
+        port: u16,
+    },
+    /// A socket in the file system.
+    Unix {
+        /// Absolute.
+        path: PathBuf,
+    },
+}
+
+/// A server as the command line names it.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: Address,
+    /// The database that the URL names; 0 without one.
+    pub db: u32,
+    /// The ACL user; `None` logs in as the default user.
+    pub user: Option<String>,
+    password: Option<SecretSlice<u8>>,
+}
+
+impl Endpoint {
+    /// An endpoint without credentials, database 0.
+    pub fn new(address: Address) -> Self {
+        Self {
+            address,
+            db: 0,
+            user: None,
+            password: None,
+        }
+    }
+
+    /// Sets the password: any bytes, none of which is ever shown again.
+    pub fn set_password(&mut self, password: Vec<u8>) {
+        self.password = Some(SecretSlice::from(password));
+    }
+
+    /// The password's bytes, to be written to the socket and nowhere else.
+    pub fn password(&self) -> Option<&[u8]> {
+        self.password.as_ref().map(|secret| secret.expose_secret())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix { path } => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// `redis://user@host:port/db`, never a password.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = match &self.user {
+            Some(user) => format!("{}@", crate::key::Escaped(user.as_bytes())),
+            None => String::new(),
+        };
+        match &self.address {
+            Address::Tcp { .. } => write!(f, "redis://{user}{}/{}", self.address, self.db),
+            Address::Unix { path } => {
+                write!(f, "redis+unix://{user}{}?db={}", path.display(), self.db)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}

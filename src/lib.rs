@@ -1,0 +1,25 @@
+//! redknot moves a Redis that you can only SCAN.
+//!
+//! The modules in reading order: [`plan`] says what is to be moved, [`copy`] moves it, [`client`] speaks to both
+//! servers, [`state`] remembers what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`]
+//! and [`key`] are pure: bytes in, values out.
+//!
+//! `docs/ARCHITECTURE.md` tells the life of a batch and which module may know which.
+
+pub mod config;
+pub mod endpoint;
+pub mod plan;
+
+pub mod audit;
+pub mod client;
+pub mod copy;
+pub mod state;
+
+pub mod key;
+pub mod rdb;
+pub mod resp;
+
+pub mod crash_point;
+pub mod error;
+pub mod progress;
+pub mod shutdown;

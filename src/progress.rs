@@ -1,0 +1,255 @@
+//! What a run tells the outside while it works: events as they happen, and a status a second.
+//!
+//! # Invariant
+//!
+//! Counters here come from the state store after its fsync: nothing is shown that a crash could take back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::Side;
+use crate::plan::LanePlan;
+
+/// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
+pub trait Observer {
+    /// Called on the thread of the data path.
+    fn event(&self, event: &Event);
+}
+
+/// How many keys came to which end. Scanned = written + vanished + kept + quarantined + filtered, for every
+/// acknowledged batch and so for their sums (promise P5).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Names that SCAN returned, doubles included.
+    pub keys_scanned: u64,
+    /// The target acknowledged the payload.
+    pub keys_written: u64,
+    /// Deleted or expired on the source between SCAN and RESTORE.
+    pub keys_vanished: u64,
+    /// Already on the target, and the plan says to keep what is there.
+    pub keys_kept: u64,
+    /// Could not be copied; listed with the reason.
+    pub keys_quarantined: u64,
+    /// Not of a type that the plan asks for.
+    pub keys_filtered: u64,
+    /// Payload bytes that the target acknowledged.
+    pub payload_bytes_written: u64,
+}
+
+impl Counters {
+    /// Adds `other`, field by field.
+    pub fn add(&mut self, other: &Self) {
+        // Taken apart, so that a new counter does not compile until it is summed.
+        let Self {
+            keys_scanned,
+            keys_written,
+            keys_vanished,
+            keys_kept,
+            keys_quarantined,
+            keys_filtered,
+            payload_bytes_written,
+        } = other;
+        self.keys_scanned += keys_scanned;
+        self.keys_written += keys_written;
+        self.keys_vanished += keys_vanished;
+        self.keys_kept += keys_kept;
+        self.keys_quarantined += keys_quarantined;
+        self.keys_filtered += keys_filtered;
+        self.payload_bytes_written += payload_bytes_written;
+    }
+
+    /// Whether every scanned key is accounted for (promise P5).
+    pub fn balance(&self) -> bool {
+        self.keys_scanned
+            == self.keys_written
+                + self.keys_vanished
+                + self.keys_kept
+                + self.keys_quarantined
+                + self.keys_filtered
+    }
+}
+
+/// Something that the operator or a log wants to know.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The run begins. `resumed` says whether there was a state to continue from.
+    Start {
+        /// 1 for the first process that works on this migration.
+        run: u32,
+        /// Whether an earlier run of this migration left a state.
+        resumed: bool,
+        /// One line: how the run before this one ended, as far as is known.
+        last_run: Option<String>,
+        /// Durable part at the start, in percent.
+        percent: f64,
+    },
+    /// Said before the first batch of a lane, and whenever the position is decided anew.
+    Lane {
+        /// Which databases.
+        lane: LanePlan,
+        /// The pass that goes on or begins.
+        pass: u32,
+        /// What was decided.
+        decision: LaneDecision,
+        /// Why, in a sentence for the operator.
+        reason: String,
+    },
+    /// About once a second.
+    Progress(Box<Status>),
+    /// A side failed; the run waits and tries again.
+    Retry {
+        /// Which side.
+        side: Side,
+        /// What it said or did.
+        cause: String,
+        /// Tries since the last progress.
+        attempt: u32,
+        /// Until the next try, in milliseconds.
+        wait_ms: u64,
+    },
+    /// The side that failed answers again.
+    Recovered {
+        /// Which side.
+        side: Side,
+    },
+    /// A key could not be copied. Said when it happens; counted only when durable.
+    Quarantined {
+        /// Database on the source.
+        db: u32,
+        /// The key, escaped.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something that the operator should know; the run goes on.
+    Warning {
+        /// A sentence.
+        message: String,
+    },
+    /// A stop was asked for; batches in flight are brought to their end.
+    Stopping {
+        /// Batches still in flight.
+        batches: u64,
+    },
+    /// Every lane is at its end and the accounts add up.
+    Complete(Box<Status>),
+}
+
+/// Where a lane starts in this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneDecision {
+    /// First pass of a lane that has never been scanned.
+    Begin,
+    /// The stored cursor is alive and is continued.
+    Continue,
+    /// The stored cursor, or what the target acknowledged, can't be trusted: the lane is scanned from its beginning again.
+    NewPass,
+    /// The lane was already at its end.
+    Finished,
+}
+
+/// How a migration stands. The content of `status.json`, of `status --json` and of progress events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this record's form.
+    pub v: u32,
+    /// Name of the migration.
+    pub migration: String,
+    /// Source and target, without secrets.
+    pub source: String,
+    /// See `source`.
+    pub target: String,
+    /// What the run is doing, or how it ended.
+    pub state: RunState,
+    /// How the run ended, in a sentence, once it has.
+    pub end: Option<String>,
+    /// The run that wrote this.
+    pub run: u32,
+    /// Process id of the run.
+    pub pid: u32,
+    /// Machine of the run.
+    pub host: String,
+    /// Start of the run, Unix milliseconds.
+    pub run_began_ms: u64,
+    /// When this was written, Unix milliseconds.
+    pub updated_ms: u64,
+    /// One entry a database, in the order of the plan.
+    pub lanes: Vec<LaneStatus>,
+    /// Sums over the current passes of all lanes.
+    pub counters: Counters,
+    /// Batches whose acknowledgement is durable, current passes.
+    pub batches_durable: u64,
+    /// Batches scanned and not yet durable.
+    pub batches_in_flight: u64,
+    /// DBSIZE of the source databases when the run began, if it could be asked.
+    pub keys_estimate: Option<u64>,
+    /// How much of the keyspace the durable cursors cover, 0–100.
+    pub percent: f64,
+    /// Durable keys per second, over the last seconds.
+    pub keys_per_s: f64,
+    /// Durable payload bytes per second, over the last seconds.
+    pub bytes_per_s: f64,
+    /// Seconds left, if the rate stays.
+    pub eta_s: Option<f64>,
+    /// When the newest durable checkpoint was made, Unix milliseconds.
+    pub checkpoint_ms: Option<u64>,
+    /// Failures of a side that were tried again in this run.
+    pub retries: u64,
+    /// Round trip of the probe PING on the source, milliseconds, smoothed.
+    pub source_latency_ms: Option<f64>,
+    /// Most DUMPs outstanding on the source at present.
+    pub read_window: u32,
+    /// Why the copy waits, if it does.
+    pub throttle: Option<String>,
+    /// Passes that were begun and why, oldest first.
+    pub passes: Vec<PassStatus>,
+}
+
+/// What the run is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Copying. If `updated_ms` is old and the lock is free, the process died.
+    Running,
+    /// Stopped on request, checkpoint saved.
+    Stopped,
+    /// Ended by an error, checkpoint saved.
+    Failed,
+    /// Every lane is at its end.
+    Complete,
+}
+
+/// How one database stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LaneStatus {
+    /// Database on the source.
+    pub source_db: u32,
+    /// Database on the target.
+    pub target_db: u32,
+    /// Current pass, from 1; 0 before the first.
+    pub pass: u32,
+    /// Durable cursor, as the server spells it; `None` before the first and after the last batch.
+    pub cursor: Option<u64>,
+    /// Whether the current pass has reached its end.
+    pub finished: bool,
+    /// `run_id` of the source process that this pass walks.
+    pub source_run_id: Option<String>,
+    /// `run_id` of the target process that acknowledged.
+    pub target_run_id: Option<String>,
+    /// Durable counters of the current pass.
+    pub counters: Counters,
+}
+
+/// One pass and why it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassStatus {
+    /// Index of the lane in the plan.
+    pub lane: u32,
+    /// From 1.
+    pub pass: u32,
+    /// Unix milliseconds.
+    pub began_ms: u64,
+    /// Why it began.
+    pub reason: String,
+}

@@ -1,0 +1,1 @@
+//! The wire of the data path: RESP2, incremental and without copies.

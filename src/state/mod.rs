@@ -1,0 +1,3 @@
+//! What both servers have acknowledged, on disk.
+
+pub mod record;

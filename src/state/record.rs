@@ -1,0 +1,190 @@
+//! The on-disk format: what bincode writes into sled, and nothing that the copy computes with.
+//!
+//! # Invariant
+//!
+//! A change of any type here changes [`FORMAT_VERSION`], or old state folders would be misread.
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::progress::Counters;
+
+/// Version of everything in this file. A state with a higher one belongs to a newer redknot.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
+pub const CANARY_BATCHES: usize = 4;
+
+/// How many key names each of them keeps.
+pub const CANARY_KEYS: usize = 64;
+
+/// Who made this state and for what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// See [`FORMAT_VERSION`].
+    pub format: u32,
+    /// Name of the migration.
+    pub name: String,
+    /// What is moved.
+    pub plan: Plan,
+    /// The plan's fingerprint at the time of writing.
+    pub fingerprint: [u8; 32],
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// Version of redknot that created it.
+    pub created_by: String,
+    /// Runs so far; the current one has this number.
+    pub runs: u32,
+    /// Whether writing to the target has been allowed: from then on, keys on it may be ours.
+    pub phase: Phase,
+}
+
+/// How far the migration has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Created; nothing has been sent to the target.
+    Planned,
+    /// Keys may have been sent to the target.
+    Copying,
+    /// Every lane is at its end.
+    Copied,
+}
+
+/// Where a walk of a keyspace stands.
+///
+/// Redis uses the cursor 0 both to begin and to report the end; kept raw, "finished" and "not started" would be the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Position {
+    /// Nothing scanned yet.
+    Start,
+    /// SCAN goes on with this cursor.
+    At(std::num::NonZeroU64),
+    /// The server returned 0.
+    End,
+}
+
+/// Which server process answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerIdentity {
+    /// `run_id` of INFO; `None` where it can't be known (proxies, no right to INFO).
+    pub run_id: Option<String>,
+    /// For people: `redis 7.0.15`, `valkey 9.1.2`; empty if unknown.
+    pub version: String,
+}
+
+/// One database of a migration: everything that is needed to go on. Written in the same atomic step as the batches it counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneCheckpoint {
+    /// Current pass, from 1; 0 before the first.
+    pub pass: u32,
+    /// Up to here every batch of the pass is acknowledged and recorded.
+    pub position: Position,
+    /// Number of the next batch of this pass, from 0.
+    pub next_seq: u64,
+    /// The process that issued the cursors of this pass.
+    pub source: ServerIdentity,
+    /// The process that acknowledged the batches of this pass.
+    pub target: ServerIdentity,
+    /// Sums over the batches of this pass.
+    pub counters: Counters,
+    /// The newest batches, oldest first, at most [`CANARY_BATCHES`].
+    pub canary: Vec<CanaryBatch>,
+    /// Chain hash of the newest batch record over all passes; zeros before the first.
+    pub chain: [u8; 32],
+}
+
+/// Names that SCAN from `cursor_in` returned; if it does not return them again, the cursor is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryBatch {
+    /// Cursor that was sent; 0 at the beginning.
+    pub cursor_in: u64,
+    /// Cursor that came back; 0 at the end.
+    pub cursor_out: u64,
+    /// COUNT that was sent.
+    pub count: u32,
+    /// DBSIZE at the time, if known: growth puts more keys into the same range.
+    pub keyspace: Option<u64>,
+    /// Up to [`CANARY_KEYS`] names.
+    pub keys: Vec<Vec<u8>>,
+}
+
+/// A batch whose every key has an outcome. Never changed once written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchRecord {
+    /// Run that copied it.
+    pub run: u32,
+    /// Cursor that was sent; 0 at the beginning.
+    pub cursor_in: u64,
+    /// Cursor that came back; 0 at the end.
+    pub cursor_out: u64,
+    /// Outcomes.
+    pub counters: Counters,
+    /// BLAKE3 over the batch's key names, each preceded by its length as u32 LE, in SCAN's order.
+    pub keys_digest: [u8; 32],
+    /// When SCAN's reply came, Unix milliseconds.
+    pub scanned_ms: u64,
+    /// When the last key got its outcome, Unix milliseconds.
+    pub acknowledged_ms: u64,
+    /// BLAKE3 over the chain hash before it and the encoding of all fields above with lane, pass and seq.
+    pub chain: [u8; 32],
+}
+
+/// A key that could not be copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineRecord {
+    /// Pass in which it was met.
+    pub pass: u32,
+    /// Batch in which it was met.
+    pub seq: u64,
+    /// Why, for the operator.
+    pub reason: String,
+    /// The server's words, if it was a server that refused.
+    pub error: Option<String>,
+    /// Size of the payload, if it had one.
+    pub payload_bytes: Option<u64>,
+    /// RDB type byte of the payload, if it had one.
+    pub payload_type: Option<u8>,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// A pass that was begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassRecord {
+    /// Index of the lane in the plan.
+    pub lane: u32,
+    /// From 1.
+    pub pass: u32,
+    /// Unix milliseconds.
+    pub began_ms: u64,
+    /// Run that began it.
+    pub run: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a run began and, if it could still say so, ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// From 1.
+    pub run: u32,
+    /// Unix milliseconds.
+    pub began_ms: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Machine.
+    pub host: String,
+    /// Version of redknot.
+    pub version: String,
+    /// When and how it ended. `None`: it is running, or it died.
+    pub end: Option<RunEnd>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// `complete`, `stopped by SIGINT`, or the error.
+    pub how: String,
+}
