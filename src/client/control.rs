@@ -78,7 +78,10 @@ impl Control {
 
     /// Sends one command; error replies become [`LinkError::Reply`].
     pub async fn ask(&mut self, command: &redis::Cmd) -> Result<Value, LinkError> {
-        let reply: Value = command.query_async(&mut self.connection).await.map_err(link_error)?;
+        let reply: Value = command
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
         Ok(reply)
     }
 
@@ -147,8 +150,10 @@ impl Control {
         for key in keys {
             pipeline.cmd("EXISTS").arg(key);
         }
-        let found: Vec<i64> =
-            pipeline.query_async(&mut self.connection).await.map_err(link_error)?;
+        let found: Vec<i64> = pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
         Ok(found.iter().filter(|count| **count > 0).count())
     }
 }

@@ -100,25 +100,19 @@ pub async fn connect_target(
     let mut link = connect(endpoint, db, name, timeout).await?;
     // An empty payload: options are checked before payloads, so the answer tells whether ABSTTL is known and whether
     // RESTORE would be served, and no version of the server goes on to create a key.
-    let probe = link.wire.call(&[b"RESTORE", PROBE_KEY, b"1", b"", b"REPLACE", b"ABSTTL"]).await?;
+    let probe = link
+        .wire
+        .call(&[b"RESTORE", PROBE_KEY, b"1", b"", b"REPLACE", b"ABSTTL"])
+        .await?;
     link.absolute_expiry = match probe {
         Reply::Error(ErrorCode::BadPayloadVersion | ErrorCode::BadDataFormat, _) => true,
         // A user who may write only some keys: whether ABSTTL is known must be told by the version.
-        Reply::Error(ErrorCode::NoPerm, line) if !names_command(&line) => {
-            at_least(&link.identity.version, 5)
-        }
+        Reply::Error(ErrorCode::NoPermKey, _) => at_least(&link.identity.version, 5),
         Reply::Error(ErrorCode::Other, line) if line.contains("syntax error") => false,
         Reply::Error(code, line) => return Err(LinkError::Reply(code, line)),
         other => return Err(LinkError::Unexpected("RESTORE", format!("{other:?}"))),
     };
     Ok(link)
-}
-
-/// Whether a NOPERM line speaks of the command and not of a key.
-pub fn names_command(noperm: &str) -> bool {
-    noperm.contains("command")
-        && !noperm.contains("one of the keys")
-        && !noperm.contains("access a key")
 }
 
 async fn connect(
@@ -155,17 +149,29 @@ async fn connect(
         _ => ServerIdentity::default(),
     };
     if db != 0 {
-        expect_ok(wire.call(&[b"SELECT", db.to_string().as_bytes()]).await?, "SELECT")?;
+        expect_ok(
+            wire.call(&[b"SELECT", db.to_string().as_bytes()]).await?,
+            "SELECT",
+        )?;
     }
     let clock = read_clock(&mut wire).await?;
-    Ok(Link { wire, identity, client_id, clock, absolute_expiry: false, scan_type: false })
+    Ok(Link {
+        wire,
+        identity,
+        client_id,
+        clock,
+        absolute_expiry: false,
+        scan_type: false,
+    })
 }
 
 /// Ends an earlier connection of ours on the same server, with whatever it had been sent and had not executed.
 ///
 /// Without the right to CLIENT KILL nothing happens: the server ends it by itself when it sees it closed.
 pub async fn end_earlier(link: &mut Link, client_id: i64) -> Result<(), LinkError> {
-    link.wire.call(&[b"CLIENT", b"KILL", b"ID", client_id.to_string().as_bytes()]).await?;
+    link.wire
+        .call(&[b"CLIENT", b"KILL", b"ID", client_id.to_string().as_bytes()])
+        .await?;
     Ok(())
 }
 
@@ -194,7 +200,9 @@ async fn read_clock(wire: &mut Wire) -> Result<Option<Clock>, LinkError> {
     };
     Ok(Some(Clock {
         read_at: asked + half,
-        unix_ms: seconds.saturating_mul(1000).saturating_add(microseconds / 1000),
+        unix_ms: seconds
+            .saturating_mul(1000)
+            .saturating_add(microseconds / 1000),
         uncertainty_ms: half.as_millis() as i64 + 1,
     }))
 }
@@ -212,12 +220,18 @@ pub fn identity_of(info: &str) -> ServerIdentity {
         (None, Some(version)) => format!("redis {version}"),
         (None, None) => String::new(),
     };
-    ServerIdentity { run_id: field("run_id"), version }
+    ServerIdentity {
+        run_id: field("run_id"),
+        version,
+    }
 }
 
 /// Whether the server is at least this major version. An unknown version is taken for a modern one: the probes tell.
 fn at_least(version: &str, major: u32) -> bool {
-    let number = version.split(' ').nth(1).and_then(|number| number.split('.').next());
+    let number = version
+        .split(' ')
+        .nth(1)
+        .and_then(|number| number.split('.').next());
     match number.and_then(|digits| digits.parse::<u32>().ok()) {
         Some(known) => known >= major,
         None => true,
@@ -235,8 +249,16 @@ mod tests {
             assert_eq!(identity.run_id.as_deref(), run_id, "{info:?}");
             assert_eq!(identity.version, version, "{info:?}");
         };
-        check("# Server\r\nredis_version:7.0.15\r\nrun_id:ab12\r\n", Some("ab12"), "redis 7.0.15");
-        check("redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nrun_id:cd\r\n", Some("cd"), "valkey 9.1.2");
+        check(
+            "# Server\r\nredis_version:7.0.15\r\nrun_id:ab12\r\n",
+            Some("ab12"),
+            "redis 7.0.15",
+        );
+        check(
+            "redis_version:7.2.4\r\nvalkey_version:9.1.2\r\nrun_id:cd\r\n",
+            Some("cd"),
+            "valkey 9.1.2",
+        );
         check("redis_version:7.0.15\r\nrun_id:\r\n", None, "redis 7.0.15");
         check("", None, "");
     }
@@ -252,8 +274,16 @@ mod tests {
     #[test]
     fn a_clock_goes_on_with_ours_in_both_directions() {
         let now = Instant::now();
-        let clock = Clock { read_at: now, unix_ms: 1_000_000, uncertainty_ms: 1 };
-        let other = Clock { read_at: now + Duration::from_millis(250), unix_ms: 1_000_250, uncertainty_ms: 1 };
+        let clock = Clock {
+            read_at: now,
+            unix_ms: 1_000_000,
+            uncertainty_ms: 1,
+        };
+        let other = Clock {
+            read_at: now + Duration::from_millis(250),
+            unix_ms: 1_000_250,
+            uncertainty_ms: 1,
+        };
         assert_eq!(clock.at(now + Duration::from_millis(40)), 1_000_040);
         assert_eq!(clock.ahead_of(&other), 0);
         assert_eq!(other.ahead_of(&clock), 0);

@@ -223,7 +223,9 @@ impl WireReader {
         if wanted > READ_BYTES {
             // Exactly what the bulk still needs: the buffer must not double on its way to a big payload.
             self.input.reserve(wanted);
-        } else if self.input.capacity() - self.input.len() < READ_BYTES / 4 || self.input.capacity() > 4 * READ_BYTES {
+        } else if self.input.capacity() - self.input.len() < READ_BYTES / 4
+            || self.input.capacity() > 4 * READ_BYTES
+        {
             // A fresh buffer instead of `reserve`: the old one belongs to the payloads cut from it, and a big one goes with them.
             let mut fresh = BytesMut::with_capacity(READ_BYTES.max(self.input.len() + wanted));
             fresh.extend_from_slice(&self.input);

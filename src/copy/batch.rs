@@ -102,7 +102,8 @@ impl Batch {
     /// Adds a name, in SCAN's order.
     pub fn push(&mut self, name: &[u8]) {
         self.names.extend_from_slice(name);
-        self.ends.push(u32::try_from(self.names.len()).expect("a SCAN reply stays below 4 GiB"));
+        self.ends
+            .push(u32::try_from(self.names.len()).expect("a SCAN reply stays below 4 GiB"));
         self.with_outcome.push(false);
         self.open += 1;
         self.counters.keys_scanned += 1;
@@ -165,7 +166,10 @@ impl Batch {
     ///
     /// If a key has no outcome, or the accounts do not add up (promise P5).
     pub fn finish(self) -> FinishedBatch {
-        assert!(self.open == 0 && self.counters.balance(), "a batch was finished with keys unaccounted for");
+        assert!(
+            self.open == 0 && self.counters.balance(),
+            "a batch was finished with keys unaccounted for"
+        );
         let mut hasher = blake3::Hasher::new();
         // Names and their lengths in two runs of memory: one call a key would cost more than the hashing.
         let mut framed = Vec::with_capacity(self.names.len() + 4 * self.ends.len());

@@ -17,7 +17,11 @@ use crate::client::control::{Control, text};
 /// # Errors
 ///
 /// Trouble with one of the connections: nothing is decided then.
-pub async fn same_value(source: &mut Control, target: &mut Control, key: &[u8]) -> Result<bool, LinkError> {
+pub async fn same_value(
+    source: &mut Control,
+    target: &mut Control,
+    key: &[u8],
+) -> Result<bool, LinkError> {
     let dump = |mut control: Control| async move { control.ask(redis::cmd("DUMP").arg(key)).await };
     // Equal bytes are equal values; unequal bytes say nothing, since tables are dumped in an order of their own.
     let (a, b) = (dump(source.clone()).await?, dump(target.clone()).await?);
@@ -42,9 +46,20 @@ fn read_command(kind: &str, key: &[u8]) -> Option<redis::Cmd> {
         "string" => command.arg("GET").arg(key),
         "list" => command.arg("LRANGE").arg(key).arg(0).arg(-1),
         "set" => command.arg("SMEMBERS").arg(key),
-        "zset" => command.arg("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES"),
+        "zset" => command
+            .arg("ZRANGE")
+            .arg(key)
+            .arg(0)
+            .arg(-1)
+            .arg("WITHSCORES"),
         "hash" => command.arg("HGETALL").arg(key),
-        "stream" => command.arg("XINFO").arg("STREAM").arg(key).arg("FULL").arg("COUNT").arg(0),
+        "stream" => command
+            .arg("XINFO")
+            .arg("STREAM")
+            .arg(key)
+            .arg("FULL")
+            .arg("COUNT")
+            .arg(0),
         _ => return None,
     };
     Some(command)
@@ -59,7 +74,10 @@ fn in_order(kind: &str, value: Value) -> Vec<String> {
         "hash" => 2,
         _ => 1,
     };
-    let mut shown: Vec<String> = elements.chunks(width).map(|chunk| format!("{chunk:?}")).collect();
+    let mut shown: Vec<String> = elements
+        .chunks(width)
+        .map(|chunk| format!("{chunk:?}"))
+        .collect();
     if matches!(kind, "set" | "hash") {
         shown.sort_unstable();
     }

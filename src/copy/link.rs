@@ -8,11 +8,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::Request;
 use super::engine::Context;
 use super::preflight::{self, Facts, Refusal};
 use super::resume::same_process;
 use super::retry::{Budget, Verdict};
-use super::Request;
 use crate::client::control::Control;
 use crate::client::{Link, LinkError, connect_source, connect_target};
 use crate::endpoint::Side;
@@ -57,7 +57,11 @@ impl Env {
 
     /// A full budget for one side.
     pub fn budget(&self, side: Side) -> Budget {
-        Budget::new(side, self.request.options.max_unavailable, self.request.options.timeout)
+        Budget::new(
+            side,
+            self.request.options.max_unavailable,
+            self.request.options.timeout,
+        )
     }
 
     /// Tells the operator something; the run goes on.
@@ -86,7 +90,12 @@ pub async fn retrying<T>(
             env.retries.set(env.retries.get() + 1);
             *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
             let wait_ms = wait.as_millis() as u64;
-            env.observer.event(&Event::Retry { side, cause: error.to_string(), attempt, wait_ms });
+            env.observer.event(&Event::Retry {
+                side,
+                cause: error.to_string(),
+                attempt,
+                wait_ms,
+            });
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
@@ -111,14 +120,24 @@ pub async fn retrying<T>(
 }
 
 /// A connection that reads database `db` of the source.
-pub async fn source(env: &Env, budget: &mut Budget, db: u32, failure: Option<LinkError>) -> Result<Waited<Link>, Error> {
+pub async fn source(
+    env: &Env,
+    budget: &mut Budget,
+    db: u32,
+    failure: Option<LinkError>,
+) -> Result<Waited<Link>, Error> {
     let name = env.client_name();
     let attempt = async |timeout| connect_source(&env.request.source, db, &name, timeout).await;
     retrying(env, Side::Source, budget, failure, attempt).await
 }
 
 /// A connection that writes database `db` of the target.
-pub async fn target(env: &Env, budget: &mut Budget, db: u32, failure: Option<LinkError>) -> Result<Waited<Link>, Error> {
+pub async fn target(
+    env: &Env,
+    budget: &mut Budget,
+    db: u32,
+    failure: Option<LinkError>,
+) -> Result<Waited<Link>, Error> {
     let name = env.client_name();
     let attempt = async |timeout| connect_target(&env.request.target, db, &name, timeout).await;
     retrying(env, Side::Target, budget, failure, attempt).await
@@ -162,10 +181,18 @@ pub async fn suspect(
     if checkpoint.pass == 0 || same == Some(true) || checkpoint.canary.is_empty() {
         return Ok(None);
     }
-    let names: Vec<Vec<u8>> = checkpoint.canary.iter().flat_map(|batch| batch.keys.iter().cloned()).collect();
-    let mut control = Control::connect(&env.request.target, target_db, env.request.options.timeout).await?;
+    let names: Vec<Vec<u8>> = checkpoint
+        .canary
+        .iter()
+        .flat_map(|batch| batch.keys.iter().cloned())
+        .collect();
+    let mut control =
+        Control::connect(&env.request.target, target_db, env.request.options.timeout).await?;
     let found = control.count_existing(&names).await?;
-    let sample = format!("{found} of the {} keys acknowledged last exist", names.len());
+    let sample = format!(
+        "{found} of the {} keys acknowledged last exist",
+        names.len()
+    );
     Ok(match same {
         Some(_) if env.request.options.trust_target && found > 0 => {
             env.warn(format!(
@@ -177,9 +204,9 @@ pub async fn suspect(
             "the target is another process than the one that acknowledged (run_id changed; {sample}), so its acknowledgements are suspect"
         )),
         // Without an identity only emptiness can be noticed.
-        None if found == 0 && !names.is_empty() => {
-            Some(format!("the target can't be identified (no run_id) and {sample}, so its acknowledgements are suspect"))
-        }
+        None if found == 0 && !names.is_empty() => Some(format!(
+            "the target can't be identified (no run_id) and {sample}, so its acknowledgements are suspect"
+        )),
         None => None,
     })
 }
@@ -191,8 +218,13 @@ pub async fn target_changed_since(context: &Context) -> Option<String> {
     let timeout = env.request.options.timeout;
     let lane = context.lanes().into_iter().next()?;
     let db = env.request.plan.lanes.first()?.target_db;
-    let mut control = Control::connect(&env.request.target, 0, timeout).await.ok()?;
+    let mut control = Control::connect(&env.request.target, 0, timeout)
+        .await
+        .ok()?;
     let info = control.info().await.ok()?;
-    let now = ServerIdentity { run_id: info.get("run_id").cloned(), version: String::new() };
+    let now = ServerIdentity {
+        run_id: info.get("run_id").cloned(),
+        version: String::new(),
+    };
     suspect(env, &lane, db, &now).await.ok().flatten()
 }

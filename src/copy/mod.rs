@@ -123,8 +123,15 @@ pub enum CopyEnd {
 /// # Errors
 ///
 /// [`Error::class`] says whether the same command may be run again.
-pub fn run(request: Request, observer: Rc<dyn Observer>, shutdown: Shutdown) -> Result<CopyEnd, Error> {
-    let name = request.name.clone().unwrap_or_else(|| request.plan.default_name());
+pub fn run(
+    request: Request,
+    observer: Rc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Result<CopyEnd, Error> {
+    let name = request
+        .name
+        .clone()
+        .unwrap_or_else(|| request.plan.default_name());
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &name,
@@ -164,7 +171,11 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
-    context.recorder.with_store(|store| store.set_phase(Phase::Copying)).await.map_err(lost_store)??;
+    context
+        .recorder
+        .with_store(|store| store.set_phase(Phase::Copying))
+        .await
+        .map_err(lost_store)??;
     let lanes = context.request.plan.lanes.len();
     let mut forced: Vec<Option<String>> = vec![None; lanes];
     if phase == Phase::Copied {
@@ -189,22 +200,37 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     }
     let lanes = context.lanes();
     assert!(
-        lanes.iter().all(|lane| lane.position == Position::End && lane.counters.balance()),
+        lanes
+            .iter()
+            .all(|lane| lane.position == Position::End && lane.counters.balance()),
         "complete means: every lane at its end and every key accounted for"
     );
-    context.recorder.with_store(|store| store.set_phase(Phase::Copied)).await.map_err(lost_store)??;
-    Ok(Ended::Complete { already: false, suspect: None })
+    context
+        .recorder
+        .with_store(|store| store.set_phase(Phase::Copied))
+        .await
+        .map_err(lost_store)??;
+    Ok(Ended::Complete {
+        already: false,
+        suspect: None,
+    })
 }
 
 /// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,
 /// once and politely; the source may be gone for good.
 async fn already_complete(context: &mut Context) -> Result<Ended, Error> {
     let suspect = link::target_changed_since(context).await;
-    Ok(Ended::Complete { already: true, suspect })
+    Ok(Ended::Complete {
+        already: true,
+        suspect,
+    })
 }
 
 enum Ended {
-    Complete { already: bool, suspect: Option<String> },
+    Complete {
+        already: bool,
+        suspect: Option<String>,
+    },
     Stopped(StopReason),
 }
 
@@ -212,7 +238,10 @@ enum Ended {
 async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
-        Ok(Ended::Stopped(reason)) => (RunState::Stopped, format!("stopped by {}", signal_name(*reason))),
+        Ok(Ended::Stopped(reason)) => (
+            RunState::Stopped,
+            format!("stopped by {}", signal_name(*reason)),
+        ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
     let saved = context.finish(state, how).await;
@@ -222,7 +251,11 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         (Ok(_), Err(error)) => Err(error),
         (Ok(Ended::Complete { already, suspect }), Ok((status, observer))) => {
             observer.event(&Event::Complete(Box::new(status.clone())));
-            Ok(CopyEnd::Complete { status, already, suspect })
+            Ok(CopyEnd::Complete {
+                status,
+                already,
+                suspect,
+            })
         }
         (Ok(Ended::Stopped(reason)), Ok((status, _))) => Ok(CopyEnd::Stopped { reason, status }),
     }
@@ -238,7 +271,10 @@ fn signal_name(reason: StopReason) -> &'static str {
 
 /// The state store's thread is gone without an answer; it has said why through its last checkpoint.
 fn lost_store(_: tokio::sync::oneshot::error::RecvError) -> Error {
-    Error::new(Class::StateIo, "use the state store", "it has stopped after an error")
-        .hint("look at the disk of --state-dir, then run the same command to continue")
+    Error::new(
+        Class::StateIo,
+        "use the state store",
+        "it has stopped after an error",
+    )
+    .hint("look at the disk of --state-dir, then run the same command to continue")
 }
-

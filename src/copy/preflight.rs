@@ -49,7 +49,7 @@ impl From<Error> for Refusal {
 /// Topologies that would lose or mix up data, and a target that is not empty although nobody said what to do then.
 pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let timeout = request.options.timeout;
-    let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
+    let source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     let mut warnings = Vec::new();
     source.must_be_single()?;
@@ -57,10 +57,14 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     different_servers(&source.info, &target.info, &request.plan.lanes)?;
     match target.role {
         Role::Replica => {
-            return Err(Error::new(Class::Topology, "use the target", "it is a replica, and replicas refuse writes")
-                .on(Side::Target)
-                .hint("give --to the address of its master (INFO replication, master_host)")
-                .into());
+            return Err(Error::new(
+                Class::Topology,
+                "use the target",
+                "it is a replica, and replicas refuse writes",
+            )
+            .on(Side::Target)
+            .hint("give --to the address of its master (INFO replication, master_host)")
+            .into());
         }
         Role::Master | Role::Unknown | Role::Sentinel => {}
     }
@@ -79,9 +83,19 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     for lane in lanes {
         keyspace.push(dbsize(Side::Source, &request.source, lane.source_db, timeout).await?);
     }
-    let limit = target.control.config("proto-max-bulk-len").await.map_err(|error| Refusal::Link(Side::Target, error))?;
-    let payload_bytes_max = limit.and_then(|bytes| bytes.parse().ok()).unwrap_or(PROTO_MAX_BULK_LEN);
-    Ok(Facts { keyspace, payload_bytes_max, warnings })
+    let limit = target
+        .control
+        .config("proto-max-bulk-len")
+        .await
+        .map_err(|error| Refusal::Link(Side::Target, error))?;
+    let payload_bytes_max = limit
+        .and_then(|bytes| bytes.parse().ok())
+        .unwrap_or(PROTO_MAX_BULK_LEN);
+    Ok(Facts {
+        keyspace,
+        payload_bytes_max,
+        warnings,
+    })
 }
 
 /// One side and what it says of itself.
@@ -95,20 +109,37 @@ struct Asked {
 impl Asked {
     async fn connect(side: Side, endpoint: &Endpoint, timeout: Duration) -> Result<Self, Refusal> {
         let failed = |error| Refusal::Link(side, error);
-        let mut control = Control::connect(endpoint, 0, timeout).await.map_err(failed)?;
+        let mut control = Control::connect(endpoint, 0, timeout)
+            .await
+            .map_err(failed)?;
         let info = control.info().await.map_err(failed)?;
         let role = control.role(&info).await.map_err(failed)?;
-        Ok(Self { side, control, info, role })
+        Ok(Self {
+            side,
+            control,
+            info,
+            role,
+        })
     }
 
     /// Neither a cluster's node nor a sentinel.
     fn must_be_single(&self) -> Result<(), Refusal> {
-        let mode = self.info.get("redis_mode").map(String::as_str).unwrap_or_default();
+        let mode = self
+            .info
+            .get("redis_mode")
+            .map(String::as_str)
+            .unwrap_or_default();
         if mode == "sentinel" || self.role == Role::Sentinel {
-            return Err(Error::new(Class::Usage, format!("use the {}", self.side), "it is a sentinel: it watches servers and has no keys")
-                .on(self.side)
-                .hint("give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)")
-                .into());
+            return Err(Error::new(
+                Class::Usage,
+                format!("use the {}", self.side),
+                "it is a sentinel: it watches servers and has no keys",
+            )
+            .on(self.side)
+            .hint(
+                "give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)",
+            )
+            .into());
         }
         if mode == "cluster" {
             return Err(Error::new(
@@ -156,9 +187,16 @@ fn eviction(target: &Info) -> Option<String> {
     })
 }
 
-async fn dbsize(side: Side, endpoint: &Endpoint, db: u32, timeout: Duration) -> Result<Option<u64>, Refusal> {
+async fn dbsize(
+    side: Side,
+    endpoint: &Endpoint,
+    db: u32,
+    timeout: Duration,
+) -> Result<Option<u64>, Refusal> {
     let failed = |error| Refusal::Link(side, error);
-    let mut control = Control::connect(endpoint, db, timeout).await.map_err(failed)?;
+    let mut control = Control::connect(endpoint, db, timeout)
+        .await
+        .map_err(failed)?;
     control.dbsize().await.map_err(failed)
 }
 
@@ -166,12 +204,15 @@ async fn must_be_empty(request: &Request, lanes: &[LanePlan]) -> Result<(), Refu
     let ways = "--on-conflict skip keeps the target's keys, replace overwrites them, fail stops at the first";
     for lane in lanes {
         let db = lane.target_db;
-        let error = match dbsize(Side::Target, &request.target, db, request.options.timeout).await? {
+        let error = match dbsize(Side::Target, &request.target, db, request.options.timeout).await?
+        {
             Some(0) => continue,
             Some(keys) => Error::new(
                 Class::TargetNotEmpty,
                 "begin",
-                format!("database {db} has {keys} keys, and nothing was said about keys that are there already"),
+                format!(
+                    "database {db} has {keys} keys, and nothing was said about keys that are there already"
+                ),
             ),
             None => Error::new(
                 Class::TargetNotEmpty,

@@ -64,17 +64,29 @@ where
 {
     let db = lane.source_db;
     if checkpoint.pass == 0 {
-        return Ok((LaneDecision::Begin, format!("database {db} has not been scanned yet")));
+        return Ok((
+            LaneDecision::Begin,
+            format!("database {db} has not been scanned yet"),
+        ));
     }
     if checkpoint.position == Position::End {
-        return Ok((LaneDecision::Finished, format!("database {db} was scanned to its end")));
+        return Ok((
+            LaneDecision::Finished,
+            format!("database {db} was scanned to its end"),
+        ));
     }
     let same = same_process(&checkpoint.source, source);
     if same == Some(true) {
-        return Ok((LaneDecision::Continue, "the source is the same process, its cursor is alive".to_owned()));
+        return Ok((
+            LaneDecision::Continue,
+            "the source is the same process, its cursor is alive".to_owned(),
+        ));
     }
     if checkpoint.position == Position::Start {
-        return Ok((LaneDecision::Continue, "nothing had been scanned yet, so no cursor is needed".to_owned()));
+        return Ok((
+            LaneDecision::Continue,
+            "nothing had been scanned yet, so no cursor is needed".to_owned(),
+        ));
     }
     let changed = match same {
         Some(_) => "the source is another process than before (run_id changed)",
@@ -86,14 +98,20 @@ where
     }
     Ok(match canary().await? {
         Canary::Alive { names } => {
-            let reason = format!("{changed}, but all {names} canary keys came back: the cursor is alive");
+            let reason =
+                format!("{changed}, but all {names} canary keys came back: the cursor is alive");
             (LaneDecision::Continue, reason)
         }
         Canary::Dead { missing, names } => {
-            let reason = format!("{changed}, and {missing} of {names} canary keys did not come back: the cursor is dead");
+            let reason = format!(
+                "{changed}, and {missing} of {names} canary keys did not come back: the cursor is dead"
+            );
             (LaneDecision::NewPass, reason)
         }
-        Canary::Undecided(why) => (LaneDecision::NewPass, format!("{changed}, and {why}: the cursor is not trusted")),
+        Canary::Undecided(why) => (
+            LaneDecision::NewPass,
+            format!("{changed}, and {why}: the cursor is not trusted"),
+        ),
     })
 }
 
@@ -110,7 +128,11 @@ pub struct CanaryFilter<'a> {
 /// # Errors
 ///
 /// Trouble with the connection, or an error reply: nothing is decided then.
-pub async fn ask_canary(wire: &mut Wire, stored: &[CanaryBatch], filter: &CanaryFilter<'_>) -> Result<Canary, LinkError> {
+pub async fn ask_canary(
+    wire: &mut Wire,
+    stored: &[CanaryBatch],
+    filter: &CanaryFilter<'_>,
+) -> Result<Canary, LinkError> {
     let keyspace = match wire.call(&[b"DBSIZE"]).await? {
         Reply::Integer(keys) => u64::try_from(keys).ok(),
         _ => None,
@@ -119,7 +141,10 @@ pub async fn ask_canary(wire: &mut Wire, stored: &[CanaryBatch], filter: &Canary
     for batch in stored.iter().rev() {
         let alive = existing(wire, &batch.keys).await?;
         if alive.len() < NAMES_MIN {
-            why = format!("only {} of the keys kept to try it with still exist", alive.len());
+            why = format!(
+                "only {} of the keys kept to try it with still exist",
+                alive.len()
+            );
             continue;
         }
         return try_batch(wire, batch, alive, keyspace, filter).await;
@@ -128,10 +153,18 @@ pub async fn ask_canary(wire: &mut Wire, stored: &[CanaryBatch], filter: &Canary
 }
 
 async fn existing(wire: &mut Wire, names: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, LinkError> {
-    let commands: Vec<[&[u8]; 2]> = names.iter().map(|name| [b"EXISTS".as_slice(), name.as_slice()]).collect();
+    let commands: Vec<[&[u8]; 2]> = names
+        .iter()
+        .map(|name| [b"EXISTS".as_slice(), name.as_slice()])
+        .collect();
     let commands: Vec<&[&[u8]]> = commands.iter().map(|command| command.as_slice()).collect();
     let replies = wire.call_all(&commands).await?;
-    Ok(names.iter().zip(replies).filter(|(_, reply)| *reply == Reply::Integer(1)).map(|(name, _)| name.clone()).collect())
+    Ok(names
+        .iter()
+        .zip(replies)
+        .filter(|(_, reply)| *reply == Reply::Integer(1))
+        .map(|(name, _)| name.clone())
+        .collect())
 }
 
 async fn try_batch(
@@ -159,7 +192,10 @@ async fn try_batch(
         }
     }
     if !missing.is_empty() {
-        return Ok(Canary::Dead { missing: missing.len(), names });
+        return Ok(Canary::Dead {
+            missing: missing.len(),
+            names,
+        });
     }
     // Had the seed changed, each name would have come back with the share of the keyspace that was returned.
     let share = match keyspace {
@@ -167,7 +203,9 @@ async fn try_batch(
         _ => 0.5,
     };
     if share.powf(names as f64) > FALSE_ACCEPT_MAX {
-        return Ok(Canary::Undecided(format!("{names} canary keys in a keyspace this small prove nothing")));
+        return Ok(Canary::Undecided(format!(
+            "{names} canary keys in a keyspace this small prove nothing"
+        )));
     }
     Ok(Canary::Alive { names })
 }
@@ -196,8 +234,12 @@ async fn scan(
     let mut parts = parts.into_iter();
     match (parts.next(), parts.next()) {
         (Some(Reply::Bulk(digits)), Some(Reply::Array(names))) => {
-            let next = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse().ok());
-            let next = next.ok_or_else(|| LinkError::Unexpected("SCAN", "a cursor that is no number".into()))?;
+            let next = std::str::from_utf8(&digits)
+                .ok()
+                .and_then(|digits| digits.parse().ok());
+            let next = next.ok_or_else(|| {
+                LinkError::Unexpected("SCAN", "a cursor that is no number".into())
+            })?;
             let names = names.into_iter().filter_map(|name| match name {
                 Reply::Bulk(name) => Some(name),
                 _ => None,
@@ -215,7 +257,10 @@ mod tests {
     use super::*;
 
     fn identity(run_id: Option<&str>) -> ServerIdentity {
-        ServerIdentity { run_id: run_id.map(str::to_owned), version: "redis 7.0.15".into() }
+        ServerIdentity {
+            run_id: run_id.map(str::to_owned),
+            version: "redis 7.0.15".into(),
+        }
     }
 
     fn checkpoint(position: Position, run_id: Option<&str>) -> LaneCheckpoint {
@@ -231,34 +276,92 @@ mod tests {
         }
     }
 
-    async fn decided(checkpoint: &LaneCheckpoint, now: Option<&str>, trust: bool, canary: Option<Canary>) -> LaneDecision {
-        let lane = LanePlan { source_db: 0, target_db: 0 };
+    async fn decided(
+        checkpoint: &LaneCheckpoint,
+        now: Option<&str>,
+        trust: bool,
+        canary: Option<Canary>,
+    ) -> LaneDecision {
+        let lane = LanePlan {
+            source_db: 0,
+            target_db: 0,
+        };
         let now = identity(now);
         let ask = async || Ok(canary.expect("the canary is not asked where run_id decides"));
-        decide(lane, checkpoint, &now, trust, ask).await.expect("no link is involved").0
+        decide(lane, checkpoint, &now, trust, ask)
+            .await
+            .expect("no link is involved")
+            .0
     }
 
     #[tokio::test]
     async fn a_cursor_is_continued_only_with_proof() {
         let at = Position::At(NonZeroU64::MIN);
         let alive = || Some(Canary::Alive { names: 64 });
-        let dead = || Some(Canary::Dead { missing: 60, names: 64 });
+        let dead = || {
+            Some(Canary::Dead {
+                missing: 60,
+                names: 64,
+            })
+        };
         let undecided = || Some(Canary::Undecided("too few".into()));
         let old = checkpoint(at, Some("a"));
-        assert_eq!(decided(&old, Some("a"), false, None).await, LaneDecision::Continue);
-        assert_eq!(decided(&old, Some("b"), false, alive()).await, LaneDecision::Continue);
-        assert_eq!(decided(&old, Some("b"), false, dead()).await, LaneDecision::NewPass);
-        assert_eq!(decided(&old, Some("b"), false, undecided()).await, LaneDecision::NewPass);
-        assert_eq!(decided(&old, Some("b"), true, None).await, LaneDecision::Continue);
+        assert_eq!(
+            decided(&old, Some("a"), false, None).await,
+            LaneDecision::Continue
+        );
+        assert_eq!(
+            decided(&old, Some("b"), false, alive()).await,
+            LaneDecision::Continue
+        );
+        assert_eq!(
+            decided(&old, Some("b"), false, dead()).await,
+            LaneDecision::NewPass
+        );
+        assert_eq!(
+            decided(&old, Some("b"), false, undecided()).await,
+            LaneDecision::NewPass
+        );
+        assert_eq!(
+            decided(&old, Some("b"), true, None).await,
+            LaneDecision::Continue
+        );
         let hidden = checkpoint(at, None);
-        assert_eq!(decided(&hidden, None, false, alive()).await, LaneDecision::Continue);
-        assert_eq!(decided(&hidden, None, false, dead()).await, LaneDecision::NewPass);
-        assert_eq!(decided(&hidden, Some("a"), false, undecided()).await, LaneDecision::NewPass);
+        assert_eq!(
+            decided(&hidden, None, false, alive()).await,
+            LaneDecision::Continue
+        );
+        assert_eq!(
+            decided(&hidden, None, false, dead()).await,
+            LaneDecision::NewPass
+        );
+        assert_eq!(
+            decided(&hidden, Some("a"), false, undecided()).await,
+            LaneDecision::NewPass
+        );
     }
 
     #[tokio::test]
     async fn positions_without_a_cursor_need_no_proof() {
-        assert_eq!(decided(&checkpoint(Position::Start, Some("a")), Some("b"), false, None).await, LaneDecision::Continue);
-        assert_eq!(decided(&checkpoint(Position::End, Some("a")), Some("b"), false, None).await, LaneDecision::Finished);
+        assert_eq!(
+            decided(
+                &checkpoint(Position::Start, Some("a")),
+                Some("b"),
+                false,
+                None
+            )
+            .await,
+            LaneDecision::Continue
+        );
+        assert_eq!(
+            decided(
+                &checkpoint(Position::End, Some("a")),
+                Some("b"),
+                false,
+                None
+            )
+            .await,
+            LaneDecision::Finished
+        );
     }
 }

@@ -83,7 +83,9 @@ impl Budget {
     /// How long a due answer may take. Doubles with each silence: a server that is busy for longer than `--timeout`
     /// with one huge key is not dead, and would be busy with it again.
     pub fn silence_max(&self) -> Duration {
-        self.silence.saturating_mul(1 << self.silences.min(10)).min(self.unavailable_max.max(self.silence))
+        self.silence
+            .saturating_mul(1 << self.silences.min(10))
+            .min(self.unavailable_max.max(self.silence))
     }
 
     /// Decides after a failure.
@@ -105,19 +107,32 @@ impl Budget {
         if failing >= max {
             return Verdict::GiveUp(Box::new(self.exhausted(error, failing)));
         }
-        let doubled = WAIT_FIRST.saturating_mul(1 << (self.attempts - 1).min(10)).min(WAIT_MAX);
+        let doubled = WAIT_FIRST
+            .saturating_mul(1 << (self.attempts - 1).min(10))
+            .min(WAIT_MAX);
         // Some jitter, so that several runs do not come back in step.
         let jitter = f64::from(now.elapsed().subsec_nanos() % 1000) / 4000.0;
-        let wait = doubled.mul_f64(1.0 - jitter).min(max.saturating_sub(failing));
-        Verdict::Wait { wait: wait.max(Duration::from_millis(10)), attempt: self.attempts }
+        let wait = doubled
+            .mul_f64(1.0 - jitter)
+            .min(max.saturating_sub(failing));
+        Verdict::Wait {
+            wait: wait.max(Duration::from_millis(10)),
+            attempt: self.attempts,
+        }
     }
 
     fn exhausted(&self, error: &LinkError, failing: Duration) -> Error {
         let class = match error {
-            LinkError::Reply(code, _) if self.side == Side::Target && refuses_writes(*code) => Class::RefusesWrites,
+            LinkError::Reply(code, _) if self.side == Side::Target && refuses_writes(*code) => {
+                Class::RefusesWrites
+            }
             _ => Class::Unreachable,
         };
-        let cause = format!("{error} (tried {} times in {:.1} s)", self.attempts, failing.as_secs_f64());
+        let cause = format!(
+            "{error} (tried {} times in {:.1} s)",
+            self.attempts,
+            failing.as_secs_f64()
+        );
         let hint = match (class, error) {
             (Class::RefusesWrites, LinkError::Reply(ErrorCode::Oom, _)) => {
                 "give the target more memory (maxmemory), then run the same command to continue"
@@ -128,14 +143,20 @@ impl Budget {
             }
             _ => "run the same command to continue when the server is back",
         };
-        Error::new(class, "reach the server", cause).on(self.side).hint(hint)
+        Error::new(class, "reach the server", cause)
+            .on(self.side)
+            .hint(hint)
     }
 }
 
 fn refuses_writes(code: ErrorCode) -> bool {
     matches!(
         code,
-        ErrorCode::Oom | ErrorCode::ReadOnly | ErrorCode::MisConf | ErrorCode::NoReplicas | ErrorCode::MaxClients
+        ErrorCode::Oom
+            | ErrorCode::ReadOnly
+            | ErrorCode::MisConf
+            | ErrorCode::NoReplicas
+            | ErrorCode::MaxClients
     )
 }
 
@@ -165,20 +186,20 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
             }
             ErrorCode::DbIndex => Error::new(Class::Usage, "select the database", said)
                 .hint("the server has fewer databases (CONFIG GET databases; 16 unless changed)"),
-            _ => Error::new(Class::Incompatible, "use the server", said),
-        },
-        Retry::Key | Retry::Unknown => match code {
             ErrorCode::UnknownCommand => Error::new(Class::NoGo, "use the server", said)
                 .hint("redknot needs SCAN, DUMP and PTTL on the source and RESTORE on the target"),
+            ErrorCode::ProtectedMode => Error::new(Class::Denied, "connect", said)
+                .hint("set a password on the server, or bind it to an address that redknot reaches it by"),
             _ => Error::new(Class::Incompatible, "use the server", said),
         },
+        Retry::Key | Retry::Unknown => Error::new(Class::Incompatible, "use the server", said),
     };
     Some(error.on(side))
 }
 
 /// The ACL line that grants what NOPERM misses.
 fn grant(side: Side, line: &str) -> String {
-    let command = line.split('\'').nth(1).unwrap_or("dump").replace('|', "|");
+    let command = line.split('\'').nth(1).unwrap_or("dump");
     match side {
         Side::Source => format!("on the source: ACL SETUSER <user> +{command}"),
         Side::Target => format!("on the target: ACL SETUSER <user> +{command}"),

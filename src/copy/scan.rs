@@ -35,7 +35,12 @@ enum Progress {
 impl Scan {
     /// A walk that goes on at `position`; its next batch gets number `seq`.
     pub fn new(position: Position, seq: u64) -> Self {
-        Self { position, asked: None, reply: Progress::Nothing, next_seq: seq }
+        Self {
+            position,
+            asked: None,
+            reply: Progress::Nothing,
+            next_seq: seq,
+        }
     }
 
     /// The cursor to be sent now; `None` while a reply is awaited and after the end.
@@ -68,11 +73,17 @@ impl Scan {
     }
 
     /// Takes one token; returns the batch once the reply is whole.
-    pub fn token(&mut self, token: Token, in_doubt: impl Fn(u64) -> bool) -> Result<Option<Batch>, Trouble> {
+    pub fn token(
+        &mut self,
+        token: Token,
+        in_doubt: impl Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Trouble> {
         self.reply = match (std::mem::replace(&mut self.reply, Progress::Nothing), token) {
             (Progress::Nothing, Token::Array(2)) => Progress::Opened,
             (Progress::Nothing, Token::Error(line)) => {
-                return Err(LinkError::Reply(ErrorCode::of(&line), Escaped(&line).to_string()).into());
+                return Err(
+                    LinkError::Reply(ErrorCode::of(&line), Escaped(&line).to_string()).into(),
+                );
             }
             (Progress::Opened, Token::Bulk(digits)) => Progress::Cursor(cursor(&digits)?),
             (Progress::Cursor(cursor_out), Token::Array(keys)) => {
@@ -139,10 +150,26 @@ mod tests {
         let mut scan = Scan::new(Position::Start, 0);
         assert_eq!(scan.begin(), Some(0));
         assert_eq!(scan.begin(), None);
-        let batch = feed(&mut scan, vec![Token::Array(2), bulk(b"18446744073709551615"), Token::Array(1), bulk(b"k")]).expect("whole");
-        assert_eq!((batch.cursor_in, batch.cursor_out, batch.seq, batch.len()), (0, u64::MAX, 0, 1));
+        let batch = feed(
+            &mut scan,
+            vec![
+                Token::Array(2),
+                bulk(b"18446744073709551615"),
+                Token::Array(1),
+                bulk(b"k"),
+            ],
+        )
+        .expect("whole");
+        assert_eq!(
+            (batch.cursor_in, batch.cursor_out, batch.seq, batch.len()),
+            (0, u64::MAX, 0, 1)
+        );
         assert_eq!(scan.begin(), Some(u64::MAX));
-        let batch = feed(&mut scan, vec![Token::Array(2), bulk(b"0"), Token::Array(0)]).expect("whole");
+        let batch = feed(
+            &mut scan,
+            vec![Token::Array(2), bulk(b"0"), Token::Array(0)],
+        )
+        .expect("whole");
         assert_eq!((batch.cursor_in, batch.seq, batch.len()), (u64::MAX, 1, 0));
         assert!(scan.is_over());
         assert_eq!(scan.begin(), None);
@@ -152,7 +179,11 @@ mod tests {
     fn an_empty_reply_is_not_the_end() {
         let mut scan = Scan::new(Position::Start, 0);
         scan.begin();
-        let batch = feed(&mut scan, vec![Token::Array(2), bulk(b"7"), Token::Array(0)]).expect("whole");
+        let batch = feed(
+            &mut scan,
+            vec![Token::Array(2), bulk(b"7"), Token::Array(0)],
+        )
+        .expect("whole");
         assert!(batch.is_empty());
         assert!(!scan.is_over());
     }
@@ -161,10 +192,23 @@ mod tests {
     fn a_lost_reply_is_asked_for_again_with_the_same_cursor() {
         let mut scan = Scan::new(Position::Start, 3);
         scan.begin();
-        feed(&mut scan, vec![Token::Array(2), bulk(b"9"), Token::Array(2), bulk(b"a")]);
+        feed(
+            &mut scan,
+            vec![Token::Array(2), bulk(b"9"), Token::Array(2), bulk(b"a")],
+        );
         scan.lost();
         assert_eq!(scan.begin(), Some(0));
-        let batch = feed(&mut scan, vec![Token::Array(2), bulk(b"9"), Token::Array(2), bulk(b"a"), bulk(b"b")]).expect("whole");
+        let batch = feed(
+            &mut scan,
+            vec![
+                Token::Array(2),
+                bulk(b"9"),
+                Token::Array(2),
+                bulk(b"a"),
+                bulk(b"b"),
+            ],
+        )
+        .expect("whole");
         assert_eq!((batch.seq, batch.len()), (3, 2));
     }
 }

@@ -33,7 +33,11 @@ pub enum LaneEnd {
 }
 
 /// Copies lane number `index` from where it stands. With `forced`, from its beginning, for that reason.
-pub async fn copy_lane(context: &mut Context, index: usize, forced: Option<String>) -> Result<LaneEnd, Error> {
+pub async fn copy_lane(
+    context: &mut Context,
+    index: usize,
+    forced: Option<String>,
+) -> Result<LaneEnd, Error> {
     let env = Rc::clone(&context.env);
     let plan = env.request.plan.lanes[index];
     let checkpoint = context.lanes()[index].clone();
@@ -62,20 +66,36 @@ pub async fn copy_lane(context: &mut Context, index: usize, forced: Option<Strin
         Some(reason) => (LaneDecision::NewPass, reason),
         None => match judge(&env, plan, &checkpoint, &mut source).await {
             Ok(judged) => judged,
-            Err(error) => match reconnected(&env, plan, &checkpoint, &mut source_budget, error).await? {
-                Waited::Ready((link, decision, reason)) => {
-                    source = link;
-                    (decision, reason)
+            Err(error) => {
+                match reconnected(&env, plan, &checkpoint, &mut source_budget, error).await? {
+                    Waited::Ready((link, decision, reason)) => {
+                        source = link;
+                        (decision, reason)
+                    }
+                    Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
                 }
-                Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
-            },
+            }
         },
     };
     if decision == LaneDecision::NewPass {
         may_begin_anew(&env, &checkpoint, &source, &reason)?;
     }
-    let checkpoint = begin(context, index, checkpoint, decision, &reason, &source.identity, &target_identity).await?;
-    env.observer.event(&Event::Lane { lane: plan, pass: checkpoint.pass, decision, reason });
+    let checkpoint = begin(
+        context,
+        index,
+        checkpoint,
+        decision,
+        &reason,
+        &source.identity,
+        &target_identity,
+    )
+    .await?;
+    env.observer.event(&Event::Lane {
+        lane: plan,
+        pass: checkpoint.pass,
+        decision,
+        reason,
+    });
     let rules = rules(context, index, &source, &targets);
     // What a dead run, or an earlier pass, wrote without being able to record it.
     let in_doubt = match (checkpoint.pass, env.run) {
@@ -83,7 +103,14 @@ pub async fn copy_lane(context: &mut Context, index: usize, forced: Option<Strin
         (1, _) => 2 * IN_FLIGHT_BATCHES_MAX,
         _ => u64::MAX,
     };
-    let lane = Lane::new(rules, checkpoint.pass, checkpoint.position, checkpoint.next_seq, targets.len(), in_doubt);
+    let lane = Lane::new(
+        rules,
+        checkpoint.pass,
+        checkpoint.position,
+        checkpoint.next_seq,
+        targets.len(),
+        in_doubt,
+    );
     drive(context, index, lane, source, targets).await
 }
 
@@ -130,7 +157,12 @@ async fn finished_lane(
         Waited::Ready(None) => {
             let reason = format!("database {} was scanned to its end", plan.source_db);
             let decision = LaneDecision::Finished;
-            env.observer.event(&Event::Lane { lane: plan, pass: checkpoint.pass, decision, reason });
+            env.observer.event(&Event::Lane {
+                lane: plan,
+                pass: checkpoint.pass,
+                decision,
+                reason,
+            });
             debug_assert!(index < context.lanes().len());
             Ok(LaneEnd::Complete)
         }
@@ -145,10 +177,22 @@ pub async fn judge(
     source: &mut Link,
 ) -> Result<(LaneDecision, String), LinkError> {
     let (scan_type, _) = Rules::filter(&env.request.plan, source.scan_type);
-    let filter = CanaryFilter { match_glob: env.request.plan.match_glob.as_deref(), scan_type };
+    let filter = CanaryFilter {
+        match_glob: env.request.plan.match_glob.as_deref(),
+        scan_type,
+    };
     let Link { wire, identity, .. } = source;
-    let ask = async || -> Result<Canary, LinkError> { resume::ask_canary(wire, &checkpoint.canary, &filter).await };
-    resume::decide(plan, checkpoint, identity, env.request.options.trust_cursor, ask).await
+    let ask = async || -> Result<Canary, LinkError> {
+        resume::ask_canary(wire, &checkpoint.canary, &filter).await
+    };
+    resume::decide(
+        plan,
+        checkpoint,
+        identity,
+        env.request.options.trust_cursor,
+        ask,
+    )
+    .await
 }
 
 /// A connection to the source, after `failure`, and what is decided about the stored cursor on it.
@@ -173,19 +217,28 @@ pub async fn reconnected(
 }
 
 /// With `--on-source-change fail`, a dead cursor ends the run.
-fn may_begin_anew(env: &Env, checkpoint: &LaneCheckpoint, source: &Link, reason: &str) -> Result<(), Error> {
+fn may_begin_anew(
+    env: &Env,
+    checkpoint: &LaneCheckpoint,
+    source: &Link,
+    reason: &str,
+) -> Result<(), Error> {
     let changed = resume::same_process(&checkpoint.source, &source.identity) == Some(false);
     if !changed || env.request.options.on_source_change == OnSourceChange::NewPass {
         return Ok(());
     }
-    Err(Error::new(Class::SourceChanged, "continue the scan", reason)
-        .on(Side::Source)
-        .hint("without --on-source-change fail, the database is scanned from its beginning again"))
+    Err(
+        Error::new(Class::SourceChanged, "continue the scan", reason)
+            .on(Side::Source)
+            .hint(
+                "without --on-source-change fail, the database is scanned from its beginning again",
+            ),
+    )
 }
 
 /// Makes the decision durable before anything is sent because of it.
 async fn begin(
-    context: &Context,
+    context: &mut Context,
     index: usize,
     mut checkpoint: LaneCheckpoint,
     decision: LaneDecision,
@@ -210,12 +263,15 @@ async fn begin(
                 ..stored
             };
             checkpoint = fresh.clone();
-            context.recorder.with_store(move |store| store.begin_pass(lane, fresh, &reason))
+            context.pass_began(lane, fresh.pass, &reason);
+            context
+                .recorder
+                .with_store(move |store| store.begin_pass(lane, fresh, &reason))
         }
         LaneDecision::Continue if same => return Ok(checkpoint),
-        LaneDecision::Continue | LaneDecision::Finished => {
-            context.recorder.with_store(move |store| store.update_identity(lane, stored.source, stored.target))
-        }
+        LaneDecision::Continue | LaneDecision::Finished => context
+            .recorder
+            .with_store(move |store| store.update_identity(lane, stored.source, stored.target)),
     };
     written.await.map_err(lost_store)??;
     Ok(checkpoint)

@@ -37,7 +37,11 @@ pub struct Window {
 impl Window {
     /// Nothing is known yet.
     pub fn new() -> Self {
-        Self { payload_bytes: None, share: 1.0, probes: VecDeque::with_capacity(PROBES) }
+        Self {
+            payload_bytes: None,
+            share: 1.0,
+            probes: VecDeque::with_capacity(PROBES),
+        }
     }
 
     /// A payload of this size was read.
@@ -71,7 +75,8 @@ impl Window {
 
     /// Size that the next payload is expected to have, bytes.
     pub fn payload_bytes(&self) -> u64 {
-        self.payload_bytes.map_or(1024, |average| average as u64 + 1)
+        self.payload_bytes
+            .map_or(1024, |average| average as u64 + 1)
     }
 
     /// How many keys may be outstanding; at least 1.

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Ready};
 use super::scan::Scan;
 use super::window::Window;
-use crate::client::{Clock, LinkError};
 use crate::client::handshake::unix_ms;
+use crate::client::{Clock, LinkError};
 use crate::error::{Class, Error};
 use crate::plan::{KeyType, OnConflict, Plan, TtlPolicy};
 use crate::resp::ErrorCode;
@@ -146,10 +146,10 @@ pub struct Lane {
     pub window: Window,
     /// Bytes that may wait for the target: what it takes in about a second.
     ready_bytes_max: u64,
-    /// Keys read and keys written, ever; whoever waits for progress compares two looks.
-    pub keys_read: u64,
-    /// See `keys_read`.
-    pub keys_settled: u64,
+    /// Answers that brought something forward, ever; whoever waits for progress compares two looks.
+    pub source_answers: u64,
+    /// See `source_answers`.
+    pub target_answers: u64,
     /// Payload bytes that the target acknowledged, ever.
     pub bytes_acknowledged: u64,
     refused_in_a_row: u64,
@@ -165,7 +165,14 @@ impl Lane {
     ///
     /// `in_doubt_batches`: that many batches from here on may have been written by a run that died before it could
     /// record them.
-    pub fn new(rules: Rules, pass: u32, position: Position, seq: u64, connections: usize, in_doubt_batches: u64) -> Self {
+    pub fn new(
+        rules: Rules,
+        pass: u32,
+        position: Position,
+        seq: u64,
+        connections: usize,
+        in_doubt_batches: u64,
+    ) -> Self {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         Self {
             rules,
@@ -187,8 +194,8 @@ impl Lane {
             stopping: false,
             window: Window::new(),
             ready_bytes_max: in_flight_bytes_max,
-            keys_read: 0,
-            keys_settled: 0,
+            source_answers: 0,
+            target_answers: 0,
             bytes_acknowledged: 0,
             refused_in_a_row: 0,
             quarantined: 0,
@@ -204,7 +211,8 @@ impl Lane {
 
     /// Whether nothing is left to do: the scan is over, or was stopped, and every scanned key has its outcome.
     pub fn is_settled(&self) -> bool {
-        self.batches.is_empty() && (self.scan.is_over() || (self.stopping && !self.scan.in_flight()))
+        self.batches.is_empty()
+            && (self.scan.is_over() || (self.stopping && !self.scan.in_flight()))
     }
 
     /// Whether the scan returned to 0 and every key has its outcome.
@@ -236,14 +244,25 @@ impl Lane {
 
     /// So many of the batches handed out have become durable.
     pub fn durable(&mut self, batches: u64) {
-        self.not_durable = self.not_durable.checked_sub(batches).expect("no batch is durable before it is finished");
+        self.not_durable = self
+            .not_durable
+            .checked_sub(batches)
+            .expect("no batch is durable before it is finished");
     }
 
     /// The target took `bytes_per_s` lately: what waits for it is kept to about a second's worth, so that nothing
     /// grows old while it waits.
     pub fn pace(&mut self, bytes_per_s: f64) {
         const LEAST: u64 = 1024 * 1024;
-        self.ready_bytes_max = (bytes_per_s as u64).clamp(LEAST.min(self.rules.in_flight_bytes_max), self.rules.in_flight_bytes_max);
+        self.ready_bytes_max = (bytes_per_s as u64).clamp(
+            LEAST.min(self.rules.in_flight_bytes_max),
+            self.rules.in_flight_bytes_max,
+        );
+    }
+
+    /// Whether so much waits for the target that the source must not be read for now.
+    pub fn is_full(&self) -> bool {
+        self.ready_bytes >= self.ready_bytes_max
     }
 
     /// Bytes that wait for the target.
@@ -254,13 +273,20 @@ impl Lane {
     // ---- what becomes of a key
 
     fn batch(&self, key: KeyRef) -> &Batch {
-        let first = self.batches.front().expect("a key belongs to a batch in flight").seq;
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
         &self.batches[(key.seq - first) as usize]
     }
 
     fn settle(&mut self, key: KeyRef, outcome: KeyOutcome) {
-        self.keys_settled += 1;
-        let first = self.batches.front().expect("a key belongs to a batch in flight").seq;
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
         let batch = &mut self.batches[(key.seq - first) as usize];
         batch.record(key.index, outcome);
         if batch.open() == 0 {
@@ -280,7 +306,13 @@ impl Lane {
     }
 
     /// Reads the key once more, or gives it up if that has been tried.
-    fn try_again_or_quarantine(&mut self, key: KeyRef, reason: &str, error: Option<String>, payload: Option<(u64, Option<u8>)>) {
+    fn try_again_or_quarantine(
+        &mut self,
+        key: KeyRef,
+        reason: &str,
+        error: Option<String>,
+        payload: Option<(u64, Option<u8>)>,
+    ) {
         let tries = self.tries.entry(key).or_insert(0);
         *tries += 1;
         if *tries < KEY_TRIES_MAX {
@@ -290,7 +322,13 @@ impl Lane {
         }
     }
 
-    fn quarantine(&mut self, key: KeyRef, reason: String, error: Option<String>, payload: Option<(u64, Option<u8>)>) {
+    fn quarantine(
+        &mut self,
+        key: KeyRef,
+        reason: String,
+        error: Option<String>,
+        payload: Option<(u64, Option<u8>)>,
+    ) {
         let name = self.batch(key).name(key.index).to_vec();
         let shown = match &error {
             Some(error) => format!("{reason}: {error}"),
@@ -298,8 +336,15 @@ impl Lane {
         };
         self.quarantined_news.push((name, shown));
         self.quarantined += 1;
-        if self.rules.quarantined_max.is_some_and(|max| self.quarantined > max) {
-            let cause = format!("{} keys could not be copied, more than --max-quarantine allows", self.quarantined);
+        if self
+            .rules
+            .quarantined_max
+            .is_some_and(|max| self.quarantined > max)
+        {
+            let cause = format!(
+                "{} keys could not be copied, more than --max-quarantine allows",
+                self.quarantined
+            );
             self.fatal = Some(Box::new(
                 Error::new(Class::Incompatible, "copy the keys", cause)
                     .hint("look at the reasons above; run the same command with a higher --max-quarantine to go on"),

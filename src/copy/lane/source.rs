@@ -6,12 +6,13 @@ use bytes::BytesMut;
 
 use super::{Asked, IN_FLIGHT_BATCHES_MAX, Lane, PartialRead, Trouble};
 use crate::client::LinkError;
-use crate::client::handshake::names_command;
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Ready};
 use crate::key::Escaped;
 use crate::plan::{KeyType, TtlPolicy};
 use crate::rdb::footer;
-use crate::resp::{ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_scan};
+use crate::resp::{
+    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_scan,
+};
 
 impl Lane {
     /// Appends to `out` what the source should be asked next; nothing, if it is asked for enough.
@@ -24,7 +25,8 @@ impl Lane {
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         let after = self.unread.len().saturating_sub(window - self.asked_keys);
-        if after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX {
+        if after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+        {
             if let Some(cursor) = self.scan.begin() {
                 encode_scan(
                     out,
@@ -94,14 +96,16 @@ impl Lane {
         let batch = match self.scan.token(token, |seq| seq < in_doubt_before) {
             Ok(None) => return Ok(()),
             Ok(Some(batch)) => batch,
-            Err(Trouble::Link(LinkError::Reply(ErrorCode::Other, line))) if line.contains("invalid cursor") => {
+            Err(Trouble::Link(LinkError::Reply(ErrorCode::InvalidCursor, line))) => {
                 return Err(Trouble::CursorRefused(line));
             }
             Err(trouble) => return Err(trouble),
         };
         self.asked.pop_front();
+        self.source_answers += 1;
         let seq = batch.seq;
-        self.unread.extend((0..batch.len() as u32).map(|index| KeyRef { seq, index }));
+        self.unread
+            .extend((0..batch.len() as u32).map(|index| KeyRef { seq, index }));
         self.batches.push_back(batch);
         self.hand_on();
         Ok(())
@@ -111,7 +115,12 @@ impl Lane {
         if !self.rules.ask_types.is_empty() && !self.partial.type_seen {
             self.partial.type_seen = true;
             self.partial.wanted = match token {
-                Token::Simple(name) => Some(self.rules.ask_types.iter().any(|wanted| wanted.name().as_bytes() == &name[..])),
+                Token::Simple(name) => Some(
+                    self.rules
+                        .ask_types
+                        .iter()
+                        .any(|wanted| wanted.name().as_bytes() == &name[..]),
+                ),
                 Token::Error(line) => return Err(self.side_error(&line)),
                 other => return Err(unexpected("TYPE", &other)),
             };
@@ -125,9 +134,6 @@ impl Lane {
                     let code = ErrorCode::of(&line);
                     match code.retry() {
                         Retry::Key | Retry::Unknown => Err((code, line)),
-                        Retry::Human if code == ErrorCode::NoPerm && !names_command(&String::from_utf8_lossy(&line)) => {
-                            Err((code, line))
-                        }
                         Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
                             return Err(self.side_error(&line));
                         }
@@ -160,16 +166,23 @@ impl Lane {
     fn key_read(&mut self, key: KeyRef, expiry: Option<i64>, now: Instant) {
         self.asked.pop_front();
         self.asked_keys -= 1;
-        self.keys_read += 1;
+        self.source_answers += 1;
         let partial = std::mem::take(&mut self.partial);
-        let value = partial.value.expect("the value's reply comes before the expiry's");
+        let value = partial
+            .value
+            .expect("the value's reply comes before the expiry's");
         let gone = expiry == Some(-2) && self.rules.ttl == TtlPolicy::Keep;
         let payload = match value {
             Ok(Some(payload)) if !gone => payload,
             Ok(_) => return self.settle(key, KeyOutcome::Vanished),
             Err((_, line)) => {
                 let line = Escaped(&line).to_string();
-                return self.try_again_or_quarantine(key, "the source refuses to dump it", Some(line), None);
+                return self.try_again_or_quarantine(
+                    key,
+                    "the source refuses to dump it",
+                    Some(line),
+                    None,
+                );
             }
         };
         if partial.wanted == Some(false) {
@@ -177,7 +190,12 @@ impl Lane {
         }
         self.window.observe_payload(payload.len());
         if let Err(error) = footer::check(&payload) {
-            return self.try_again_or_quarantine(key, &format!("the payload is damaged: {error}"), None, Some((payload.len() as u64, footer::payload_type(&payload))));
+            return self.try_again_or_quarantine(
+                key,
+                &format!("the payload is damaged: {error}"),
+                None,
+                Some((payload.len() as u64, footer::payload_type(&payload))),
+            );
         }
         if payload.len() as u64 > self.rules.payload_bytes_max {
             let reason = format!(
@@ -185,14 +203,24 @@ impl Lane {
                 payload.len(),
                 self.rules.payload_bytes_max
             );
-            return self.quarantine(key, reason, None, Some((payload.len() as u64, footer::payload_type(&payload))));
+            return self.quarantine(
+                key,
+                reason,
+                None,
+                Some((payload.len() as u64, footer::payload_type(&payload))),
+            );
         }
         let Some(expiry) = self.expiry_of(expiry.unwrap_or(-1), now) else {
             return self.settle(key, KeyOutcome::Vanished);
         };
         self.ready_bytes += payload.len() as u64;
         let connection = self.connection_of(key);
-        self.ready[connection].push_back(Ready { key, payload, expiry, read_at: now });
+        self.ready[connection].push_back(Ready {
+            key,
+            payload,
+            expiry,
+            read_at: now,
+        });
     }
 
     /// What the source's answer means; `None`: the key has expired.
@@ -200,7 +228,10 @@ impl Lane {
         match answer {
             -1 => Some(Expiry::Never),
             instant if self.rules.expire_time => {
-                let expired = self.rules.source_clock.is_some_and(|clock| clock.at(now) >= instant);
+                let expired = self
+                    .rules
+                    .source_clock
+                    .is_some_and(|clock| clock.at(now) >= instant);
                 (!expired).then_some(Expiry::At(instant))
             }
             // PTTL answers 0 for a key in its last millisecond; sent on, it would mean "never".
@@ -219,5 +250,8 @@ impl Lane {
             }
         }
     }
+}
 
+fn unexpected(command: &'static str, token: &Token) -> Trouble {
+    LinkError::Unexpected(command, format!("{token:?}")).into()
 }

@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Lane, READ_AGE_MAX, REFUSED_ALIKE_MAX, Sent, Trouble};
 use crate::client::LinkError;
-use crate::client::handshake::names_command;
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef};
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::plan::OnConflict;
 use crate::rdb::footer;
-use crate::resp::{ErrorCode, RestoreOptions, Retry, Token, encode_restore_head, encode_restore_tail};
+use crate::resp::{
+    ErrorCode, RestoreOptions, Retry, Token, encode_restore_head, encode_restore_tail,
+};
 
 /// Encoded commands handed to the socket in one write.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -30,7 +31,12 @@ pub struct LargePayload {
 
 impl Lane {
     /// Appends RESTOREs to `out`, about 64 KiB of them at most, and ends early at a large payload.
-    pub fn write(&mut self, connection: usize, out: &mut BytesMut, now: Instant) -> Option<LargePayload> {
+    pub fn write(
+        &mut self,
+        connection: usize,
+        out: &mut BytesMut,
+        now: Instant,
+    ) -> Option<LargePayload> {
         while out.len() < WRITE_BYTES {
             let ready = self.ready[connection].pop_front()?;
             let payload_bytes = ready.payload.len() as u64;
@@ -43,13 +49,23 @@ impl Lane {
                 self.settle(ready.key, KeyOutcome::Vanished);
                 continue;
             };
-            let options = RestoreOptions { replace: self.replaces(), absttl };
+            let options = RestoreOptions {
+                replace: self.replaces(),
+                absttl,
+            };
             let name = self.batch(ready.key).name(ready.key.index);
             encode_restore_head(out, name, ttl, ready.payload.len(), options);
             let payload_type = footer::payload_type(&ready.payload);
-            self.sent[connection].push_back(Sent { key: ready.key, payload_bytes, payload_type });
+            self.sent[connection].push_back(Sent {
+                key: ready.key,
+                payload_bytes,
+                payload_type,
+            });
             if ready.payload.len() > PAYLOAD_COPIED_MAX {
-                return Some(LargePayload { payload: ready.payload, options });
+                return Some(LargePayload {
+                    payload: ready.payload,
+                    options,
+                });
             }
             out.extend_from_slice(&ready.payload);
             encode_restore_tail(out, options);
@@ -97,6 +113,7 @@ impl Lane {
         };
         match token {
             Token::Simple(_) => {
+                self.target_answers += 1;
                 self.refused_in_a_row = 0;
                 self.bytes_acknowledged += sent.payload_bytes;
                 self.settle(sent.key, KeyOutcome::Written(sent.payload_bytes));
@@ -111,13 +128,10 @@ impl Lane {
         let code = ErrorCode::of(line);
         let shown = Escaped(line).to_string();
         let payload = Some((sent.payload_bytes, sent.payload_type));
-        if code == ErrorCode::BusyKey {
-            return self.conflict(sent.key, shown);
-        }
         match code.retry() {
-            Retry::Human if code == ErrorCode::NoPerm && !names_command(&shown) => {
-                self.quarantine(sent.key, "the target's user may not write it".into(), Some(shown), payload);
-                Ok(())
+            Retry::Key if code == ErrorCode::BusyKey => {
+                self.target_answers += 1;
+                self.conflict(sent.key, shown)
             }
             Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
                 // The key goes the way of everything that is unanswered on this connection.
@@ -125,7 +139,13 @@ impl Lane {
                 Err(LinkError::Reply(code, shown).into())
             }
             Retry::Key => {
-                self.quarantine(sent.key, "the target refuses the payload".into(), Some(shown.clone()), payload);
+                self.target_answers += 1;
+                self.quarantine(
+                    sent.key,
+                    "the target refuses the payload".into(),
+                    Some(shown.clone()),
+                    payload,
+                );
                 self.refused_alike(&shown)?;
                 match code {
                     // The server closes the connection after it.
@@ -134,7 +154,12 @@ impl Lane {
                 }
             }
             Retry::Unknown => {
-                self.try_again_or_quarantine(sent.key, "the target refuses the key", Some(shown.clone()), payload);
+                self.try_again_or_quarantine(
+                    sent.key,
+                    "the target refuses the key",
+                    Some(shown.clone()),
+                    payload,
+                );
                 self.refused_alike(&shown)
             }
         }
@@ -146,7 +171,9 @@ impl Lane {
         if self.refused_in_a_row < REFUSED_ALIKE_MAX {
             return Ok(());
         }
-        let cause = format!("the target refused {REFUSED_ALIKE_MAX} keys in a row, the last with \"{line}\"");
+        let cause = format!(
+            "the target refused {REFUSED_ALIKE_MAX} keys in a row, the last with \"{line}\""
+        );
         let error = Error::new(Class::Incompatible, "restore keys", cause)
             .on(crate::endpoint::Side::Target)
             .hint("a target older than the source can't read its payloads; look at both versions (INFO server)");
@@ -163,7 +190,12 @@ impl Lane {
             OnConflict::Skip => self.settle(key, KeyOutcome::Kept),
             OnConflict::Fail => return Err(self.conflict_error(key)),
             OnConflict::RequireEmpty | OnConflict::Replace => {
-                self.quarantine(key, "the target does not replace keys".into(), Some(line), None);
+                self.quarantine(
+                    key,
+                    "the target does not replace keys".into(),
+                    Some(line),
+                    None,
+                );
             }
         }
         Ok(())
