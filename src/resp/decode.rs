@@ -114,6 +114,11 @@ impl Decoder {
             input.advance(5);
             return Ok(Some(Token::Simple(Bytes::from_static(b"OK"))));
         }
+        if self.searched == 0
+            && let Some((kind, number, line_bytes)) = short_number(input)
+        {
+            return self.take_number(kind, number, line_bytes, input);
+        }
         let Some(line_feed) = self.find_line_feed(input)? else {
             self.wanted = 1;
             return Ok(None);
@@ -171,27 +176,40 @@ impl Decoder {
             b'-' => Token::Error(take_text(text.len(), input)),
             _ => {
                 let number = parse_number(text)?;
-                let token = match kind {
-                    b':' => Token::Integer(number),
-                    // RESP2 has two nils, `$-1` and `*-1`; they mean the same.
-                    _ if number == -1 => Token::Null,
-                    b'*' => Token::Array(length(
-                        number,
-                        ARRAY_ELEMENTS_MAX,
-                        DecodeError::ArrayTooLong,
-                    )?),
-                    _ => {
-                        let len = length(number, BULK_BYTES_MAX, DecodeError::BulkTooLong)?;
-                        input.advance(line_feed.saturating_add(1));
-                        self.searched = 0;
-                        self.bulk = Some(len);
-                        return self.take_bulk(len, input);
-                    }
-                };
-                input.advance(line_feed.saturating_add(1));
-                token
+                return self.take_number(kind, number, line_feed.saturating_add(1), input);
             }
         };
+        self.searched = 0;
+        Ok(Some(token))
+    }
+
+    /// Takes the line of `line_bytes` that says `number`, and the bulk string that it announces.
+    #[inline]
+    fn take_number(
+        &mut self,
+        kind: u8,
+        number: i64,
+        line_bytes: usize,
+        input: &mut BytesMut,
+    ) -> Result<Option<Token>, DecodeError> {
+        let token = match kind {
+            b':' => Token::Integer(number),
+            // RESP2 has two nils, `$-1` and `*-1`; they mean the same.
+            _ if number == -1 => Token::Null,
+            b'*' => Token::Array(length(
+                number,
+                ARRAY_ELEMENTS_MAX,
+                DecodeError::ArrayTooLong,
+            )?),
+            _ => {
+                let len = length(number, BULK_BYTES_MAX, DecodeError::BulkTooLong)?;
+                input.advance(line_bytes);
+                self.searched = 0;
+                self.bulk = Some(len);
+                return self.take_bulk(len, input);
+            }
+        };
+        input.advance(line_bytes);
         self.searched = 0;
         Ok(Some(token))
     }
@@ -224,6 +242,43 @@ fn take_text(len: usize, input: &mut BytesMut) -> Bytes {
     let text = input.split_to(len).freeze();
     input.advance(2);
     text
+}
+
+/// The type, the number and the length of the line at the front of `input`, in one look at each byte.
+///
+/// Only where enough bytes are there for any number's line, so that none is looked at again for having been incomplete;
+/// and only for up to 18 digits, which can't overflow. `None` leaves the line to [`parse_number`].
+#[inline]
+fn short_number(input: &[u8]) -> Option<(u8, i64, usize)> {
+    const DIGITS_MAX: usize = 18;
+    let (&[kind, ref text @ ..], _) = input.split_first_chunk::<NUMBER_LINE_BYTES_MAX>()?;
+    if !matches!(kind, b':' | b'$' | b'*') {
+        return None;
+    }
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, &digits[..]),
+        digits => (false, &digits[..]),
+    };
+    let mut number = 0i64;
+    for (at, &byte) in digits.iter().enumerate().take(DIGITS_MAX.saturating_add(1)) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            number = number.wrapping_mul(10).wrapping_add(i64::from(digit));
+            continue;
+        }
+        let whole = at > 0 && byte == b'\r' && digits.get(at.saturating_add(1)) == Some(&b'\n');
+        return whole.then(|| {
+            let number = if negative {
+                number.wrapping_neg()
+            } else {
+                number
+            };
+            // The type, the sign, the digits and CRLF.
+            let line_bytes = at.saturating_add(if negative { 4 } else { 3 });
+            (kind, number, line_bytes)
+        });
+    }
+    None
 }
 
 fn parse_number(text: &[u8]) -> Result<i64, DecodeError> {

@@ -109,6 +109,54 @@ fn replies_become_flat_tokens() {
     );
 }
 
+/// A line is read in one way near the end of the input and in another before it.
+#[test]
+fn numbers_are_the_same_with_and_without_input_behind_them() {
+    let behind = [b"+".as_slice(), &[b'x'; 40], b"\r\n"].concat();
+    for text in [
+        "",
+        "-",
+        "+",
+        "--1",
+        "0",
+        "-0",
+        "007",
+        "1",
+        "+1",
+        "-1",
+        "12a",
+        "1\r",
+        "123456789012345678",
+        "1234567890123456789",
+        "-123456789012345678",
+        "-1234567890123456789",
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "-9223372036854775809",
+        "99999999999999999999999",
+    ] {
+        for kind in [":", "$", "*"] {
+            let line = format!("{kind}{text}\r\n").into_bytes();
+            let first = |input: &[u8]| Decoder::new().next(&mut BytesMut::from(input));
+            let followed = [&line[..], &behind].concat();
+            let alone = first(&line);
+            // A string takes what is behind it for itself, or waits for more.
+            if kind == "$" && !matches!(alone, Err(_) | Ok(Some(Token::Null))) {
+                continue;
+            }
+            assert_eq!(first(&followed), alone, "{}", line.escape_ascii());
+        }
+    }
+    for len in [1, 40, 1000] {
+        let input = [format!("${len}\r\n").as_bytes(), &vec![b'y'; len], b"\r\n"].concat();
+        assert_eq!(
+            decode([&input[..]]),
+            Ok(vec![Token::Bulk(vec![b'y'; len].into())])
+        );
+    }
+}
+
 #[test]
 fn what_is_not_resp_is_refused_and_stays_refused() {
     let check = |input: &[u8], expected: DecodeError, said: &str| {
