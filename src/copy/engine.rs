@@ -116,7 +116,12 @@ impl Context {
 
     /// Remembers for the status that a pass begins.
     pub fn pass_began(&mut self, lane: u32, pass: u32, reason: &str) {
-        self.report.pass_began(PassStatus { lane, pass, began_ms: unix_ms(), reason: reason.to_owned() });
+        self.report.pass_began(PassStatus {
+            lane,
+            pass,
+            began_ms: unix_ms(),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Tells that the run begins, and whether it continues another.

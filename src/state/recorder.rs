@@ -22,7 +22,7 @@ use crate::progress::Status;
 
 /// So many waiting batches are committed at once: an fsync costs about as much as copying two batches, and while one
 /// runs the next group gathers anyway.
-const GROUP_BATCHES: usize = 4;
+const GROUP_BATCHES: usize = 8;
 
 /// So long the oldest waits for company. What a crash repeats is what was copied in this time.
 const GROUP_WAIT: Duration = Duration::from_millis(50);
