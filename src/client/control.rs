@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value};
 
+use super::handshake::Clock;
 use super::wire::LinkError;
 use crate::endpoint::{Address, Endpoint};
 use crate::resp::ErrorCode;
@@ -142,6 +143,27 @@ impl Control {
         let asked = Instant::now();
         self.ask(&redis::cmd("PING")).await?;
         Ok(asked.elapsed())
+    }
+
+    /// The server's clock; `None` where TIME may not be asked.
+    pub async fn clock(&mut self) -> Result<Option<Clock>, LinkError> {
+        let asked = Instant::now();
+        let reply = match self.ask(&redis::cmd("TIME")).await {
+            Ok(reply) => reply,
+            Err(LinkError::Reply(..)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Value::Array(parts) = reply else {
+            return Ok(None);
+        };
+        let number = |index: usize| {
+            parts
+                .get(index)
+                .and_then(|part| text(part).parse::<i64>().ok())
+        };
+        Ok(number(0)
+            .zip(number(1))
+            .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
     }
 
     /// How many of `keys` exist in the selected database.

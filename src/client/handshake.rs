@@ -41,6 +41,18 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// From TIME's answer to a question asked at `asked` and answered just now.
+    pub fn read(asked: Instant, seconds: i64, microseconds: i64) -> Self {
+        let half = asked.elapsed() / 2;
+        Self {
+            read_at: asked + half,
+            unix_ms: seconds
+                .saturating_mul(1000)
+                .saturating_add(microseconds / 1000),
+            uncertainty_ms: half.as_millis() as i64 + 1,
+        }
+    }
+
     /// What it shows at `instant`, Unix milliseconds.
     pub fn at(&self, instant: Instant) -> i64 {
         let since = match instant.checked_duration_since(self.read_at) {
@@ -187,7 +199,6 @@ fn expect_ok(reply: Reply, command: &'static str) -> Result<(), LinkError> {
 async fn read_clock(wire: &mut Wire) -> Result<Option<Clock>, LinkError> {
     let asked = Instant::now();
     let reply = wire.call(&[b"TIME"]).await?;
-    let half = asked.elapsed() / 2;
     let Reply::Array(parts) = reply else {
         return Ok(None);
     };
@@ -195,16 +206,9 @@ async fn read_clock(wire: &mut Wire) -> Result<Option<Clock>, LinkError> {
         Some(Reply::Bulk(digits)) => std::str::from_utf8(digits).ok()?.parse::<i64>().ok(),
         _ => None,
     };
-    let (Some(seconds), Some(microseconds)) = (number(0), number(1)) else {
-        return Ok(None);
-    };
-    Ok(Some(Clock {
-        read_at: asked + half,
-        unix_ms: seconds
-            .saturating_mul(1000)
-            .saturating_add(microseconds / 1000),
-        uncertainty_ms: half.as_millis() as i64 + 1,
-    }))
+    Ok(number(0)
+        .zip(number(1))
+        .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
 }
 
 /// What INFO tells of the process. A field that is missing or empty is unknown, never a value of its own.

@@ -38,6 +38,8 @@ use crate::state::{AcknowledgedBatch, Durable, Recorder, Store};
 
 /// How often the source's latency is probed, and the pace of the target is measured.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// Every so many probes the clocks are read again: servers' clocks are set, and ours drifts.
+const CLOCKS_EVERY_PROBES: u64 = 50;
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 
@@ -389,6 +391,10 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
         if !same {
             env.warn(reason);
         }
+        let mut lane = shared.lane.borrow_mut();
+        lane.rules.set_source_clock(next.clock);
+        // Nothing is asked at the moment, so the question may change.
+        lane.rules.expire_time &= next.absolute_expiry;
         link = next;
     }
 }
@@ -486,7 +492,10 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     Err(error) => return error.into(),
                 };
             match still_trusted(&shared, client_id, &mut next).await {
-                Ok(None) => break next,
+                Ok(None) => {
+                    shared.lane.borrow_mut().rules.set_target_clock(next.clock);
+                    break next;
+                }
                 Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
                 Err(error) => failure = Some(error),
             }
@@ -571,43 +580,112 @@ fn take_outcomes(
 
 // ---- beside the data path
 
-/// Feels what other clients of the source feel, and how much the target takes.
+/// Feels what other clients of the source feel, measures how much the target takes, and keeps both clocks fresh.
+///
+/// A probe that fails is no trouble of its own: the data path will notice.
 async fn probe(shared: Rc<Shared>) -> End {
-    let endpoint = &shared.env.request.source;
-    let timeout = shared.env.request.options.timeout;
-    let mut control: Option<Control> = None;
-    let mut acknowledged = 0;
-    let mut pace = f64::INFINITY;
-    loop {
+    let mut pace = Pace::default();
+    let mut source = Beside::new(Side::Source);
+    let mut target = Beside::new(Side::Target);
+    for round in 0_u64.. {
         tokio::time::sleep(PROBE_EVERY).await;
-        {
-            let mut lane = shared.lane.borrow_mut();
-            let taken = (lane.bytes_acknowledged - acknowledged) as f64 / PROBE_EVERY.as_secs_f64();
-            acknowledged = lane.bytes_acknowledged;
-            // A target that had nothing to do says nothing about its pace.
-            if lane.ready_bytes() > 0 {
-                pace = if pace.is_finite() {
-                    0.7 * pace + 0.3 * taken
-                } else {
-                    taken.max(1.0)
-                };
-                lane.pace(pace);
-            }
-        }
+        pace.measure(&mut shared.lane.borrow_mut());
         shared.source_wake.notify_one();
         shared.read_wake.notify_one();
-        // A probe that fails is no trouble of its own: the data path will notice.
-        let mut connected = match control.take() {
-            Some(connected) => connected,
-            None => match Control::connect(endpoint, 0, timeout).await {
-                Ok(connected) => connected,
-                Err(_) => continue,
-            },
-        };
-        if let Ok(latency) = connected.ping().await {
+        if let Some(latency) = source
+            .ask(&shared.env, async |control| control.ping().await)
+            .await
+        {
             shared.lane.borrow_mut().window.observe_latency(latency);
-            control = Some(connected);
         }
+        if round % CLOCKS_EVERY_PROBES == 0 {
+            let clock = source
+                .ask(&shared.env, async |control| control.clock().await)
+                .await;
+            shared
+                .lane
+                .borrow_mut()
+                .rules
+                .set_source_clock(clock.flatten());
+            let clock = target
+                .ask(&shared.env, async |control| control.clock().await)
+                .await;
+            shared
+                .lane
+                .borrow_mut()
+                .rules
+                .set_target_clock(clock.flatten());
+        }
+    }
+    unreachable!("the probe goes on until it is dropped")
+}
+
+/// How much the target takes.
+struct Pace {
+    acknowledged: u64,
+    bytes_per_s: Option<f64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            acknowledged: 0,
+            bytes_per_s: None,
+        }
+    }
+}
+
+impl Pace {
+    fn measure(&mut self, lane: &mut Lane) {
+        let taken =
+            (lane.bytes_acknowledged - self.acknowledged) as f64 / PROBE_EVERY.as_secs_f64();
+        self.acknowledged = lane.bytes_acknowledged;
+        // A target that had nothing to do says nothing about its pace.
+        if lane.ready_bytes() == 0 {
+            return;
+        }
+        let pace = self
+            .bytes_per_s
+            .map_or(taken, |before| 0.7 * before + 0.3 * taken);
+        self.bytes_per_s = Some(pace);
+        lane.pace(pace);
+    }
+}
+
+/// A connection beside the data path, made anew whenever it is lost.
+struct Beside {
+    side: Side,
+    control: Option<Control>,
+}
+
+impl Beside {
+    fn new(side: Side) -> Self {
+        Self {
+            side,
+            control: None,
+        }
+    }
+
+    async fn ask<T>(
+        &mut self,
+        env: &Env,
+        question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,
+    ) -> Option<T> {
+        let mut control = match self.control.take() {
+            Some(control) => control,
+            None => {
+                let endpoint = match self.side {
+                    Side::Source => &env.request.source,
+                    Side::Target => &env.request.target,
+                };
+                Control::connect(endpoint, 0, env.request.options.timeout)
+                    .await
+                    .ok()?
+            }
+        };
+        let answer = question(&mut control).await.ok()?;
+        self.control = Some(control);
+        Some(answer)
     }
 }
 

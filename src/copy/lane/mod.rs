@@ -73,6 +73,16 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Takes a newer look at the source's clock; none keeps the older one.
+    pub fn set_source_clock(&mut self, clock: Option<Clock>) {
+        self.source_clock = clock.or(self.source_clock);
+    }
+
+    /// Takes a newer look at the target's clock; none keeps the older one.
+    pub fn set_target_clock(&mut self, clock: Option<Clock>) {
+        self.target_clock = clock.or(self.target_clock);
+    }
+
     /// The part that the plan decides.
     pub fn filter(plan: &Plan, scan_type_known: bool) -> (Option<KeyType>, Vec<KeyType>) {
         match plan.types.as_slice() {
