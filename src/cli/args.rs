@@ -121,6 +121,14 @@ pub struct MigrateArgs {
         help_heading = "Servers"
     )]
     pub to: Option<OsString>,
+    /// File with flags, for example from = "redis://old:6379" and batch = 1000, one a line
+    #[arg(
+        long,
+        env = "REDKNOT_CONFIG",
+        value_name = "FILE",
+        help_heading = "Servers"
+    )]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
@@ -256,6 +264,75 @@ pub struct TargetArgs {
     /// Database of the target [default: the URL's, or 0]
     #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db, alias = "target-db")]
     pub to_db: Option<u32>,
+}
+
+impl MigrateArgs {
+    /// Every flag as said here, or else as said in `other`.
+    pub fn or(self, other: Self) -> Self {
+        // Taken apart, so that a new flag does not compile until it is merged.
+        let Self {
+            from,
+            to,
+            config,
+            source,
+            target,
+            name,
+            db,
+            match_glob,
+            types,
+            ttl,
+            on_conflict,
+            on_source_change,
+            trust_cursor,
+            trust_target,
+            new_pass,
+            restart,
+            durability,
+            max_quarantine,
+            batch,
+            connections,
+            max_memory,
+            max_unavailable,
+            timeout,
+            grace,
+        } = self;
+        Self {
+            from: from.or(other.from),
+            to: to.or(other.to),
+            config: config.or(other.config),
+            source: SourceArgs {
+                from_user: source.from_user.or(other.source.from_user),
+                from_pass_file: source.from_pass_file.or(other.source.from_pass_file),
+                from_askpass: source.from_askpass || other.source.from_askpass,
+                from_db: source.from_db.or(other.source.from_db),
+            },
+            target: TargetArgs {
+                to_user: target.to_user.or(other.target.to_user),
+                to_pass_file: target.to_pass_file.or(other.target.to_pass_file),
+                to_askpass: target.to_askpass || other.target.to_askpass,
+                to_db: target.to_db.or(other.target.to_db),
+            },
+            name: name.or(other.name),
+            db: if db.is_empty() { other.db } else { db },
+            match_glob: match_glob.or(other.match_glob),
+            types: if types.is_empty() { other.types } else { types },
+            ttl: ttl.or(other.ttl),
+            on_conflict: on_conflict.or(other.on_conflict),
+            on_source_change: on_source_change.or(other.on_source_change),
+            trust_cursor: trust_cursor || other.trust_cursor,
+            trust_target: trust_target || other.trust_target,
+            new_pass: new_pass || other.new_pass,
+            restart: restart || other.restart,
+            durability: durability.or(other.durability),
+            max_quarantine: max_quarantine.or(other.max_quarantine),
+            batch: batch.or(other.batch),
+            connections: connections.or(other.connections),
+            max_memory: max_memory.or(other.max_memory),
+            max_unavailable: max_unavailable.or(other.max_unavailable),
+            timeout: timeout.or(other.timeout),
+            grace: grace.or(other.grace),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,10 @@ pub struct Console {
     pub err_paint: Paint,
     /// Whether standard error may be redrawn.
     pub animated: bool,
+    /// Whether standard output may be.
+    pub redraws_output: bool,
+    /// Whether the terminal shows more than ASCII.
+    unicode: bool,
 }
 
 impl Console {
@@ -42,13 +46,21 @@ impl Console {
             Color::Auto => Paint::PLAIN,
         };
         let stderr_terminal = std::io::stderr().is_terminal();
+        let stdout_terminal = std::io::stdout().is_terminal();
+        let unicode = has_unicode();
         Self {
             quiet: common.quiet,
             json: common.json,
-            out_paint: paint(std::io::stdout().is_terminal()),
+            out_paint: paint(stdout_terminal),
             err_paint: paint(stderr_terminal),
             // Lines of the log and a bar that redraws itself do not go together.
-            animated: stderr_terminal && !dumb && !common.no_progress && common.verbose == 0,
+            animated: stderr_terminal
+                && !dumb
+                && unicode
+                && !common.no_progress
+                && common.verbose == 0,
+            redraws_output: stdout_terminal && !dumb,
+            unicode,
         }
     }
 
@@ -60,14 +72,23 @@ impl Console {
             out_paint: Paint::PLAIN,
             err_paint: Paint::PLAIN,
             animated: false,
+            redraws_output: false,
+            unicode: has_unicode(),
         }
     }
 
-    /// A result.
-    pub fn out(&self, text: &str) {
+    /// A result. Returns whether somebody still reads.
+    pub fn out(&self, text: &str) -> bool {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+        // JSON is UTF-8 wherever it goes.
+        let text = if self.json {
+            text.to_owned()
+        } else {
+            self.shown(text)
+        };
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .is_ok()
     }
 
     /// Talk: what is going on.
@@ -93,8 +114,40 @@ impl Console {
     }
 
     fn err(&self, text: &str) {
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        let _ = std::io::stderr()
+            .lock()
+            .write_all(self.shown(text).as_bytes());
     }
+
+    /// `text`, without what the terminal could not show.
+    fn shown(&self, text: &str) -> String {
+        if self.unicode || text.is_ascii() {
+            return text.to_owned();
+        }
+        let mut shown = String::new();
+        for c in text.chars() {
+            match c {
+                '\u{2192}' => shown.push_str("->"),
+                '\u{2026}' => shown.push_str("..."),
+                '\u{2260}' => shown.push_str("!="),
+                '\u{b7}' => shown.push('|'),
+                c if c.is_ascii() => shown.push(c),
+                _ => shown.push('?'),
+            }
+        }
+        shown
+    }
+}
+
+/// Whether the locale is UTF-8, or nothing is said about it.
+fn has_unicode() -> bool {
+    let said = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    said.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 /// Colours, or none.

@@ -67,6 +67,33 @@ impl ExitCode {
         self as u8
     }
 
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Attention => "attention",
+            Self::Usage => "usage",
+            Self::NoGo => "no_go",
+            Self::SourceUnreachable => "source_unreachable",
+            Self::TargetUnreachable => "target_unreachable",
+            Self::TargetRefuses => "target_refuses",
+            Self::StateIo => "state_io",
+            Self::StateLocked => "state_locked",
+            Self::Denied => "denied",
+            Self::Tls => "tls",
+            Self::Topology => "topology",
+            Self::SourceChanged => "source_changed",
+            Self::Incompatible => "incompatible",
+            Self::StateDamaged => "state_damaged",
+            Self::StateForeign => "state_foreign",
+            Self::TargetNotEmpty => "target_not_empty",
+            Self::Internal => "internal",
+            Self::Hangup => "hangup",
+            Self::Interrupt => "interrupt",
+            Self::Terminate => "terminate",
+        }
+    }
+
     /// What it means, in one line.
     pub fn meaning(self) -> &'static str {
         match self {

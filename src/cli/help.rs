@@ -142,7 +142,7 @@ How a server is named
   redis://[2001:db8::7]:6379            IPv6 stands in brackets
   redis+unix:///path/to/socket?db=N     also unix:///path/to/socket
 
-In a URL any byte of user, password and path can be written as %XX; the bytes @ : / ? # % have to be:
+In a URL any byte of user, password and path can be written as %XX, and these have to be:
   @ %40   : %3A   / %2F   ? %3F   # %23   % %25
 
 Passwords, best first; the first one that is given is used
