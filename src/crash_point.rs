@@ -27,3 +27,10 @@ pub fn die() {
         std::thread::park();
     }
 }
+
+/// Reads from `FAILPOINTS` where this process is to die; without the feature it does nothing.
+pub fn arm() {
+    #[cfg(feature = "failpoints")]
+    // The scenario disarms everything when it is dropped, and this process stays armed to its end.
+    std::mem::forget(fail::FailScenario::setup());
+}

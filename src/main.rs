@@ -3,5 +3,6 @@
 mod cli;
 
 fn main() -> std::process::ExitCode {
+    redknot::crash_point::arm();
     cli::run(std::env::args_os().collect()).into()
 }

@@ -132,7 +132,7 @@ fn kills_at_random_moments_lose_no_key() {
             let age = Duration::from_micros(
                 random.random_range(5_000..run_takes.as_micros().max(10_000) as u64),
             );
-            let mut running = migrate(&source, &target, state.path()).start();
+            let running = migrate(&source, &target, state.path()).start();
             // After ten kills one run may finish, or a slow machine would never get on.
             let finished = match kills_here < 10 && kills < wanted {
                 true => running.kill_9_after(age),
