@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::dataset::{DataSet, fill};
 use crate::support::oracle::{Verdict, assert_equal, differences};
@@ -73,13 +73,19 @@ fn finds_nothing_on_a_pair_that_was_filled_alike() {
 }
 
 #[test]
-fn compares_twenty_thousand_keys_in_about_a_second() {
+fn compares_twenty_thousand_keys_within_seconds() {
     let Some((source, target)) = pair(REDIS_7_0, REDIS_7_0, 20_000) else {
         return;
     };
     let began = Instant::now();
     assert_eq!(assert_equal(&source, &target), 20_000);
     eprintln!("20 000 keys compared in {:?}", began.elapsed());
+    // About one on an idle machine; a busy one must not fail.
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 /// What is planted, the key it is planted in, the command that plants it on the target, and what must be said of it.
