@@ -205,7 +205,7 @@ impl Maker {
             }
             10 => {
                 // Few elements stay sparse, many make it dense.
-                let elements = if nth % 24 == 10 { 8 } else { 800 };
+                let elements = if nth % 120 == 10 { 2_000 } else { 8 };
                 let elements: Vec<u64> = (0..elements).map(|_| self.random.random()).collect();
                 self.cmd("PFADD", key).arg(elements).ignore();
                 return;

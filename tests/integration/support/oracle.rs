@@ -2,7 +2,8 @@
 //!
 //! Every key of both sides is read with the ordinary commands of its type, through the `redis` crate, and compared by
 //! meaning: members of sets and fields of hashes in any order, scores as numbers, streams with their groups, consumers
-//! and pending entries. DUMP is never used: equal values may have different bytes, and DUMP is what is tested.
+//! and pending entries. DUMP is never used: equal values may have different bytes, and DUMP is what is tested. Nor is
+//! DEBUG DIGEST-VALUE: it is slower than reading (1.3 against 0.9 s for 20 000 keys) and says less about expiry.
 //!
 //! Both sides must stand still. A difference counts only if it is there at a second look, so that a key that expires
 //! between two reads is none.
@@ -76,7 +77,6 @@ pub struct Oracle<'a> {
     source: (&'a Server, u32),
     target: (&'a Server, u32),
     ttl_tolerance_ms: i64,
-    by_digest: bool,
 }
 
 /// Differences between database 0 of both servers.
@@ -96,7 +96,6 @@ impl<'a> Oracle<'a> {
             source: (source, 0),
             target: (target, 0),
             ttl_tolerance_ms: TTL_TOLERANCE_MS,
-            by_digest: false,
         }
     }
 
@@ -112,22 +111,6 @@ impl<'a> Oracle<'a> {
     #[must_use]
     pub fn ttl_tolerance_ms(mut self, tolerance: i64) -> Self {
         self.ttl_tolerance_ms = tolerance;
-        self
-    }
-
-    /// Lets the servers digest all values but streams (DEBUG DIGEST-VALUE): for big runs between servers of one version.
-    ///
-    /// # Panics
-    ///
-    /// If the kinds differ, since what goes into a digest changes between versions.
-    #[must_use]
-    pub fn by_digest(mut self) -> Self {
-        assert_eq!(
-            self.source.0.kind(),
-            self.target.0.kind(),
-            "digests of one kind of server"
-        );
-        self.by_digest = true;
         self
     }
 
@@ -266,7 +249,6 @@ struct Reader {
     /// Both sides keep counts of stream entries; an older one has nothing to compare them with.
     stream_counts: bool,
     field_ttl: bool,
-    by_digest: bool,
 }
 
 impl Reader {
@@ -277,7 +259,6 @@ impl Reader {
             knows_pexpiretime: server.kind().knows_pexpiretime,
             stream_counts: kinds.iter().all(|kind| kind.knows_pexpiretime),
             field_ttl: server.kind().knows_field_ttl,
-            by_digest: oracle.by_digest,
         }
     }
 
@@ -357,7 +338,6 @@ impl Reader {
         let mut pipe = redis::pipe();
         pipe.ignore_errors();
         let mut asked = Vec::new();
-        let mut digested = Vec::new();
         for (index, (name, kind)) in names.iter().zip(kinds).enumerate() {
             match *kind {
                 "none" => continue,
@@ -368,10 +348,6 @@ impl Reader {
                     .arg("FULL")
                     .arg("COUNT")
                     .arg(0),
-                _ if self.by_digest => {
-                    digested.push(index);
-                    continue;
-                }
                 "string" => pipe.cmd("GET").arg(name),
                 "list" => pipe.cmd("LRANGE").arg(name).arg(0).arg(-1),
                 "set" => pipe.cmd("SMEMBERS").arg(name),
@@ -386,7 +362,7 @@ impl Reader {
             };
             asked.push(index);
         }
-        let replies: Vec<Value> = pipe.query(&mut self.connection).expect("typed reads");
+        let replies = self.ask(&pipe);
         for (&index, reply) in asked.iter().zip(replies) {
             values[index] = match (kinds[index], reply) {
                 // Expired since TYPE was asked: the second look will see it.
@@ -398,28 +374,18 @@ impl Reader {
                 (_, reply) => reply,
             };
         }
-        self.digests(names, &digested, &mut values);
-        if self.field_ttl && !self.by_digest {
+        if self.field_ttl {
             self.add_field_expiries(names, kinds, &mut values);
         }
         values
     }
 
-    fn digests(&mut self, names: &[Vec<u8>], digested: &[usize], values: &mut [Value]) {
-        if digested.is_empty() {
-            return;
+    fn ask(&mut self, pipe: &redis::Pipeline) -> Vec<Value> {
+        // The crate refuses to send nothing.
+        if pipe.is_empty() {
+            return Vec::new();
         }
-        let mut command = redis::cmd("DEBUG");
-        command.arg("DIGEST-VALUE");
-        for &index in digested {
-            command.arg(&names[index]);
-        }
-        let digests: Vec<Value> = command
-            .query(&mut self.connection)
-            .expect("DEBUG DIGEST-VALUE");
-        for (&index, digest) in digested.iter().zip(digests) {
-            values[index] = digest;
-        }
+        pipe.query(&mut self.connection).expect("reads")
     }
 
     /// Turns `[field, value]` into `[field, value, expiry]` where the field has an expiry of its own.
@@ -444,7 +410,7 @@ impl Reader {
             }
             asked.push(index);
         }
-        let replies: Vec<Value> = pipe.query(&mut self.connection).expect("HPEXPIRETIME");
+        let replies = self.ask(&pipe);
         for (&index, reply) in asked.iter().zip(replies) {
             let Value::Array(pairs) = &mut values[index] else {
                 unreachable!("chosen above")

@@ -56,8 +56,11 @@ impl ServerSpec {
     /// An ACL user, in the words of ACL SETUSER: `user("reader", "on >secret %R~* -@all +scan")`.
     #[must_use]
     pub fn user(mut self, name: &str, rules: &str) -> Self {
-        self.config
-            .push(("user".to_owned(), format!("{name} {rules}")));
+        let words: Vec<String> = std::iter::once(name)
+            .chain(rules.split(' '))
+            .map(quoted)
+            .collect();
+        self.config.push(("user".to_owned(), words.join(" ")));
         self
     }
 }
@@ -306,11 +309,19 @@ fn launch(spec: &ServerSpec, port: u16, folder: &Path) -> Option<Process> {
     let config = write_config(spec, port, folder);
     let _ = std::fs::remove_file(log_path(folder));
     let name = spec.binary.kind.name;
+    // What is wrong with a configuration is said before there is a log.
+    let complaints = || {
+        std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(log_path(folder))
+            .expect("a file in our own folder")
+    };
     let child = Command::new(&spec.binary.path)
         .arg(config)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(complaints())
+        .stderr(complaints())
         .spawn()
         .unwrap_or_else(|error| panic!("can't start {}: {error}", spec.binary.path.display()));
     let mut process = Process(child);

@@ -1,7 +1,7 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::dataset::{DataSet, fill};
-use crate::support::oracle::{Oracle, Verdict, assert_equal, differences};
+use crate::support::oracle::{Verdict, assert_equal, differences};
 use crate::support::seed;
 use crate::support::server::Server;
 use crate::support::version::{
@@ -69,28 +69,23 @@ fn finds_nothing_on_a_pair_that_was_filled_alike() {
             continue;
         };
         assert_eq!(assert_equal(&source, &target), 3_000);
-        if source.kind() == target.kind() {
-            assert_eq!(
-                Oracle::between(&source, &target).by_digest().assert_equal(),
-                3_000
-            );
-        }
     }
 }
 
 #[test]
-fn compares_twenty_thousand_keys_in_about_a_second() {
+fn compares_twenty_thousand_keys_within_seconds() {
     let Some((source, target)) = pair(REDIS_7_0, REDIS_7_0, 20_000) else {
         return;
     };
-    for (how, oracle) in [
-        ("by value", Oracle::between(&source, &target)),
-        ("by digest", Oracle::between(&source, &target).by_digest()),
-    ] {
-        let began = Instant::now();
-        assert_eq!(oracle.assert_equal(), 20_000);
-        eprintln!("20 000 keys compared {how} in {:?}", began.elapsed());
-    }
+    let began = Instant::now();
+    assert_eq!(assert_equal(&source, &target), 20_000);
+    eprintln!("20 000 keys compared in {:?}", began.elapsed());
+    // About one on an idle machine; a busy one must not fail.
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 /// What is planted, the key it is planted in, the command that plants it on the target, and what must be said of it.

@@ -277,11 +277,12 @@ impl Link {
             if let Some(how) = direction.count_down(&mut piece) {
                 cut = Some(how);
             }
+            // Counted first: once the peer has them, a test may look.
+            direction.bytes.fetch_add(piece as u64, Ordering::SeqCst);
             if stream.write_all(&bytes[..piece]).is_err() {
                 self.cut(Cut::Reset);
                 return false;
             }
-            direction.bytes.fetch_add(piece as u64, Ordering::SeqCst);
             if let Some(how) = cut {
                 self.cut(how);
                 return false;
