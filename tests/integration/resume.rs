@@ -57,7 +57,7 @@ impl Pair {
     }
 
     fn assert_equal(&self) {
-        let keys = Oracle::between(&self.source, &self.target).by_digest().assert_equal();
+        let keys = Oracle::between(&self.source, &self.target).assert_equal();
         assert_eq!(keys as u64, self.source.keys(0));
     }
 
