@@ -5,9 +5,14 @@
 //! A password can't be printed, logged or stored: no field shows it, `Debug` and `Display` leave it out.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretSlice};
+
+use crate::key::Escaped;
+
+pub mod url;
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -84,7 +89,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix { path } => write!(f, "{}", path.display()),
+            Self::Unix { path } => write!(f, "{}", Escaped(path.as_os_str().as_bytes())),
         }
     }
 }
@@ -93,14 +98,13 @@ impl fmt::Display for Address {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = match &self.user {
-            Some(user) => format!("{}@", crate::key::Escaped(user.as_bytes())),
+            Some(user) => format!("{}@", Escaped(user.as_bytes())),
             None => String::new(),
         };
-        match &self.address {
-            Address::Tcp { .. } => write!(f, "redis://{user}{}/{}", self.address, self.db),
-            Address::Unix { path } => {
-                write!(f, "redis+unix://{user}{}?db={}", path.display(), self.db)
-            }
+        let (address, db) = (&self.address, self.db);
+        match address {
+            Address::Tcp { .. } => write!(f, "redis://{user}{address}/{db}"),
+            Address::Unix { .. } => write!(f, "redis+unix://{user}{address}?db={db}"),
         }
     }
 }

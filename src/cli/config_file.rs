@@ -1,0 +1,197 @@
+//! `--config FILE`: the flags of `migrate`, written in a TOML file under the same names.
+//!
+//! ```toml
+//! from = "redis://cache.example.com:6379"
+//! to = "10.0.0.9:6379"
+//! to-pass-file = "/run/secrets/new"
+//! db = [0, 3]
+//! batch = 1000
+//! max-memory = "64MiB"
+//! ```
+//!
+//! # Invariant
+//!
+//! There is one grammar: a value of the file is read exactly as the flag of that name would be.
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use clap::FromArgMatches;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::args::{self, Cli, Command, MigrateArgs};
+use super::failure::Failure;
+
+/// The flags that the file sets.
+///
+/// # Errors
+///
+/// If the file can't be read, is no TOML, sets an unknown flag or a bad value, or shows a password to other users.
+/// Where there is one, the error names line and column.
+pub fn read(path: &Path) -> Result<MigrateArgs, Failure> {
+    let file = read_text(path)?;
+    let table = DeTable::parse(&file.text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        file.refuse(
+            at,
+            "this is no TOML",
+            error.message(),
+            "one `flag = value` a line, text in quotes",
+        )
+    })?;
+    let mut all = MigrateArgs::default();
+    for (key, value) in table.get_ref() {
+        // What the environment says comes along with every flag. It outranks the file anyway.
+        all = all.or(one(&file, key, value)?);
+    }
+    let urls = ["from", "to"]
+        .into_iter()
+        .filter_map(|key| table.get_ref().get(key)?.get_ref().as_str());
+    if file.others_can_read && urls.into_iter().any(has_password) {
+        return Err(Failure::usage(
+            format!("{} shows a password to other users", file.path),
+            "it has an address with a password, and others can read the file",
+            format!(
+                "chmod 600 {}, or put the password in a file of its own",
+                file.path
+            ),
+        ));
+    }
+    Ok(all)
+}
+
+struct File {
+    path: String,
+    text: String,
+    others_can_read: bool,
+}
+
+impl File {
+    /// An error at the byte `at` of the file.
+    fn refuse(&self, at: usize, what: &str, why: &str, hint: impl Into<String>) -> Failure {
+        let before = self.text.get(..at).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Failure::usage(format!("{}:{line}:{column}: {what}", self.path), why, hint)
+    }
+}
+
+fn read_text(path: &Path) -> Result<File, Failure> {
+    let shown = path.display().to_string();
+    let read = || -> std::io::Result<File> {
+        let mode = std::fs::metadata(path)?.permissions().mode();
+        let text = std::fs::read_to_string(path)?;
+        Ok(File {
+            path: shown.clone(),
+            text,
+            others_can_read: mode & 0o077 != 0,
+        })
+    };
+    read().map_err(|error| {
+        Failure::usage(
+            format!("--config {shown}: it can't be read"),
+            error.to_string(),
+            "redknot migrate --help names the flags that it may set",
+        )
+    })
+}
+
+/// One line of the file, as the flag that it stands for.
+fn one(
+    file: &File,
+    key: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<MigrateArgs, Failure> {
+    const HINT: &str = "redknot migrate --help names them, without the dashes";
+    let name: &str = key.get_ref();
+    let root = args::command();
+    let migrate = root
+        .find_subcommand("migrate")
+        .expect("migrate is a command");
+    let is_meant = |arg: &&clap::Arg| arg.get_long() == Some(name) && name != "config";
+    let Some(arg) = migrate.get_arguments().find(is_meant) else {
+        let shown = redknot::key::Escaped(name.as_bytes());
+        return Err(file.refuse(
+            key.span().start,
+            &format!("unknown key `{shown}`"),
+            "the keys are the flags of migrate",
+            HINT,
+        ));
+    };
+    let wants_value = arg.get_action().takes_values();
+    let wrong_type = |wanted: &str| {
+        Err(file.refuse(
+            value.span().start,
+            &format!("`{name}` has the wrong type"),
+            wanted,
+            HINT,
+        ))
+    };
+    let words: Vec<OsString> = match (text(value.get_ref()), wants_value) {
+        (Some(Text::Switch(false)), false) => return Ok(MigrateArgs::default()),
+        (Some(Text::Switch(true)), false) => vec![format!("--{name}").into()],
+        (Some(Text::Value(text)), true) => vec![format!("--{name}={text}").into()],
+        (_, true) => return wrong_type("it takes text, a number, or a list of them"),
+        (_, false) => return wrong_type("it is true or false"),
+    };
+    let words = ["redknot".into(), "migrate".into()]
+        .into_iter()
+        .chain(words);
+    let parsed = root
+        .clone()
+        .try_get_matches_from(words)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(Cli {
+            command: Some(Command::Migrate(args)),
+            ..
+        }) => Ok(*args),
+        Ok(_) => unreachable!("the words name the command migrate"),
+        Err(error) => {
+            let failure = super::usage::failure(&error, &[]);
+            let hint = failure.hint.unwrap_or_else(|| HINT.into());
+            Err(file.refuse(
+                value.span().start,
+                failure.what.trim_start_matches("--"),
+                &failure.why,
+                hint,
+            ))
+        }
+    }
+}
+
+enum Text {
+    Switch(bool),
+    Value(String),
+}
+
+/// The value as it would stand on the command line.
+fn text(value: &DeValue<'_>) -> Option<Text> {
+    let value = match value {
+        DeValue::Boolean(switch) => return Some(Text::Switch(*switch)),
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
+        DeValue::Array(items) => {
+            let mut texts = Vec::new();
+            for item in items.iter() {
+                match text(item.get_ref())? {
+                    Text::Value(text) => texts.push(text),
+                    Text::Switch(_) => return None,
+                }
+            }
+            texts.join(",")
+        }
+        _ => return None,
+    };
+    Some(Text::Value(value))
+}
+
+fn has_password(url: &str) -> bool {
+    match redknot::endpoint::url::parse(url.as_bytes()) {
+        Ok(parsed) => parsed.name_alone.is_some() || parsed.endpoint.password().is_some(),
+        // It will be refused for what it is.
+        Err(_) => false,
+    }
+}

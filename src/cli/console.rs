@@ -1,0 +1,197 @@
+//! Standard output, standard error, and what they can show.
+//!
+//! Standard output carries results and JSON, standard error everything else.
+//!
+//! # Invariant
+//!
+//! Nobody reading is no error: what can't be written is dropped (`redknot status | head` ends quietly), and a migration
+//! does not fail because its terminal went away.
+
+use std::io::{IsTerminal, Write};
+
+use super::args::{Color, Common};
+use super::failure::Failure;
+
+/// What is written where, in which colours.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    /// Only errors are said.
+    pub quiet: bool,
+    /// Events go to standard output, so nothing else may.
+    pub json: bool,
+    /// For text on standard output.
+    pub out_paint: Paint,
+    /// For text on standard error.
+    pub err_paint: Paint,
+    /// Whether standard error may be redrawn.
+    pub animated: bool,
+    /// Whether standard output may be.
+    pub redraws_output: bool,
+    /// Whether the terminal shows more than ASCII.
+    unicode: bool,
+}
+
+impl Console {
+    /// From the flags and the environment.
+    pub fn new(common: &Common) -> Self {
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let forced = std::env::var_os("CLICOLOR_FORCE")
+            .is_some_and(|value| !value.is_empty() && value != "0");
+        let paint = |terminal: bool| match common.color {
+            Color::Always => Paint::COLOURED,
+            Color::Never => Paint::PLAIN,
+            Color::Auto if no_color || dumb => Paint::PLAIN,
+            Color::Auto if terminal || forced => Paint::COLOURED,
+            Color::Auto => Paint::PLAIN,
+        };
+        let stderr_terminal = std::io::stderr().is_terminal();
+        let stdout_terminal = std::io::stdout().is_terminal();
+        let unicode = has_unicode();
+        Self {
+            quiet: common.quiet,
+            json: common.json,
+            out_paint: paint(stdout_terminal),
+            err_paint: paint(stderr_terminal),
+            // Lines of the log and a bar that redraws itself do not go together.
+            animated: stderr_terminal
+                && !dumb
+                && unicode
+                && !common.no_progress
+                && common.verbose == 0,
+            redraws_output: stdout_terminal && !dumb,
+            unicode,
+        }
+    }
+
+    /// What a failure looks like before the flags are known.
+    pub fn plain() -> Self {
+        Self {
+            quiet: false,
+            json: false,
+            out_paint: Paint::PLAIN,
+            err_paint: Paint::PLAIN,
+            animated: false,
+            redraws_output: false,
+            unicode: has_unicode(),
+        }
+    }
+
+    /// A result. Returns whether somebody still reads.
+    pub fn out(&self, text: &str) -> bool {
+        let mut out = std::io::stdout().lock();
+        // JSON is UTF-8 wherever it goes.
+        let text = if self.json {
+            text.to_owned()
+        } else {
+            self.shown(text)
+        };
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .is_ok()
+    }
+
+    /// Talk: what is going on.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            self.err(text);
+        }
+    }
+
+    /// Something that may be a mistake.
+    pub fn warn(&self, text: &str) {
+        self.say(&format!("{} {text}\n", self.err_paint.yellow("warning:")));
+    }
+
+    /// Something worth knowing.
+    pub fn note(&self, text: &str) {
+        self.say(&format!("{} {text}\n", self.err_paint.cyan("note:")));
+    }
+
+    /// Why the command did not reach its goal: said even when quiet.
+    pub fn fail(&self, failure: &Failure) {
+        self.err(&failure.lines(self.err_paint));
+    }
+
+    fn err(&self, text: &str) {
+        let _ = std::io::stderr()
+            .lock()
+            .write_all(self.shown(text).as_bytes());
+    }
+
+    /// `text`, without what the terminal could not show.
+    fn shown(&self, text: &str) -> String {
+        if self.unicode || text.is_ascii() {
+            return text.to_owned();
+        }
+        let mut shown = String::new();
+        for c in text.chars() {
+            match c {
+                '\u{2192}' => shown.push_str("->"),
+                '\u{2026}' => shown.push_str("..."),
+                '\u{2260}' => shown.push_str("!="),
+                '\u{b7}' => shown.push('|'),
+                c if c.is_ascii() => shown.push(c),
+                _ => shown.push('?'),
+            }
+        }
+        shown
+    }
+}
+
+/// Whether the locale is UTF-8, or nothing is said about it.
+fn has_unicode() -> bool {
+    let said = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    said.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint(bool);
+
+impl Paint {
+    pub const PLAIN: Self = Self(false);
+    pub const COLOURED: Self = Self(true);
+
+    pub fn red(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    pub fn green(self, text: &str) -> String {
+        self.with("1;32", text)
+    }
+
+    pub fn yellow(self, text: &str) -> String {
+        self.with("1;33", text)
+    }
+
+    pub fn cyan(self, text: &str) -> String {
+        self.with("36", text)
+    }
+
+    pub fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self.0 {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// Columns of the terminal behind standard error; 80 if there is none.
+pub fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.map_or(80, |size| usize::from(size.ws_col)).max(1)
+}

@@ -1,0 +1,182 @@
+//! The only code that prints: commands, progress, messages, exit codes.
+//!
+//! A command is one function from flags to an exit code or a [`Failure`]. [`run`] calls it and reports how it ended.
+//!
+//! # Invariant
+//!
+//! Only the main thread ends the process, by returning the exit code. The command runs on a thread of its own, so that
+//! a second Ctrl-C can leave at once whatever the command is waiting for.
+
+mod args;
+mod config_file;
+mod console;
+mod demo;
+mod exit_code;
+mod failure;
+mod format;
+mod help;
+mod json;
+mod log;
+mod migrate;
+mod panics;
+mod passwords;
+mod progress;
+mod rump;
+mod servers;
+mod settings;
+mod signals;
+mod state_dir;
+mod status;
+#[cfg(test)]
+mod testing;
+mod usage;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::{ArgMatches, FromArgMatches};
+
+use args::{Cli, Command};
+use console::Console;
+pub use exit_code::ExitCode;
+use failure::Failure;
+use json::Header;
+use settings::OnCommandLine;
+
+/// Runs the command that `words`, the command line, asks for.
+pub fn run(words: Vec<OsString>) -> ExitCode {
+    panics::keep_quiet();
+    let (leave, ends) = channel();
+    let exit = Exit {
+        leave: leave.clone(),
+        header: Arc::default(),
+    };
+    let command = move || {
+        let code = panics::or_internal_error(|| parse_and_run(&words, &exit));
+        let _ = leave.send(code);
+    };
+    // The main thread's stack is the larger one, but nothing here is deep.
+    match std::thread::Builder::new()
+        .name("command".into())
+        .spawn(command)
+    {
+        Ok(_) => ends.recv().unwrap_or(ExitCode::Internal),
+        Err(error) => {
+            let failure = Failure::usage(
+                "no thread can be started",
+                error.to_string(),
+                "is `ulimit -u` too low?",
+            );
+            Console::plain().fail(&failure);
+            failure.code
+        }
+    }
+}
+
+/// How a command reaches the end of the process.
+pub struct Exit {
+    leave: Sender<ExitCode>,
+    header: Arc<Mutex<Header>>,
+}
+
+impl Exit {
+    /// What is sent here ends the process at once, with that code.
+    pub fn leave(&self) -> Sender<ExitCode> {
+        self.leave.clone()
+    }
+
+    /// What stands on the last lines of JSON.
+    pub fn set_header(&self, header: Header) {
+        *self.header.lock().unwrap_or_else(PoisonError::into_inner) = header;
+    }
+
+    fn header(&self) -> Header {
+        self.header
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
+    let parsed = args::command().try_get_matches_from(words);
+    let cli = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    match cli {
+        Ok((cli, matches)) => {
+            let console = Console::new(&cli.common);
+            // Only a migration has events; the others answer with one object, or fail with a text.
+            let events = cli.common.json
+                && matches!(cli.command, Some(Command::Migrate(_) | Command::Rump(_)));
+            let end = dispatch(cli, &matches, &console, exit);
+            report(end, &console, events.then(|| exit.header()))
+        }
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            ExitCode::Done
+        }
+        Err(error) => {
+            let failure = usage::failure(&error, words);
+            Console::plain().fail(&failure);
+            failure.code
+        }
+    }
+}
+
+fn dispatch(
+    cli: Cli,
+    matches: &ArgMatches,
+    console: &Console,
+    exit: &Exit,
+) -> Result<ExitCode, Failure> {
+    let Cli { common, command } = cli;
+    if common.quiet && common.verbose > 0 {
+        return Err(Failure::usage(
+            "--quiet and --verbose contradict each other",
+            "one says less, the other more",
+            "leave one of them away",
+        ));
+    }
+    log::start(common.verbose, console);
+    match command {
+        None => {
+            console.out(help::SHORT);
+            // In a script, no command is a mistake.
+            Ok(match std::io::stdout().is_terminal() {
+                true => ExitCode::Done,
+                false => ExitCode::Usage,
+            })
+        }
+        Some(Command::Migrate(args)) => {
+            let visible = matches
+                .subcommand_matches("migrate")
+                .map(OnCommandLine::of)
+                .unwrap_or_default();
+            let request = settings::request(*args, visible, &common, console)?;
+            migrate::run(request, console, exit)
+        }
+        Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
+        Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Demo(args)) => demo::run(&args, console, exit),
+        Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
+    }
+}
+
+/// Says how the command ended; with events, also in the last lines of JSON.
+fn report(end: Result<ExitCode, Failure>, console: &Console, events: Option<Header>) -> ExitCode {
+    let (code, error) = match end {
+        Ok(code) => (code, None),
+        Err(failure) => {
+            console.fail(&failure);
+            (failure.code, Some(failure))
+        }
+    };
+    if let Some(header) = events {
+        if let Some(failure) = error {
+            console.out(&header.error(&failure));
+        }
+        console.out(&header.exit(code));
+    }
+    code
+}

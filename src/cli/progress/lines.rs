@@ -1,0 +1,236 @@
+//! Events as lines of text on standard error.
+
+use std::time::{Duration, Instant};
+
+use redknot::plan::LanePlan;
+use redknot::progress::{Event, LaneDecision, Status};
+use redknot::shutdown::StopReason;
+
+use crate::cli::console::Console;
+use crate::cli::format;
+
+/// Where no bar is drawn, one line this often says how far it is.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Quarantined keys that are shown one by one; the rest is counted.
+const QUARANTINED_SHOWN_MAX: u64 = 10;
+
+/// Writes a line for every event that deserves one.
+pub struct Lines {
+    console: Console,
+    name: String,
+    state: String,
+    last_progress: Option<Instant>,
+    quarantined: u64,
+}
+
+impl Lines {
+    pub fn new(console: Console, name: String, state: String) -> Self {
+        Self {
+            console,
+            name,
+            state,
+            last_progress: None,
+            quarantined: 0,
+        }
+    }
+
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Start {
+                run,
+                resumed,
+                last_run,
+                percent,
+            } => {
+                let began = start(*run, *resumed, last_run.as_deref(), *percent);
+                self.line(&format!(
+                    "  migration {}  {began}",
+                    self.console.err_paint.bold(&self.name)
+                ));
+                self.line(&format!("  state     {}", self.state));
+            }
+            Event::Lane {
+                lane,
+                pass,
+                decision,
+                reason,
+            } => self.lane(*lane, *pass, *decision, reason),
+            Event::Progress(status) => {
+                if self
+                    .last_progress
+                    .is_none_or(|last| last.elapsed() >= INTERVAL)
+                {
+                    self.last_progress = Some(Instant::now());
+                    self.line(&format!("  copy      {}", progress(status)));
+                }
+            }
+            Event::Retry {
+                side,
+                cause,
+                attempt,
+                wait_ms,
+            } => {
+                // An outage of ten minutes is not worth hundreds of lines.
+                if *attempt <= 3 || attempt.is_power_of_two() {
+                    let wait = format::seconds(*wait_ms as f64 / 1000.0);
+                    let cause = redknot::key::Escaped(cause.as_bytes());
+                    self.console.warn(&format!(
+                        "{side}: {cause}; next try in {wait} (try {attempt})"
+                    ));
+                }
+            }
+            Event::Recovered { side } => self.line(&format!("  {side} answers again")),
+            Event::Quarantined { db, key, reason } => {
+                self.quarantined += 1;
+                if self.quarantined <= QUARANTINED_SHOWN_MAX {
+                    self.console
+                        .warn(&format!("quarantined db{db} \"{key}\": {reason}"));
+                }
+                if self.quarantined == QUARANTINED_SHOWN_MAX {
+                    self.console
+                        .note("further quarantined keys are counted, not shown");
+                }
+            }
+            Event::Warning { message } => self.console.warn(message),
+            Event::Stopping { batches } => {
+                self.line(&format!("  stopping: {} in flight", batches_text(*batches)))
+            }
+            // The summary says it.
+            Event::Complete(_) => {}
+        }
+    }
+
+    pub fn signal(&mut self, reason: StopReason) {
+        let what = match reason {
+            StopReason::Hangup => "SIGHUP",
+            StopReason::Interrupt => "Ctrl-C",
+            StopReason::Terminate => "SIGTERM",
+        };
+        self.line(&format!(
+            "  stopping: {what}, saving a checkpoint (Ctrl-C again to stop now)"
+        ));
+    }
+
+    pub fn finish(&mut self) {
+        if self.quarantined > QUARANTINED_SHOWN_MAX {
+            let count = format::count(self.quarantined);
+            self.console
+                .warn(&format!("{count} keys were quarantined in this run"));
+        }
+    }
+
+    fn lane(&self, lane: LanePlan, pass: u32, decision: LaneDecision, reason: &str) {
+        let what = match decision {
+            LaneDecision::Begin => "begins",
+            LaneDecision::Continue => "continues",
+            LaneDecision::NewPass => "is scanned anew",
+            LaneDecision::Finished => "is at its end",
+        };
+        let (source, target) = (lane.source_db, lane.target_db);
+        let to = if source == target {
+            String::new()
+        } else {
+            format!(" \u{2192} db{target}")
+        };
+        self.line(&format!("  db{source}{to} {what}, pass {pass}: {reason}"));
+    }
+
+    fn line(&self, text: &str) {
+        self.console.say(&format!("{text}\n"));
+    }
+}
+
+fn start(run: u32, resumed: bool, last_run: Option<&str>, percent: f64) -> String {
+    if !resumed {
+        return "begins".into();
+    }
+    let last = last_run.map_or_else(String::new, |last| format!("; {last}"));
+    format!("resumed at {} (run {run}{last})", format::percent(percent))
+}
+
+/// One line that says how far it is and why it is slow.
+fn progress(status: &Status) -> String {
+    let mut parts = vec![format::percent(status.percent), keys(status)];
+    parts.push(format!("{} keys/s", format::rough(status.keys_per_s)));
+    parts.push(format!("{}/s", format::bytes(status.bytes_per_s)));
+    if let Some(eta) = status.eta_s {
+        parts.push(format!("{} left", format::seconds(eta)));
+    }
+    parts.extend(details(status));
+    parts.join("  ")
+}
+
+/// `8 911 220 of about 12 481 903 keys`.
+pub fn keys(status: &Status) -> String {
+    let keys = format::count(status.counters.keys_scanned);
+    match status.keys_estimate {
+        // SCAN may return a key twice, and keys are created meanwhile: an estimate that was passed is none.
+        Some(estimate) if estimate >= status.counters.keys_scanned => {
+            format!("{keys} of about {} keys", format::count(estimate))
+        }
+        _ => format!("{keys} keys"),
+    }
+}
+
+/// What stands behind the figures, most important first.
+pub fn details(status: &Status) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    parts.push(format!(
+        "durable to batch {}",
+        format::count(status.batches_durable)
+    ));
+    let counters = &status.counters;
+    let named = [
+        ("in flight", status.batches_in_flight),
+        ("retries", status.retries),
+        ("vanished", counters.keys_vanished),
+        ("kept", counters.keys_kept),
+        ("quarantined", counters.keys_quarantined),
+        ("filtered", counters.keys_filtered),
+    ];
+    parts.extend(
+        named
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {}", format::count(count))),
+    );
+    if let Some(latency) = status.source_latency_ms {
+        parts.push(format!("source latency {latency:.1} ms"));
+    }
+    parts
+}
+
+fn batches_text(batches: u64) -> String {
+    match batches {
+        1 => "1 batch".into(),
+        _ => format!("{} batches", format::count(batches)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::status;
+
+    #[test]
+    fn a_line_says_how_far_how_fast_and_how_safe() {
+        let line = progress(&status());
+        assert_eq!(
+            line,
+            "71.4 %  8 911 632 of about 12 481 903 keys  184 k keys/s  96 MiB/s  19 s left  durable to batch 17 822  \
+             in flight 6  retries 3  vanished 412  source latency 0.9 ms"
+        );
+        let throttled = Status {
+            throttle: Some("target answers OOM".into()),
+            keys_estimate: Some(5),
+            ..status()
+        };
+        let line = progress(&throttled);
+        assert!(line.contains("  waiting: target answers OOM  "), "{line}");
+        assert!(line.contains("  8 911 632 keys  "), "{line}");
+    }
+}

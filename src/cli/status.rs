@@ -1,0 +1,395 @@
+//! `redknot status`: how migrations stand, read beside them and without their lock.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redknot::key::Escaped;
+use redknot::progress::{LaneStatus, RunState, Status};
+use redknot::state::status::{self, StatusFile};
+use serde_json::{Value, json};
+
+use super::args::{Common, StatusArgs};
+use super::console::{Console, Paint};
+use super::exit_code::ExitCode;
+use super::failure::Failure;
+use super::{format, migrate, state_dir};
+
+/// How often `--watch` looks again.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Shows the migration that is asked for, or the only one, or a table of all.
+///
+/// # Errors
+///
+/// If there is none, or none of that name, or its status can't be read.
+pub fn run(args: &StatusArgs, common: &Common, console: &Console) -> Result<ExitCode, Failure> {
+    let dir = common.state_dir();
+    loop {
+        let names = names(&dir, args.name.as_deref())?;
+        let mut all = Vec::new();
+        for name in names {
+            all.push(read(&dir, &name)?);
+        }
+        let text = match console.json {
+            true => all.iter().map(json).collect(),
+            false => text(&all, console.out_paint, now_ms()),
+        };
+        let text = if args.watch && console.redraws_output {
+            format!("\x1b[H\x1b[2J{text}")
+        } else {
+            text
+        };
+        let is_read = console.out(&text);
+        if !args.watch || !is_read || all.iter().all(|one| one.status.state == RunState::Complete) {
+            return Ok(ExitCode::Done);
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+/// Which migrations to show. Never empty.
+fn names(dir: &Path, asked: Option<&str>) -> Result<Vec<String>, Failure> {
+    let names = state_dir::names(dir)?;
+    let dir = dir.display();
+    if let Some(asked) = asked {
+        if names.iter().any(|name| name == asked) {
+            return Ok(vec![asked.to_owned()]);
+        }
+        let why = match names.is_empty() {
+            true => format!("there is no migration in {dir}"),
+            false => format!("in {dir} there are: {}", names.join(", ")),
+        };
+        let what = format!("there is no migration `{}`", Escaped(asked.as_bytes()));
+        return Err(Failure::usage(
+            what,
+            why,
+            "--state-dir DIR names another folder",
+        ));
+    }
+    if names.is_empty() {
+        return Err(Failure::usage(
+            "there is no migration to show",
+            format!("{dir} has none"),
+            "redknot migrate begins one; --state-dir DIR names another folder",
+        ));
+    }
+    Ok(names)
+}
+
+fn read(dir: &Path, name: &str) -> Result<StatusFile, Failure> {
+    status::read(dir, name).map_err(|error| {
+        Failure::new(
+            ExitCode::StateIo,
+            format!("the status of {name} can't be read"),
+            error.to_string(),
+        )
+        .hint(format!(
+            "it is written by `redknot migrate` to {}",
+            dir.join(name).display()
+        ))
+    })
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// One line: the status, whether its run is alive, and whether it died.
+fn json(file: &StatusFile) -> String {
+    let mut value = serde_json::to_value(&file.status).unwrap_or_default();
+    if let Value::Object(fields) = &mut value {
+        fields.insert("running".into(), json!(file.running));
+        fields.insert("interrupted".into(), json!(is_interrupted(file)));
+    }
+    format!("{value}\n")
+}
+
+/// A run with a start and no end, whose process is gone.
+fn is_interrupted(file: &StatusFile) -> bool {
+    file.status.state == RunState::Running && !file.running
+}
+
+fn text(all: &[StatusFile], paint: Paint, now_ms: u64) -> String {
+    match all {
+        [one] => block(one, paint, now_ms),
+        _ => table(all, paint),
+    }
+}
+
+/// Everything about one migration.
+fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
+    let status = &file.status;
+    let lead = status.migration.chars().count().max(9) + 3;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let painted = if text.is_empty() {
+            paint.bold(name)
+        } else {
+            paint.dim(name)
+        };
+        let gap = " ".repeat(lead.saturating_sub(name.chars().count()));
+        text.push_str(&format!("{painted}{gap}{value}\n"));
+    };
+    line(
+        &status.migration,
+        format!("{} \u{2192} {}", status.source, status.target),
+    );
+    line(
+        "state",
+        format!("{}   run {}", state(file, paint), status.run),
+    );
+    line("progress", progress(status));
+    let checkpoint = match status.checkpoint_ms {
+        Some(at) => format!(
+            "last checkpoint {} ago",
+            format::seconds(now_ms.saturating_sub(at) as f64 / 1000.0)
+        ),
+        None => "no checkpoint yet".into(),
+    };
+    line(
+        "durable",
+        format!(
+            "batch {}   {checkpoint}",
+            format::count(status.batches_durable)
+        ),
+    );
+    line("accounts", migrate::accounts(&status.counters));
+    for lane in &status.lanes {
+        line("lane", lane_text(lane));
+    }
+    for pass in &status.passes {
+        let lane = status
+            .lanes
+            .get(pass.lane as usize)
+            .map_or(pass.lane, |lane| lane.source_db);
+        line(
+            "pass",
+            format!(
+                "db{lane} pass {} since {}: {}",
+                pass.pass,
+                format::time(pass.began_ms),
+                pass.reason
+            ),
+        );
+    }
+    if file.running {
+        line("health", health(status));
+    }
+    line("next", next(file));
+    text
+}
+
+fn state(file: &StatusFile, paint: Paint) -> String {
+    let status = &file.status;
+    let end = status
+        .end
+        .as_deref()
+        .map_or_else(String::new, |end| format!(" ({end})"));
+    let process = format!("pid {} on {}", status.pid, Escaped(status.host.as_bytes()));
+    match status.state {
+        RunState::Running if file.running => {
+            format!(
+                "{} ({process}, since {})",
+                paint.green("running"),
+                format::time(status.run_began_ms)
+            )
+        }
+        RunState::Running => format!(
+            "{} (the process died: {process}, last seen {})",
+            paint.yellow("interrupted"),
+            format::time(status.updated_ms)
+        ),
+        RunState::Stopped => format!(
+            "{}{end} at {}",
+            paint.yellow("stopped"),
+            format::time(status.updated_ms)
+        ),
+        RunState::Failed => format!(
+            "{}{end} at {}",
+            paint.red("failed"),
+            format::time(status.updated_ms)
+        ),
+        RunState::Complete => format!(
+            "{} since {}",
+            paint.green("complete"),
+            format::time(status.updated_ms)
+        ),
+    }
+}
+
+fn progress(status: &Status) -> String {
+    let keys = format::count(status.counters.keys_scanned);
+    let keys = match status.keys_estimate {
+        Some(estimate) if estimate >= status.counters.keys_scanned => {
+            format!("{keys} of about {} keys", format::count(estimate))
+        }
+        _ => format!("{keys} keys"),
+    };
+    let bytes = format::bytes(status.counters.payload_bytes_written as f64);
+    format!(
+        "{} of the keyspace by cursor, {keys}, {bytes}",
+        format::percent(status.percent)
+    )
+}
+
+fn lane_text(lane: &LaneStatus) -> String {
+    let position = match (lane.finished, lane.cursor) {
+        (true, _) => "at its end".into(),
+        (false, Some(cursor)) => format!("cursor {cursor}"),
+        (false, None) => "at its beginning".into(),
+    };
+    let server = match &lane.source_run_id {
+        Some(id) => format!(
+            " of source {}",
+            Escaped(id.as_bytes())
+                .to_string()
+                .chars()
+                .take(12)
+                .collect::<String>()
+        ),
+        None => String::new(),
+    };
+    format!(
+        "db{} \u{2192} db{}   pass {}{server}   {position}",
+        lane.source_db, lane.target_db, lane.pass
+    )
+}
+
+fn health(status: &Status) -> String {
+    let mut parts = vec![
+        format!("{} keys/s", format::rough(status.keys_per_s)),
+        format!("{}/s", format::bytes(status.bytes_per_s)),
+    ];
+    if let Some(eta) = status.eta_s {
+        parts.push(format!("{} left", format::seconds(eta)));
+    }
+    if let Some(latency) = status.source_latency_ms {
+        parts.push(format!("source latency {latency:.1} ms"));
+    }
+    parts.push(format!("{} retries", format::count(status.retries)));
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    parts.join("   ")
+}
+
+fn next(file: &StatusFile) -> String {
+    let name = &file.status.migration;
+    match file.status.state {
+        RunState::Running if file.running => format!("redknot status {name} --watch"),
+        RunState::Running | RunState::Stopped | RunState::Failed => {
+            "run the same command to continue".into()
+        }
+        RunState::Complete => {
+            "done; the same command with --new-pass scans the source again".into()
+        }
+    }
+}
+
+/// One line a migration.
+fn table(all: &[StatusFile], paint: Paint) -> String {
+    let width = all
+        .iter()
+        .map(|file| file.status.migration.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max(9);
+    let head = format!(
+        "{:width$}  {:11}  {:>8}  {:>15}  {:>15}  {:>9}  UPDATED",
+        "MIGRATION", "STATE", "PROGRESS", "SCANNED", "WRITTEN", "QUARANTINED"
+    );
+    let mut text = paint.bold(&head) + "\n";
+    for file in all {
+        let Status {
+            migration,
+            counters,
+            percent,
+            updated_ms,
+            ..
+        } = &file.status;
+        let state = match file.status.state {
+            RunState::Running if file.running => "running",
+            RunState::Running => "interrupted",
+            RunState::Stopped => "stopped",
+            RunState::Failed => "failed",
+            RunState::Complete => "complete",
+        };
+        text.push_str(&format!(
+            "{migration:width$}  {state:11}  {:>8}  {:>15}  {:>15}  {:>11}  {}\n",
+            format::percent(*percent),
+            format::count(counters.keys_scanned),
+            format::count(counters.keys_written),
+            format::count(counters.keys_quarantined),
+            format::time(*updated_ms),
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing;
+
+    fn file(state: RunState, running: bool) -> StatusFile {
+        StatusFile {
+            status: Status {
+                state,
+                ..testing::status()
+            },
+            running,
+        }
+    }
+
+    #[test]
+    fn a_running_migration_is_one_screen() {
+        let text = block(
+            &file(RunState::Running, true),
+            Paint::PLAIN,
+            1_795_356_190_000,
+        );
+        insta::assert_snapshot!(text, @r"
+        shop        redis://cache.prod:6379 → redis://10.0.0.9:6379
+        state       running (pid 4411 on vm-7, since 2026-11-22 14:02:11 UTC)   run 3
+        progress    71.4 % of the keyspace by cursor, 8 911 632 of about 12 481 903 keys, 5.9 GiB
+        durable     batch 17 822   last checkpoint 0.2 s ago
+        accounts    scanned 8 911 632 = written 8 911 220 + vanished 412 + kept 0 + quarantined 0 + filtered 0
+        lane        db0 → db0   pass 2 of source 8867557519e1   cursor 188414
+        pass        db0 pass 1 since 2026-11-22 13:43:20 UTC: first pass
+        pass        db0 pass 2 since 2026-11-22 14:02:11 UTC: the source restarted
+        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   3 retries
+        next        redknot status shop --watch
+        ");
+    }
+
+    #[test]
+    fn a_run_without_an_end_whose_process_is_gone_was_interrupted() {
+        let died = file(RunState::Running, false);
+        let text = block(&died, Paint::PLAIN, 1_795_356_190_000);
+        assert!(text.contains("interrupted (the process died: pid 4411 on vm-7, last seen 2026-11-22 14:03:10 UTC)"), "{text}");
+        assert!(text.contains("run the same command to continue"), "{text}");
+        assert!(!text.contains("health"), "{text}");
+        let line: Value = serde_json::from_str(&json(&died)).expect("JSON");
+        assert_eq!(
+            (&line["state"], &line["running"], &line["interrupted"]),
+            (&json!("running"), &json!(false), &json!(true))
+        );
+        assert_eq!(line["counters"]["keys_written"], 8_911_220);
+    }
+
+    #[test]
+    fn several_migrations_are_a_table() {
+        let all = [
+            file(RunState::Complete, false),
+            file(RunState::Running, false),
+        ];
+        insta::assert_snapshot!(text(&all, Paint::PLAIN, 0), @r"
+        MIGRATION  STATE        PROGRESS          SCANNED          WRITTEN  QUARANTINED  UPDATED
+        shop       complete       71.4 %        8 911 632        8 911 220            0  2026-11-22 14:03:10 UTC
+        shop       interrupted    71.4 %        8 911 632        8 911 220            0  2026-11-22 14:03:10 UTC
+        ");
+    }
+}
