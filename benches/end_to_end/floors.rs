@@ -1,0 +1,137 @@
+//! What the two servers need when the client in between costs nothing: no copy can be faster than the slower of both.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Context, Result, ensure};
+use bytes::{BufMut, BytesMut};
+
+use redknot::resp::{
+    ExpiryQuery, RestoreOptions, encode_dump, encode_expiry, encode_restore_head,
+    encode_restore_tail, encode_scan,
+};
+
+use crate::connection::Connection;
+
+/// Reads every key's payload and expiry and throws them away; returns how many keys it saw.
+///
+/// Each pipeline carries the next SCAN in front of this batch's DUMPs, and is sent before the last batch's replies are
+/// read. So the source always has a request to work on.
+pub fn read_source(port: u16, ask: ExpiryQuery, batch: u32) -> Result<usize> {
+    let mut connection = Connection::open(port)?;
+    let mut out = BytesMut::new();
+    encode_scan(&mut out, 0, batch, None, None);
+    connection.send(&out)?;
+    let (mut keys, mut keys_unread) = (0, 0);
+    let mut reads = BytesMut::new();
+    loop {
+        reads.clear();
+        let (cursor, batch_keys) = connection.read_scan(|key| {
+            encode_dump(&mut reads, key);
+            encode_expiry(&mut reads, ask, key);
+        })?;
+        out.clear();
+        if cursor != 0 {
+            encode_scan(&mut out, cursor, batch, None, None);
+        }
+        out.put_slice(&reads);
+        connection.send(&out)?;
+        for _ in 0..2 * keys_unread {
+            connection.skip_reply()?;
+        }
+        keys += batch_keys;
+        keys_unread = batch_keys;
+        if cursor == 0 {
+            break;
+        }
+    }
+    for _ in 0..2 * keys_unread {
+        connection.skip_reply()?;
+    }
+    Ok(keys)
+}
+
+/// Everything that a target must be sent to hold what a source holds.
+pub struct Recording {
+    /// RESTOREs, in pieces of a batch each.
+    pieces: Vec<BytesMut>,
+    pub keys: usize,
+    pub payload_bytes: u64,
+}
+
+/// Builds the RESTOREs for all keys of a source. Not measured.
+pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
+    let mut connection = Connection::open(port)?;
+    let mut recording = Recording {
+        pieces: Vec::new(),
+        keys: 0,
+        payload_bytes: 0,
+    };
+    let (mut names, mut payload) = (Vec::new(), Vec::new());
+    let mut out = BytesMut::new();
+    let mut cursor = 0;
+    loop {
+        out.clear();
+        names.clear();
+        encode_scan(&mut out, cursor, batch, None, None);
+        connection.send(&out)?;
+        (cursor, _) = connection.read_scan(|key| names.push(key.to_vec()))?;
+        out.clear();
+        for name in &names {
+            encode_dump(&mut out, name);
+            encode_expiry(&mut out, ask, name);
+        }
+        connection.send(&out)?;
+        let mut piece = BytesMut::new();
+        for name in &names {
+            payload.clear();
+            connection.read_bulk(&mut payload)?;
+            let expiry = connection.read_integer()?;
+            let expires = expiry >= 0;
+            let options = RestoreOptions {
+                replace: true,
+                absttl: expires && ask == ExpiryQuery::PExpireTime,
+            };
+            let ttl_ms = if expires { expiry.unsigned_abs() } else { 0 };
+            encode_restore_head(&mut piece, name, ttl_ms, payload.len(), options);
+            piece.put_slice(&payload);
+            encode_restore_tail(&mut piece, options);
+            recording.payload_bytes += payload.len() as u64;
+        }
+        recording.keys += names.len();
+        recording.pieces.push(piece);
+        if cursor == 0 {
+            return Ok(recording);
+        }
+    }
+}
+
+/// Sends the recording as fast as the target takes it, and waits for every acknowledgement.
+pub fn write_target(port: u16, recording: &Recording) -> Result<()> {
+    const ACKNOWLEDGEMENT: &[u8] = b"+OK\r\n";
+    let mut writer = TcpStream::connect(("127.0.0.1", port))?;
+    writer.set_nodelay(true)?;
+    let mut reader = writer.try_clone()?;
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(move || -> Result<()> {
+            for piece in &recording.pieces {
+                writer.write_all(piece)?;
+            }
+            Ok(())
+        });
+        let mut bytes_left = recording.keys * ACKNOWLEDGEMENT.len();
+        let mut buffer = vec![0; 64 * 1024];
+        while bytes_left > 0 {
+            let received = reader.read(&mut buffer)?;
+            let replies = &buffer[..received.min(bytes_left)];
+            ensure!(received > 0, "the target closed the connection");
+            ensure!(
+                !replies.contains(&b'-'),
+                "the target answered {}",
+                replies.escape_ascii()
+            );
+            bytes_left -= replies.len();
+        }
+        sent.join().ok().context("the sender panicked")?
+    })
+}

@@ -1,0 +1,263 @@
+//! How far is a copy from what the two servers can do?
+//!
+//! In one run, on the same seeded data, round by round: the source floor, the target floor, and `redknot migrate`. What
+//! each number means stands in `benches/README.md`.
+//!
+//! `cargo bench --bench end_to_end -- --data json4` measures. Without `--bench` on its command line (`cargo test`), it
+//! walks through tiny data sets once, so that it can't rot.
+//!
+//! # Invariant
+//!
+//! It fails when the target does not hold what the source holds, so a copy can't win by doing less.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a benchmark's result is what it prints"
+)]
+
+mod connection;
+mod dataset;
+mod floors;
+mod measure;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+
+use redknot::resp::ExpiryQuery;
+
+use crate::connection::Connection;
+use crate::dataset::Dataset;
+use crate::measure::{Cost, Servers};
+use crate::server::Server;
+
+/// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
+const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
+
+#[derive(Parser)]
+struct Arguments {
+    /// Which data set.
+    #[arg(long, value_enum, default_value_t = Dataset::Small)]
+    data: Dataset,
+    /// How many keys of it; by default as many as the README names.
+    #[arg(long)]
+    keys: Option<u64>,
+    /// How many rounds.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// SCAN's COUNT in the source floor; by default the one with which it is lowest.
+    #[arg(long)]
+    batch: Option<u32>,
+    /// The binary to measure; by default the one that cargo has just built.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_redknot"))]
+    redknot: PathBuf,
+    /// Measure the floors alone.
+    #[arg(long)]
+    floors_only: bool,
+    /// Measure redknot with `--durability none` as well, which shows what checkpoints cost.
+    #[arg(long)]
+    without_durability: bool,
+    /// An option for `redknot migrate`, such as `--redknot-option=--batch=200`. May be repeated.
+    #[arg(long)]
+    redknot_option: Vec<String>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    println!("{}", server::version()?);
+    if arguments.bench {
+        return run(arguments.data, &arguments);
+    }
+    for &data in Dataset::value_variants() {
+        let tiny = Arguments {
+            keys: Some(data.keys_in_a_test()),
+            runs: 1,
+            without_durability: true,
+            ..Arguments::parse()
+        };
+        run(data, &tiny)?;
+    }
+    Ok(())
+}
+
+/// What is measured in a round, in this order.
+const ROWS: [&str; 4] = [
+    "source floor",
+    "target floor",
+    "redknot",
+    "redknot, no fsync",
+];
+
+fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
+    ensure!(arguments.runs > 0, "no rounds, no result");
+    let folder = tempfile::tempdir_in(FOLDER)?;
+    let mut servers = Servers {
+        source: Server::start(folder.path())?,
+        target: Server::start(folder.path())?,
+    };
+    let keys = arguments.keys.unwrap_or(data.keys());
+    let batch = arguments.batch.unwrap_or(data.floor_batch());
+    let source_port = servers.source.port;
+    data.load(&mut Connection::open(source_port)?, keys)?;
+    let content = servers.source.content()?;
+    let ask = if servers.source.knows("PEXPIRETIME") {
+        ExpiryQuery::PExpireTime
+    } else {
+        ExpiryQuery::PTtl
+    };
+    let recording = floors::record(source_port, ask, batch)?;
+    println!(
+        "data {}: {} keys, {:.1} MB of payload, digest {}; source floor with COUNT {batch}",
+        data.name(),
+        content.keys,
+        recording.payload_bytes as f64 / 1e6,
+        content.digest,
+    );
+    println!(
+        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {:>8}",
+        "round",
+        "",
+        "wall s",
+        "source",
+        "target",
+        "client",
+        "others",
+        "µs/key",
+        "RSS MiB",
+        "/ bound"
+    );
+
+    let mut costs: [Vec<Cost>; ROWS.len()] = Default::default();
+    let mut ratios: [Vec<f64>; ROWS.len()] = Default::default();
+    for round in 1..=arguments.runs {
+        let (source_floor, keys_read) =
+            servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
+        ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
+
+        servers.target.empty()?;
+        let target_port = servers.target.port;
+        let (target_floor, ()) =
+            servers.cost_of(|| floors::write_target(target_port, &recording))?;
+        ensure!(
+            servers.target.keys()? == content.keys,
+            "RESTOREs are missing"
+        );
+
+        let mut measured = vec![source_floor, target_floor];
+        if !arguments.floors_only {
+            measured.push(migrate(&mut servers, arguments, &content, &[])?);
+        }
+        if !arguments.floors_only && arguments.without_durability {
+            measured.push(migrate(
+                &mut servers,
+                arguments,
+                &content,
+                &["--durability", "none"],
+            )?);
+        }
+
+        let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
+        for (row, cost) in measured.into_iter().enumerate() {
+            let ratio = cost.wall_seconds / bound;
+            print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
+            costs[row].push(cost);
+            ratios[row].push(ratio);
+        }
+    }
+
+    for ((name, costs), ratios) in ROWS.iter().zip(&costs).zip(&ratios) {
+        if let Some(cost) = median_cost(costs) {
+            print_row(
+                "mid",
+                name,
+                &cost,
+                recording.keys,
+                median(ratios.iter().copied()),
+            );
+        }
+    }
+    if !arguments.floors_only {
+        println!(
+            "every target had {} keys and the digest of the source",
+            content.keys
+        );
+    }
+    Ok(())
+}
+
+/// Empties the target, lets redknot fill it, and compares.
+fn migrate(
+    servers: &mut Servers,
+    arguments: &Arguments,
+    expected: &server::Content,
+    options: &[&str],
+) -> Result<Cost> {
+    servers.target.empty()?;
+    let mut all: Vec<&str> = arguments
+        .redknot_option
+        .iter()
+        .map(String::as_str)
+        .collect();
+    all.extend(options);
+    let cost = servers.cost_of_migrate(&arguments.redknot, Path::new(FOLDER), &all)?;
+    let content = servers.target.content()?;
+    ensure!(
+        content == *expected,
+        "the target has {} keys and digest {}, the source has {} keys and digest {}",
+        content.keys,
+        content.digest,
+        expected.keys,
+        expected.digest,
+    );
+    Ok(cost)
+}
+
+/// The last column is the wall time over that of the slower floor in the same round, below which no copy can get.
+fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratio: f64) {
+    let rss = cost.client_rss_bytes_max.map_or_else(
+        || "-".to_owned(),
+        |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
+    );
+    println!(
+        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {ratio:>8.3}",
+        cost.wall_seconds,
+        cost.source_cpu_seconds,
+        cost.target_cpu_seconds,
+        cost.client_cpu_seconds,
+        cost.others_cpu_seconds,
+        cost.client_cpu_seconds * 1e6 / keys as f64,
+    );
+}
+
+/// The median of each figure for itself; `None` for what was not measured.
+fn median_cost(costs: &[Cost]) -> Option<Cost> {
+    let of = |figure: fn(&Cost) -> f64| median(costs.iter().map(figure));
+    (!costs.is_empty()).then(|| Cost {
+        wall_seconds: of(|cost| cost.wall_seconds),
+        source_cpu_seconds: of(|cost| cost.source_cpu_seconds),
+        target_cpu_seconds: of(|cost| cost.target_cpu_seconds),
+        client_cpu_seconds: of(|cost| cost.client_cpu_seconds),
+        others_cpu_seconds: of(|cost| cost.others_cpu_seconds),
+        // Of memory the worst counts.
+        client_rss_bytes_max: costs
+            .iter()
+            .filter_map(|cost| cost.client_rss_bytes_max)
+            .max(),
+    })
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
