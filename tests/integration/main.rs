@@ -20,3 +20,6 @@ mod naive;
 
 /// Properties of the code itself: what may be named where, and how long a file may be.
 mod tidy;
+
+/// What is continued, what begins anew, and what is refused after a run has ended.
+mod resume;
