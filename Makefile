@@ -9,7 +9,7 @@ help:
 .PHONY: demo
 demo: ## two throw-away servers, a migration killed half-way, resumed, and checked key by key
 	tests/servers/setup demo
-	cargo run --release --locked --quiet -- demo
+	cargo run --release --locked -- demo
 
 .PHONY: test
 test: setup ## everything that must hold before a change is merged

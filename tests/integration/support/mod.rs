@@ -4,6 +4,10 @@
     dead_code,
     reason = "each binary that takes this in uses another part of it"
 )]
+#![allow(
+    clippy::print_stderr,
+    reason = "seeds, skips and logs are said where cargo shows them when a test fails"
+)]
 
 /// Seeded keys of every type, encoding and TTL shape.
 pub mod dataset;
