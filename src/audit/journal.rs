@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -179,7 +179,6 @@ pub enum JournalError {
 #[derive(Debug)]
 pub struct Journal {
     file: File,
-    path: PathBuf,
     /// Hash of the last line.
     prev: blake3::Hash,
     /// Lines that are not in the file yet.
@@ -206,16 +205,10 @@ impl Journal {
         }
         let journal = Self {
             file,
-            path: path.to_owned(),
             prev,
             unwritten: Vec::new(),
         };
         Ok((journal, known))
-    }
-
-    /// Where it lies.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
@@ -341,4 +334,162 @@ pub fn hex(bytes: &[u8]) -> String {
             let _ = write!(text, "{byte:02x}");
             text
         })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn began(run: u32) -> Event {
+        Event::RunBegan {
+            run,
+            pid: 7,
+            host: "here".into(),
+            version: "0.1.0".into(),
+        }
+    }
+
+    fn checkpoint(next_seq: u64) -> Event {
+        Event::Checkpoint {
+            lanes: vec![Milestone {
+                lane: 0,
+                pass: 1,
+                next_seq,
+                chain: hex(&[9; 32]),
+                counters: Counters::default(),
+            }],
+        }
+    }
+
+    /// A journal of five lines.
+    fn five(path: &Path) -> Vec<u8> {
+        let (mut journal, known) = Journal::open(path).unwrap();
+        assert_eq!(known, Known::default());
+        for event in [began(1), checkpoint(10), began(2), checkpoint(20), began(3)] {
+            journal.append(1, event);
+        }
+        journal.sync().unwrap();
+        fs::read(path).unwrap()
+    }
+
+    fn open(path: &Path, bytes: &[u8]) -> Result<Known, JournalError> {
+        fs::write(path, bytes).unwrap();
+        Journal::open(path).map(|(_, known)| known)
+    }
+
+    #[test]
+    fn each_line_carries_the_hash_of_the_one_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        five(&path);
+        // Another process goes on.
+        let (mut journal, known) = Journal::open(&path).unwrap();
+        assert_eq!((known.lines, known.runs, known.torn), (5, 3, false));
+        assert_eq!(known.lanes[&0].next_seq, 20);
+        journal.append(2, began(4));
+        journal.sync().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let mut prev = "0".repeat(64);
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(value["prev"], prev.as_str());
+            prev = blake3::hash(line.as_bytes()).to_hex().to_string();
+        }
+        assert_eq!(text.lines().count(), 6);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_off_wherever_it_is_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        let bytes = five(&path);
+        let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for end in last..bytes.len() {
+            let known = open(&path, &bytes[..end]).unwrap();
+            assert_eq!((known.lines, known.runs), (4, 2));
+            assert_eq!(known.torn, end > last, "cut at {end}");
+            assert_eq!(fs::read(&path).unwrap(), bytes[..last]);
+        }
+        // A block that never reached the disk reads as zeros.
+        let zeros = [&bytes[..last], &[0; 100]].concat();
+        assert!(open(&path, &zeros).unwrap().torn);
+    }
+
+    #[test]
+    fn a_changed_byte_before_the_last_line_is_found_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        let bytes = five(&path);
+        let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+        for at in 0..last {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1;
+            let number = 1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64;
+            match open(&path, &changed) {
+                // The line itself can't be read, or the hash in the line after it does not fit.
+                Err(JournalError::Damaged { line, .. }) => {
+                    assert!(line == number || line == number + 1, "byte {at} of line {number}: {line}");
+                }
+                other => panic!("byte {at} of line {number}: {other:?}"),
+            }
+            assert_eq!(fs::read(&path).unwrap(), changed, "a damaged journal is left as it is");
+        }
+    }
+
+    #[test]
+    fn a_missing_doubled_or_moved_line_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        let bytes = five(&path);
+        let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+        let check = |order: &[usize], damaged: u64| {
+            let changed: Vec<u8> = order.iter().flat_map(|line| lines[*line]).copied().collect();
+            match open(&path, &changed) {
+                Err(JournalError::Damaged { line, .. }) => assert_eq!(line, damaged, "{order:?}"),
+                other => panic!("{order:?}: {other:?}"),
+            }
+        };
+        check(&[1, 2, 3, 4], 1);
+        check(&[0, 2, 3, 4], 2);
+        check(&[0, 1, 1, 2, 3, 4], 3);
+        check(&[0, 2, 1, 3, 4], 2);
+    }
+
+    #[test]
+    fn a_hostile_key_name_stays_within_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        let (mut journal, _) = Journal::open(&path).unwrap();
+        let name = b"\x1b[2J\"}\n{\"prev\":\xff";
+        journal.append(
+            1,
+            Event::Quarantined {
+                lane: 0,
+                pass: 1,
+                seq: 4,
+                key: crate::key::Escaped(name).to_string(),
+                key_hex: hex(name),
+                reason: "ERR \u{2028}bad\n".into(),
+                error: None,
+            },
+        );
+        journal.sync().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert!(!text.contains('\x1b'));
+        assert!(text.contains(&hex(name)));
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.ndjson");
+        let zeros = "0".repeat(64);
+        let line = format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"compared\",\"keys\":3}}\n");
+        let known = open(&path, line.as_bytes()).unwrap();
+        assert_eq!(known.lines, 1);
+    }
 }

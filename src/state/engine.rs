@@ -66,6 +66,7 @@ impl Engine {
             // Its own flusher only logs errors.
             .flush_every_ms(None)
             .mode(sled::Mode::LowSpace);
+        folder::ensure(&db_dir)?;
         let db = guard(dir, || config.open())?;
         let data = File::options()
             .read(true)
@@ -124,12 +125,18 @@ impl Engine {
         guard(&self.dir, || self.db().apply_batch(writes.batch))
     }
 
+    /// Makes everything written so far survive the death of this process.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        guard(&self.dir, || self.db().flush())?;
+        Ok(())
+    }
+
     /// Makes everything written so far survive a power cut, not only a killed process.
     ///
-    /// On Linux the engine's `flush` is only `sync_file_range`, which leaves the device's write cache and the file's
+    /// On Linux the engine's own `flush` is only `sync_file_range`, which leaves the device's write cache and the file's
     /// metadata alone.
     pub(super) fn make_durable(&self) -> Result<(), StoreError> {
-        guard(&self.dir, || self.db().flush())?;
+        self.flush()?;
         crate::crash_point!("state_flushed_before_fsync");
         self.data
             .sync_all()

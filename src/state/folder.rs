@@ -156,6 +156,14 @@ pub(super) fn sync(dir: &Path) -> Result<(), StoreError> {
         .map_err(|error| StoreError::io("sync the folder", path, &error))
 }
 
+/// Makes sure that `dir`, within a folder of ours, is there and ours alone.
+pub(super) fn ensure(dir: &Path) -> Result<(), StoreError> {
+    match exists(dir)? {
+        true => Ok(()),
+        false => create(dir),
+    }
+}
+
 fn create(dir: &Path) -> Result<(), StoreError> {
     DirBuilder::new()
         .recursive(true)

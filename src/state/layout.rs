@@ -25,6 +25,7 @@ pub(super) enum Kind {
     Pass = 4,
     Batch = 5,
     Quarantine = 6,
+    Canary = 7,
 }
 
 impl Kind {
@@ -37,6 +38,7 @@ impl Kind {
             Self::Pass => "pass",
             Self::Batch => "batch",
             Self::Quarantine => "quarantine",
+            Self::Canary => "canary",
         }
     }
 }
@@ -49,6 +51,10 @@ pub(super) fn lane(lane: u32) -> Vec<u8> {
     key(Kind::Lane, &[&lane.to_be_bytes()])
 }
 
+pub(super) fn canary(lane: u32) -> Vec<u8> {
+    key(Kind::Canary, &[&lane.to_be_bytes()])
+}
+
 pub(super) fn run(run: u32) -> Vec<u8> {
     key(Kind::Run, &[&run.to_be_bytes()])
 }
@@ -58,15 +64,16 @@ pub(super) fn pass(ordinal: u32) -> Vec<u8> {
     key(Kind::Pass, &[&ordinal.to_be_bytes()])
 }
 
-pub(super) fn batch(lane: u32, pass: u32, seq: u64) -> Vec<u8> {
+/// The batches from number `seq` on that were committed together.
+pub(super) fn batches(lane: u32, pass: u32, seq: u64) -> Vec<u8> {
     key(
         Kind::Batch,
         &[&lane.to_be_bytes(), &pass.to_be_bytes(), &seq.to_be_bytes()],
     )
 }
 
-/// Reads back what [`batch`] made.
-pub(super) fn parse_batch(key: &[u8]) -> Option<(u32, u32, u64)> {
+/// Reads back what [`batches`] made.
+pub(super) fn parse_batches(key: &[u8]) -> Option<(u32, u32, u64)> {
     let rest = key.strip_prefix(&[Kind::Batch as u8])?;
     let (lane, rest) = rest.split_first_chunk::<4>()?;
     let (pass, rest) = rest.split_first_chunk::<4>()?;

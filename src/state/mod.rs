@@ -25,6 +25,7 @@ mod recorder;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 pub use error::{IoFailure, StoreError};
 pub use open::open;

@@ -10,20 +10,20 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::chain::chain;
+use serde::de::DeserializeOwned;
+
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
 use super::lock::{self, Lock};
 use super::record::{
-    BatchRecord, FORMAT_VERSION, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
+    CanaryRecord, FORMAT_VERSION, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
     RunRecord,
 };
-use super::store::{OpenRequest, Store, journal_error, standing, stands_after};
-use super::{folder, now_ms};
+use super::store::{OpenRequest, Store, journal_error};
+use super::{folder, now_ms, verify};
 use crate::audit::journal::{Event, Journal, Known, hex};
 use crate::plan::Plan;
-use crate::progress::Counters;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -59,6 +59,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     let engine = Engine::open(&dir)?;
     let found = Found::read(&engine, &dir, request, &known)?;
     crate::crash_point!("state_open");
+    let canary_at = vec![None; found.lanes.len()];
     let mut store = Store {
         engine,
         journal,
@@ -74,6 +75,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         failed: None,
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
+        canary_at,
         last_sync: Duration::ZERO,
         dir,
         _lock: lock,
@@ -122,6 +124,17 @@ impl Store {
                 version: run.version.clone(),
             },
         );
+        // What the run before this one made durable without being able to say so.
+        self.moved = (0..)
+            .zip(&self.lanes)
+            .filter(|(lane, checkpoint)| {
+                let told = known.lanes.get(lane);
+                let told = told.map_or((0, 0), |told| (told.pass, told.next_seq));
+                told != (checkpoint.pass, checkpoint.next_seq)
+            })
+            .map(|(lane, _)| lane)
+            .collect();
+        self.append_milestone();
         self.sync_journal()?;
         // The journal's own name.
         folder::sync(&self.dir)
@@ -174,10 +187,10 @@ impl Found {
             });
         }
         let lanes = read_lanes(engine, dir, &meta.plan)?;
+        verify::against_journal(dir, &meta, &lanes, known)?;
         for (lane, checkpoint) in (0..).zip(&lanes) {
-            verify(engine, dir, lane, checkpoint)?;
+            verify::against_batches(engine, dir, lane, checkpoint, known.lanes.get(&lane))?;
         }
-        check_memory(engine, dir, &meta, &lanes, known)?;
         let mut passes: Vec<PassRecord> = Vec::new();
         read_each(engine, dir, Kind::Pass, |_, value| {
             passes.push(layout::decode(value)?);
@@ -189,17 +202,13 @@ impl Found {
             quarantine_len += 1;
             Some(())
         })?;
-        let last_run = match engine.get(&layout::run(meta.runs))? {
-            Some(bytes) => Some(layout::decode(&bytes).ok_or_else(|| {
-                damaged(format!("the record of run {} can't be read", meta.runs))
-            })?),
-            None => {
-                return Err(damaged(format!(
-                    "the record of run {} is missing",
-                    meta.runs
-                )));
-            }
-        };
+        let last_run = read(engine, dir, &layout::run(meta.runs))?;
+        if last_run.is_none() {
+            return Err(damaged(format!(
+                "the record of run {} is missing",
+                meta.runs
+            )));
+        }
         Ok(Self {
             meta,
             lanes,
@@ -276,153 +285,36 @@ fn refuse_newer(format: Option<u32>, by: &str) -> Result<(), StoreError> {
 fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckpoint>, StoreError> {
     (0..)
         .zip(&plan.lanes)
-        .map(|(lane, _)| match engine.get(&layout::lane(lane))? {
-            None => Ok(LaneCheckpoint::new()),
-            Some(bytes) => layout::decode(&bytes).ok_or_else(|| {
-                StoreError::damaged(format!("the checkpoint of lane {lane} can't be read"), dir)
-            }),
+        .map(|(lane, _)| {
+            let Some(mut checkpoint) = read::<LaneCheckpoint>(engine, dir, &layout::lane(lane))?
+            else {
+                return Ok(LaneCheckpoint::new());
+            };
+            let canary: Option<CanaryRecord> = read(engine, dir, &layout::canary(lane))?;
+            if let Some(canary) = canary.filter(|canary| canary.pass == checkpoint.pass) {
+                checkpoint.canary = canary.batches;
+            }
+            Ok(checkpoint)
         })
         .collect()
 }
 
-/// Walks all batches of a lane and checks that they lead to its checkpoint.
-fn verify(
+/// The record at `key`, if there is one.
+fn read<T: DeserializeOwned>(
     engine: &Engine,
     dir: &Path,
-    lane: u32,
-    checkpoint: &LaneCheckpoint,
-) -> Result<(), StoreError> {
-    let mut walk = Walk::default();
-    let mut broken = None;
-    let range = (layout::batch(lane, 0, 0), layout::batch(lane + 1, 0, 0));
-    engine.visit(range, |key, value| match walk.step(key, value) {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(what) => {
-            broken = Some(what);
-            ControlFlow::Break(())
-        }
-    })?;
-    let end = || walk.end(checkpoint);
-    match broken.or_else(end) {
-        None => Ok(()),
-        Some(what) => Err(StoreError::damaged(format!("lane {lane}: {what}"), dir)),
-    }
-}
-
-/// What is known after the batches so far.
-#[derive(Default)]
-struct Walk {
-    pass: u32,
-    next_seq: u64,
-    /// `None` at the beginning of a pass.
-    cursor: Option<u64>,
-    counters: Counters,
-    chain: [u8; 32],
-}
-
-impl Walk {
-    /// Takes one batch; says what is wrong with it.
-    fn step(&mut self, key: &[u8], value: &[u8]) -> Result<(), String> {
-        let (lane, pass, seq) = layout::parse_batch(key).ok_or("a batch has no number")?;
-        let record: BatchRecord = layout::decode(value)
-            .ok_or_else(|| format!("batch {seq} of pass {pass} can't be read"))?;
-        if pass != self.pass {
-            *self = Self {
-                pass,
-                chain: self.chain,
-                ..Self::default()
-            };
-        }
-        if seq != self.next_seq {
-            return Err(format!("batch {} of pass {pass} is missing", self.next_seq));
-        }
-        if record.cursor_in != self.cursor.unwrap_or(0) {
-            return Err(format!(
-                "batch {seq} of pass {pass} does not begin where the one before it ends"
-            ));
-        }
-        if record.chain != chain(&self.chain, lane, pass, seq, &record) {
-            return Err(format!("batch {seq} of pass {pass} breaks the chain"));
-        }
-        self.next_seq += 1;
-        self.cursor = Some(record.cursor_out);
-        self.counters.add(&record.counters);
-        self.chain = record.chain;
-        Ok(())
-    }
-
-    /// Says what in `checkpoint` is not what the batches lead to.
-    fn end(&self, checkpoint: &LaneCheckpoint) -> Option<String> {
-        // A pass that has just begun has no batches yet.
-        let walked = match self.pass == checkpoint.pass {
-            true => (self.next_seq, self.cursor, self.counters),
-            false => (0, None, Counters::default()),
-        };
-        let (next_seq, cursor, counters) = walked;
-        let fits = self.pass <= checkpoint.pass
-            && next_seq == checkpoint.next_seq
-            && stands_after(checkpoint.position, cursor)
-            && counters == checkpoint.counters
-            && self.chain == checkpoint.chain;
-        (!fits).then(|| {
-            format!(
-                "its checkpoint says {}, its batches lead to {}",
-                standing(checkpoint.pass, checkpoint.next_seq),
-                standing(self.pass, self.next_seq)
-            )
-        })
-    }
-}
-
-/// Refuses a store that holds less than the journal knows of.
-fn check_memory(
-    engine: &Engine,
-    dir: &Path,
-    meta: &Meta,
-    lanes: &[LaneCheckpoint],
-    known: &Known,
-) -> Result<(), StoreError> {
-    let amnesia = |what: String| {
-        Err(StoreError::Amnesia {
-            what,
-            kept: dir.to_owned(),
-        })
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    let Some(bytes) = engine.get(key)? else {
+        return Ok(None);
     };
-    if known.runs > meta.runs {
-        return amnesia(format!(
-            "the journal knows of run {}, the store of {}",
-            known.runs, meta.runs
-        ));
+    match layout::decode(&bytes) {
+        Some(record) => Ok(Some(record)),
+        None => Err(StoreError::damaged(
+            format!("the record at {} can't be read", hex(key)),
+            dir,
+        )),
     }
-    for (lane, milestone) in &known.lanes {
-        let Some(checkpoint) = lanes.get(*lane as usize) else {
-            return Err(StoreError::damaged(
-                format!("the journal knows of a lane {lane} that the plan has not"),
-                dir,
-            ));
-        };
-        if (milestone.pass, milestone.next_seq) > (checkpoint.pass, checkpoint.next_seq) {
-            return amnesia(format!(
-                "lane {lane}: the journal knows of {}, the store of {}",
-                standing(milestone.pass, milestone.next_seq),
-                standing(checkpoint.pass, checkpoint.next_seq)
-            ));
-        }
-        let Some(last) = milestone.next_seq.checked_sub(1) else {
-            continue;
-        };
-        let record: Option<BatchRecord> = engine
-            .get(&layout::batch(*lane, milestone.pass, last))?
-            .and_then(|bytes| layout::decode(&bytes));
-        if record.is_none_or(|record| hex(&record.chain) != milestone.chain) {
-            let what = format!(
-                "lane {lane}: batch {last} of pass {} is not the one that the journal knows",
-                milestone.pass
-            );
-            return Err(StoreError::damaged(what, dir));
-        }
-    }
-    Ok(())
 }
 
 /// Shows `parse` every record of a kind; damaged if it can't read one.

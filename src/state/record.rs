@@ -18,8 +18,7 @@ pub const CANARY_BATCHES: usize = 4;
 /// How many key names each of them keeps at most.
 pub const CANARY_KEYS: usize = 64;
 
-/// How many bytes those names take at most; names that do not fit are left out. The checkpoint is written anew with
-/// every commit and must fit into one record.
+/// How many bytes those names take at most; names that do not fit are left out. All of a lane's must fit into one record.
 pub const CANARY_BYTES: usize = 1408;
 
 /// How many bytes of a text for people are kept: reasons, errors, ends.
@@ -83,6 +82,8 @@ pub struct ServerIdentity {
 }
 
 /// One database of a migration: everything that is needed to go on. Written in the same atomic step as the batches it counts.
+///
+/// On disk the canary is a record of its own ([`CanaryRecord`]), which is written less often.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaneCheckpoint {
     /// Current pass, from 1; 0 before the first.
@@ -97,10 +98,20 @@ pub struct LaneCheckpoint {
     pub target: ServerIdentity,
     /// Sums over the batches of this pass.
     pub counters: Counters,
-    /// The newest batches, oldest first, at most [`CANARY_BATCHES`].
+    /// The newest batches, oldest first, at most [`CANARY_BATCHES`]. After a crash they are some that were the newest a
+    /// second before it. Never empty once the pass has a batch.
     pub canary: Vec<CanaryBatch>,
     /// Chain hash of the newest batch record over all passes; zeros before the first.
     pub chain: [u8; 32],
+}
+
+/// The canary of a lane, as it stood some time ago in its pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryRecord {
+    /// Pass of the batches. If it is not the lane's current one, the canary is void.
+    pub pass: u32,
+    /// See [`LaneCheckpoint::canary`].
+    pub batches: Vec<CanaryBatch>,
 }
 
 /// Names that SCAN from `cursor_in` returned; if it does not return them again, the cursor is dead.
@@ -117,6 +128,9 @@ pub struct CanaryBatch {
     /// Up to [`CANARY_KEYS`] names of together up to [`CANARY_BYTES`].
     pub keys: Vec<Vec<u8>>,
 }
+
+/// How many batches are kept together in one record, at most; they are those of one commit.
+pub const BATCHES_PER_RECORD: usize = 32;
 
 /// A batch whose every key has an outcome. Never changed once written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,8 +14,9 @@ use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
 use super::record::{
-    BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, Position, QUARANTINED_NAME_BYTES,
-    QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
+    BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, Meta, PassRecord, Phase,
+    QUARANTINED_NAME_BYTES, QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity,
+    TEXT_BYTES,
 };
 use super::{folder, now_ms, status};
 use crate::audit::journal::{Event, Journal, JournalError, Milestone, hex};
@@ -26,6 +27,10 @@ use crate::progress::{Counters, Status};
 /// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
 /// each time costs one more fsync.
 const MILESTONE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often a lane's canary is written. An older canary of the same pass proves a cursor as well as the newest, and
+/// writing it with every commit would be most of what is written.
+const CANARY_EVERY: Duration = Duration::from_secs(1);
 
 /// What is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +52,7 @@ pub struct OpenRequest<'a> {
 pub enum Durability {
     /// A killed process and a power cut.
     Fsync,
-    /// Neither, until the next milestone some seconds later. For measuring what durability costs.
+    /// A killed process; a power cut only after the next milestone, some seconds later.
     None,
 }
 
@@ -107,6 +112,8 @@ pub struct Store {
     /// Lanes that moved since the last milestone.
     pub(super) moved: BTreeSet<u32>,
     pub(super) milestone_at: Instant,
+    /// When the canary of each lane was written, if it was in this run and pass.
+    pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) last_sync: Duration,
     pub(super) _lock: Lock,
 }
@@ -189,8 +196,11 @@ impl Store {
         mut visit: impl FnMut(u32, u32, u64, BatchRecord),
     ) -> Result<(), StoreError> {
         self.read_each(Kind::Batch, |key, value| {
-            let (lane, pass, seq) = layout::parse_batch(key)?;
-            visit(lane, pass, seq, layout::decode(value)?);
+            let (lane, pass, first) = layout::parse_batches(key)?;
+            let records: Vec<BatchRecord> = layout::decode(value)?;
+            for (seq, record) in (first..).zip(records) {
+                visit(lane, pass, seq, record);
+            }
             Some(())
         })
     }
@@ -256,7 +266,7 @@ impl Store {
         };
         let ordinal = u32::try_from(self.passes.len()).expect("fewer passes than 2^32");
         let mut writes = Writes::default();
-        writes.put(layout::lane(lane), layout::encode(&checkpoint));
+        put_lane(&mut writes, lane, &checkpoint);
         writes.put(layout::pass(ordinal), layout::encode(&pass));
         self.write_through(writes)?;
         // What the pass before it has come to belongs to the audit.
@@ -272,6 +282,7 @@ impl Store {
             },
         );
         self.lanes[lane as usize] = checkpoint;
+        self.canary_at[lane as usize] = None;
         self.passes.push(pass);
         self.sync_journal()
     }
@@ -290,7 +301,7 @@ impl Store {
             ..self.lanes[lane as usize].clone()
         });
         let mut writes = Writes::default();
-        writes.put(layout::lane(lane), layout::encode(&checkpoint));
+        put_lane(&mut writes, lane, &checkpoint);
         self.write_through(writes)?;
         self.lanes[lane as usize] = checkpoint;
         Ok(())
@@ -308,6 +319,11 @@ impl Store {
         };
         let mut writes = Writes::default();
         writes.put(layout::run(record.run), layout::encode(&record));
+        for (lane, checkpoint) in (0..).zip(&self.lanes) {
+            if self.canary_at[lane as usize].is_some() {
+                put_canary(&mut writes, lane, checkpoint);
+            }
+        }
         self.write_through(writes)?;
         self.append_milestone();
         self.journal.append(
@@ -335,46 +351,59 @@ impl Store {
         self.check()?;
         let mut writes = Writes::default();
         let mut advanced: Vec<(u32, LaneCheckpoint)> = Vec::new();
-        let mut events = Vec::new();
-        let mut quarantined = HashSet::new();
         for commit in commits {
             let lane = commit.lane;
-            let mut checkpoint = self.lanes[lane as usize].clone();
             assert!(
                 advanced.iter().all(|(other, _)| *other != lane),
                 "lane {lane} twice in one commit"
             );
-            for batch in &commit.batches {
-                let seq = checkpoint.next_seq;
-                let record = checkpoint.advance(lane, batch);
-                writes.put(
-                    layout::batch(lane, checkpoint.pass, seq),
-                    layout::encode(&record),
-                );
-                for (name, record) in &batch.quarantined {
-                    let (key, value) = quarantine_entry(lane, name, record);
-                    writes.put(key.clone(), value);
-                    quarantined.insert(key);
-                    events.push(quarantine_event(lane, name, record));
-                }
+            let mut checkpoint = self.lanes[lane as usize].clone();
+            for batches in commit.batches.chunks(BATCHES_PER_RECORD) {
+                let key = layout::batches(lane, checkpoint.pass, checkpoint.next_seq);
+                let records: Vec<BatchRecord> = batches
+                    .iter()
+                    .map(|batch| checkpoint.advance(lane, batch))
+                    .collect();
+                writes.put(key, layout::encode(&records));
             }
-            writes.put(layout::lane(lane), layout::encode(&checkpoint));
+            put_lane(&mut writes, lane, &checkpoint);
+            if self.canary_at[lane as usize].is_none_or(|at| at.elapsed() >= CANARY_EVERY) {
+                put_canary(&mut writes, lane, &checkpoint);
+                self.canary_at[lane as usize] = Some(Instant::now());
+            }
             advanced.push((lane, checkpoint));
         }
-        let mut quarantine_len = self.quarantine_len;
-        for key in quarantined {
-            // A key that is met again, in another pass or because SCAN doubles it, keeps its one entry.
-            if self.engine.get(&key)?.is_none() {
-                quarantine_len += 1;
-            }
-        }
+        let (events, added) = self.put_quarantined(&mut writes, commits)?;
         self.attempt(|store| store.commit_writes(writes))?;
         for (lane, checkpoint) in advanced {
             self.lanes[lane as usize] = checkpoint;
             self.moved.insert(lane);
         }
-        self.quarantine_len = quarantine_len;
+        self.quarantine_len += added;
         self.journal_commit(events)
+    }
+
+    /// Adds the keys that `commits` quarantined. Returns their lines for the journal, and how many have no entry yet: a
+    /// key that is met again, in another pass or because SCAN doubles it, keeps its one entry.
+    fn put_quarantined(
+        &self,
+        writes: &mut Writes,
+        commits: &[Commit],
+    ) -> Result<(Vec<Event>, u64), StoreError> {
+        let mut events = Vec::new();
+        let mut added = HashSet::new();
+        for commit in commits {
+            let quarantined = commit.batches.iter().flat_map(|batch| &batch.quarantined);
+            for (name, record) in quarantined {
+                let (key, value) = quarantine_entry(commit.lane, name, record);
+                if self.engine.get(&key)?.is_none() {
+                    added.insert(key.clone());
+                }
+                writes.put(key, value);
+                events.push(quarantine_event(commit.lane, name, record));
+            }
+        }
+        Ok((events, added.len() as u64))
     }
 
     /// Replaces the status file.
@@ -385,11 +414,12 @@ impl Store {
     fn commit_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
         self.engine.apply(writes)?;
         crate::crash_point!("state_written_before_flush");
-        if self.durability == Durability::Fsync {
-            let began = Instant::now();
-            self.engine.make_durable()?;
-            self.last_sync = began.elapsed();
+        let began = Instant::now();
+        match self.durability {
+            Durability::Fsync => self.engine.make_durable()?,
+            Durability::None => self.engine.flush()?,
         }
+        self.last_sync = began.elapsed();
         crate::crash_point!("state_fsynced");
         Ok(())
     }
@@ -416,7 +446,7 @@ impl Store {
     }
 
     /// Adds how far the lanes are that moved since the last milestone.
-    fn append_milestone(&mut self) {
+    pub(super) fn append_milestone(&mut self) {
         self.milestone_at = Instant::now();
         let moved = std::mem::take(&mut self.moved);
         if moved.is_empty() {
@@ -511,6 +541,24 @@ pub(super) fn journal_error(dir: &Path, error: JournalError) -> StoreError {
     }
 }
 
+fn put_lane(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
+    let without_canary = LaneCheckpoint {
+        canary: Vec::new(),
+        source: checkpoint.source.clone(),
+        target: checkpoint.target.clone(),
+        ..*checkpoint
+    };
+    writes.put(layout::lane(lane), layout::encode(&without_canary));
+}
+
+fn put_canary(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
+    let canary = CanaryRecord {
+        pass: checkpoint.pass,
+        batches: checkpoint.canary.clone(),
+    };
+    writes.put(layout::canary(lane), layout::encode(&canary));
+}
+
 fn quarantine_entry(lane: u32, name: &[u8], record: &QuarantineRecord) -> (Vec<u8>, Vec<u8>) {
     let entry = QuarantineEntry {
         name: name[..name.len().min(QUARANTINED_NAME_BYTES)].to_vec(),
@@ -559,17 +607,4 @@ fn truncate(text: &mut String, bytes: usize) {
         .rev()
         .find(|at| text.is_char_boundary(*at));
     text.truncate(end.unwrap_or(0));
-}
-
-/// Where a lane stands, for messages: `pass 2, batch 1041`.
-pub(super) fn standing(pass: u32, next_seq: u64) -> String {
-    format!("pass {pass}, {next_seq} batches")
-}
-
-/// Whether a position is where a walk that returned `cursor_out` last stands.
-pub(super) fn stands_after(position: Position, cursor_out: Option<u64>) -> bool {
-    match cursor_out {
-        None => position == Position::Start,
-        Some(cursor) => position == Position::after(cursor),
-    }
 }
