@@ -1,1 +1,7 @@
-//! (to be written)
+//! What was done, by which run, in which order.
+//!
+//! # Invariant
+//!
+//! Nothing in here asks a server: the audit tells what was recorded, not what is there now.
+
+pub mod journal;

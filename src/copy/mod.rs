@@ -1,71 +1,280 @@
-//! The copy's interface; what is behind it is not here yet.
+//! Source to target: every key once at least, and never less.
+//!
+//! [`run`] is the whole of it: open the state, look at both servers, walk lane after lane, and say how it ended.
+//! [`lane`] decides about keys and does no I/O, [`engine`] moves bytes, [`resume`] judges stored cursors, [`retry`]
+//! says how long to wait, [`preflight`] what would be unsafe.
+//!
+//! # Invariant
+//!
+//! A batch is handed to the state store only when each of its keys has an outcome, and nothing is shown as done
+//! before the store says that it is durable.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
-use crate::progress::{Observer, Status};
+use crate::progress::{Event, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
-use crate::state::Durability;
+use crate::state::record::{Phase, Position};
+use crate::state::{self, Durability, OpenRequest, Store};
 
-/// How a run behaves.
+pub mod batch;
+mod doubt;
+mod engine;
+pub mod lane;
+mod link;
+mod preflight;
+mod report;
+pub mod resume;
+pub mod retry;
+mod scan;
+mod walk;
+pub mod window;
+
+use engine::Context;
+use walk::{LaneEnd, copy_lane};
+
+/// How fast and how carefully, as opposed to what: none of this is part of the plan.
 #[derive(Debug, Clone)]
-#[allow(missing_docs)]
 pub struct CopyOptions {
+    /// COUNT of each SCAN, and so about the keys of a batch.
     pub batch_keys: u32,
+    /// Connections to the target.
     pub connections: u32,
+    /// Payload bytes held in memory at once. One larger payload is admitted alone.
     pub in_flight_bytes_max: u64,
+    /// How long a side may be away, without progress, until the run gives up.
     pub max_unavailable: Duration,
+    /// How long a connect may take, and a due answer at first.
     pub timeout: Duration,
+    /// How long batches in flight may take to their end after a stop was asked for.
     pub grace: Duration,
+    /// What to do if the source is another process than before.
     pub on_source_change: OnSourceChange,
+    /// Continue a stored cursor without proof that it is alive.
     pub trust_cursor: bool,
+    /// Count on what an earlier process of the target acknowledged.
     pub trust_target: bool,
+    /// Scan again what is complete.
     pub new_pass: bool,
+    /// What a checkpoint survives.
     pub durability: Durability,
+    /// More quarantined keys than this end the run.
     pub max_quarantine: Option<u64>,
 }
 
-/// What happens when the source is not the server process it was.
+/// What to do if the source is another process than the one that issued the stored cursor, and the cursor is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum OnSourceChange {
+    /// Scan from the beginning again.
     NewPass,
+    /// End the run and let the operator decide.
     Fail,
 }
 
-/// What to do.
-#[derive(Debug)]
-#[allow(missing_docs)]
+/// All that a run is given.
+#[derive(Debug, Clone)]
 pub struct Request {
+    /// What is to be moved.
     pub plan: Plan,
+    /// Where from, with credentials.
     pub source: Endpoint,
+    /// Where to, with credentials.
     pub target: Endpoint,
+    /// How.
     pub options: CopyOptions,
+    /// Name of the migration; by default made from the plan.
     pub name: Option<String>,
+    /// Folder of all migrations.
     pub state_dir: PathBuf,
+    /// Set an existing state aside and begin anew.
     pub restart: bool,
 }
 
-/// How it ended.
-#[derive(Debug)]
-#[allow(missing_docs)]
+/// How a run ended that did not fail.
+#[derive(Debug, Clone)]
 pub enum CopyEnd {
-    Complete { status: Status, already: bool },
-    Stopped { reason: StopReason, status: Status },
+    /// Every lane is at its end.
+    Complete {
+        /// The last one.
+        status: Status,
+        /// It was so before this run; nothing was sent.
+        already: bool,
+        /// Why it should not be counted on: the target is another process than the one that acknowledged.
+        suspect: Option<String>,
+    },
+    /// Stopped on request; a checkpoint is saved.
+    Stopped {
+        /// Who asked.
+        reason: StopReason,
+        /// The last one.
+        status: Status,
+    },
 }
 
-/// Copies.
+/// Copies what the plan names, from where an earlier run of the same migration left off.
+///
+/// Blocks until the migration is complete, a stop was asked for, or it can't go on. Whatever the end, what was
+/// acknowledged is on disk when it returns.
 ///
 /// # Errors
 ///
-/// Always.
+/// [`Error::class`] says whether the same command may be run again.
 pub fn run(
-    _request: Request,
-    _observer: &dyn Observer,
-    _shutdown: Shutdown,
+    request: Request,
+    observer: Rc<dyn Observer>,
+    shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
-    Err(Error::new(Class::Incompatible, "copy", "not built yet"))
+    let name = request
+        .name
+        .clone()
+        .unwrap_or_else(|| request.plan.default_name());
+    let store = state::open(&OpenRequest {
+        state_dir: &request.state_dir,
+        name: &name,
+        plan: &request.plan,
+        restart: request.restart,
+        durability: request.options.durability,
+    })
+    .map_err(Error::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Class::Usage, "start", error.to_string()))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, run_on(store, request, observer, shutdown))
+}
+
+async fn run_on(
+    store: Store,
+    request: Request,
+    observer: Rc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Result<CopyEnd, Error> {
+    let phase = store.meta().phase;
+    let mut context = Context::new(store, request, observer, shutdown);
+    let ended = match phase {
+        Phase::Copied if !context.request.options.new_pass => already_complete(&mut context).await,
+        Phase::Planned | Phase::Copying | Phase::Copied => copy(&mut context, phase).await,
+    };
+    close(context, ended).await
+}
+
+/// Walks lane after lane; a lane whose past can't be trusted is walked again.
+async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
+    context.say_start();
+    let facts = match link::preflight(context, phase).await? {
+        link::Waited::Ready(facts) => facts,
+        link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+    };
+    context.learn(facts);
+    context
+        .recorder
+        .with_store(|store| store.set_phase(Phase::Copying))
+        .await
+        .map_err(lost_store)??;
+    let lanes = context.request.plan.lanes.len();
+    let mut forced: Vec<Option<String>> = vec![None; lanes];
+    if phase == Phase::Copied {
+        forced.fill(Some("a new pass was asked for (--new-pass)".to_owned()));
+    }
+    let mut index = 0;
+    while index < lanes {
+        match copy_lane(context, index, forced[index].take()).await? {
+            LaneEnd::Complete => index += 1,
+            LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+            LaneEnd::NewPass(reason) => forced[index] = Some(reason),
+            // What the target acknowledged is in doubt, in whichever lane.
+            LaneEnd::TargetSuspect(reason) => {
+                for (lane, forced) in context.lanes().iter().zip(&mut forced) {
+                    if lane.pass > 0 {
+                        *forced = Some(reason.clone());
+                    }
+                }
+                index = 0;
+            }
+        }
+    }
+    let lanes = context.lanes();
+    assert!(
+        lanes
+            .iter()
+            .all(|lane| lane.position == Position::End && lane.counters.balance()),
+        "complete means: every lane at its end and every key accounted for"
+    );
+    context
+        .recorder
+        .with_store(|store| store.set_phase(Phase::Copied))
+        .await
+        .map_err(lost_store)??;
+    Ok(Ended::Complete {
+        already: false,
+        suspect: None,
+    })
+}
+
+/// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,
+/// once and politely; the source may be gone for good.
+async fn already_complete(context: &mut Context) -> Result<Ended, Error> {
+    let suspect = link::target_changed_since(context).await;
+    Ok(Ended::Complete {
+        already: true,
+        suspect,
+    })
+}
+
+enum Ended {
+    Complete {
+        already: bool,
+        suspect: Option<String>,
+    },
+    Stopped(StopReason),
+}
+
+/// Saves what is pending, records how the run ended, and writes the last status.
+async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+    let (state, how) = match &ended {
+        Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
+        Ok(Ended::Stopped(reason)) => (
+            RunState::Stopped,
+            format!("stopped by {}", signal_name(*reason)),
+        ),
+        Err(error) => (RunState::Failed, error.to_string()),
+    };
+    let saved = context.finish(state, how).await;
+    match (ended, saved) {
+        // The first trouble is the cause; a state store that can't be closed after it adds nothing.
+        (Err(error), _) => Err(error),
+        (Ok(_), Err(error)) => Err(error),
+        (Ok(Ended::Complete { already, suspect }), Ok((status, observer))) => {
+            observer.event(&Event::Complete(Box::new(status.clone())));
+            Ok(CopyEnd::Complete {
+                status,
+                already,
+                suspect,
+            })
+        }
+        (Ok(Ended::Stopped(reason)), Ok((status, _))) => Ok(CopyEnd::Stopped { reason, status }),
+    }
+}
+
+fn signal_name(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Hangup => "SIGHUP",
+        StopReason::Interrupt => "SIGINT",
+        StopReason::Terminate => "SIGTERM",
+    }
+}
+
+/// The state store's thread is gone without an answer; it has said why through its last checkpoint.
+fn lost_store(_: tokio::sync::oneshot::error::RecvError) -> Error {
+    Error::new(
+        Class::StateIo,
+        "use the state store",
+        "it has stopped after an error",
+    )
+    .hint("look at the disk of --state-dir, then run the same command to continue")
 }

@@ -1,12 +1,41 @@
-//! What both servers have acknowledged, on disk.
+//! What both servers have acknowledged, on disk: one folder a migration, opened by one process at a time.
+//!
+//! [`open`] gives a [`Store`]; a [`Recorder`] takes the store on a thread of its own, makes batches durable in groups
+//! and says how far it is. `redknot status` reads [`status`] files beside a running migration, without any lock.
+//!
+//! # Invariants
+//!
+//! - What [`Store::commit`] has returned for survives a killed process and a power cut ([`Durability::Fsync`]).
+//! - A batch, the checkpoint that counts it and the keys that it quarantined are written together or not at all.
+//! - A state that is damaged, emptied, foreign or newer is refused, never guessed at, and never deleted.
+//! - An error of the disk is final: from then on the store refuses every write.
+//! - Nothing in here knows a server, and no other module names the storage engine.
 
 pub mod record;
 pub mod status;
 
-/// What a checkpoint survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Durability {
-    Fsync,
-    None,
+mod chain;
+mod engine;
+mod error;
+mod folder;
+mod layout;
+mod lock;
+mod open;
+mod recorder;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use error::{IoFailure, StoreError};
+pub use open::open;
+pub use recorder::{Durable, Recorder};
+pub use store::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store};
+
+/// Unix time in milliseconds; 0 on a clock before 1970.
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }

@@ -15,8 +15,18 @@ pub const FORMAT_VERSION: u32 = 1;
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;
 
-/// How many key names each of them keeps.
+/// How many key names each of them keeps at most.
 pub const CANARY_KEYS: usize = 64;
+
+/// How many bytes those names take at most; names that do not fit are left out. The checkpoint is written anew with
+/// every commit and must fit into one record.
+pub const CANARY_BYTES: usize = 1408;
+
+/// How many bytes of a text for people are kept: reasons, errors, ends.
+pub const TEXT_BYTES: usize = 512;
+
+/// How many bytes of the name of a quarantined key are kept.
+pub const QUARANTINED_NAME_BYTES: usize = 4096;
 
 /// Who made this state and for what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,7 +114,7 @@ pub struct CanaryBatch {
     pub count: u32,
     /// DBSIZE at the time, if known: growth puts more keys into the same range.
     pub keyspace: Option<u64>,
-    /// Up to [`CANARY_KEYS`] names.
+    /// Up to [`CANARY_KEYS`] names of together up to [`CANARY_BYTES`].
     pub keys: Vec<Vec<u8>>,
 }
 
@@ -146,6 +156,17 @@ pub struct QuarantineRecord {
     pub payload_type: Option<u8>,
     /// Unix milliseconds.
     pub at_ms: u64,
+}
+
+/// A quarantined key as it is stored. The name is in the record, since the engine's key is its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineEntry {
+    /// The key's first [`QUARANTINED_NAME_BYTES`].
+    pub name: Vec<u8>,
+    /// Length of the whole name.
+    pub name_bytes: u64,
+    /// What is known about it.
+    pub record: QuarantineRecord,
 }
 
 /// A pass that was begun.

@@ -1,0 +1,31 @@
+# Each goal sets up what it needs, redis-server included; see tests/servers/setup. `make` alone shows the list.
+
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## two throw-away servers, a migration killed half-way, resumed, and checked key by key
+	tests/servers/setup demo
+	cargo run --release --locked --quiet -- demo
+
+.PHONY: test
+test: setup ## everything that must hold before a change is merged
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
+	cargo test --locked --all-features --no-fail-fast
+	cargo deny --locked check bans licenses sources
+
+.PHONY: soak
+soak: setup ## the crash and fault tests with ten times the repetitions
+	REDKNOT_REPEAT=10 cargo test --locked --all-features --no-fail-fast --test crash --test integration -- --nocapture
+
+.PHONY: bench
+bench: setup ## micro benches, then source floor, target floor and redknot on the same data
+	cargo bench --locked
+
+.PHONY: setup
+setup: ## servers for the tests under .servers/, cargo-deny, system packages (as root)
+	tests/servers/setup

@@ -1,0 +1,344 @@
+//! The journal of a migration: an append-only file of JSON lines, each of which carries the hash of the one before it.
+//!
+//! It is what people and auditors read, and it is a second witness beside the state store: a store that holds less than
+//! the journal's last milestone has lost acknowledgements.
+//!
+//! # Invariants
+//!
+//! - A line is never changed. `prev` of a line is the BLAKE3 of the bytes of the line before it without its newline,
+//!   zeros in the first: a changed, missing or inserted line breaks the chain at the line after it.
+//! - Nothing is written here before it is durable in the store. So the journal is never ahead of a healthy store.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+use crate::progress::Counters;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The migration was created.
+    Created {
+        /// Format version of the state.
+        format: u32,
+        /// Version of redknot.
+        version: String,
+        /// Name of the migration.
+        migration: String,
+        /// What is moved. No secrets are in it.
+        plan: Box<Plan>,
+        /// The plan's fingerprint, hex.
+        fingerprint: String,
+    },
+    /// The state before this one was set aside (`--restart`).
+    Restarted {
+        /// The folder that holds it.
+        set_aside: String,
+    },
+    /// The journal was missing though the state was there; what happened before is not in it.
+    Adopted {
+        /// Runs before this line.
+        runs: u32,
+    },
+    /// A process began to work.
+    RunBegan {
+        /// From 1.
+        run: u32,
+        /// Process id.
+        pid: u32,
+        /// Machine.
+        host: String,
+        /// Version of redknot.
+        version: String,
+    },
+    /// The migration came to another phase.
+    Phase {
+        /// `planned`, `copying` or `copied`.
+        phase: String,
+    },
+    /// A lane is walked from its beginning.
+    PassBegan {
+        /// Index in the plan.
+        lane: u32,
+        /// From 1.
+        pass: u32,
+        /// Why.
+        reason: String,
+        /// The source process, if known.
+        source_run_id: Option<String>,
+        /// The target process, if known.
+        target_run_id: Option<String>,
+    },
+    /// A milestone: how far the lanes that moved since the last one are durable.
+    Checkpoint {
+        /// The lanes that moved.
+        lanes: Vec<Milestone>,
+    },
+    /// A key could not be copied.
+    Quarantined {
+        /// Index in the plan.
+        lane: u32,
+        /// Pass in which it was met.
+        pass: u32,
+        /// Batch in which it was met.
+        seq: u64,
+        /// Its name, escaped, for people.
+        key: String,
+        /// Its name, hex, for programs.
+        key_hex: String,
+        /// Why.
+        reason: String,
+        /// The server's words, if it was a server that refused.
+        error: Option<String>,
+    },
+    /// A process came to its end and could still say so.
+    RunEnded {
+        /// From 1.
+        run: u32,
+        /// How.
+        how: String,
+    },
+    /// Every lane is at its end.
+    Completed {
+        /// Sums over the final passes of all lanes.
+        counters: Counters,
+    },
+    /// Written by a newer redknot of the same format.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How far a lane is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Milestone {
+    /// Index in the plan.
+    pub lane: u32,
+    /// Current pass.
+    pub pass: u32,
+    /// Number of its next batch.
+    pub next_seq: u64,
+    /// Chain hash of its newest batch, hex.
+    pub chain: String,
+    /// Sums over the batches of this pass.
+    pub counters: Counters,
+}
+
+/// A line as it stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    prev: String,
+    at_ms: u64,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// What an existing journal says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Complete lines.
+    pub lines: u64,
+    /// Format version in its `created` line, if it has one.
+    pub format: Option<u32>,
+    /// Version of redknot in that line.
+    pub version: String,
+    /// Number of the last run that began.
+    pub runs: u32,
+    /// The newest milestone of each lane.
+    pub lanes: BTreeMap<u32, Milestone>,
+    /// Whether the last line was torn by a crash and cut off.
+    pub torn: bool,
+}
+
+/// Why a journal can't be used.
+#[derive(Debug)]
+pub enum JournalError {
+    /// The file system refused.
+    Io {
+        /// Completes "failed to …".
+        doing: &'static str,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A line is not what was written.
+    Damaged {
+        /// From 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// An open journal, at its end.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    /// Hash of the last line.
+    prev: blake3::Hash,
+    /// Lines that are not in the file yet.
+    unwritten: Vec<u8>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, creating it if it is missing, checks every line, and cuts off a torn last one.
+    pub fn open(path: &Path) -> Result<(Self, Known), JournalError> {
+        let io = |doing| move |error| JournalError::Io { doing, error };
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(io("open the journal"))?;
+        let (known, prev, length) = read(&file)?;
+        if known.torn {
+            file.set_len(length)
+                .map_err(io("cut the torn line of the journal"))?;
+            file.sync_all().map_err(io("sync the journal"))?;
+        }
+        let journal = Self {
+            file,
+            path: path.to_owned(),
+            prev,
+            unwritten: Vec::new(),
+        };
+        Ok((journal, known))
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
+    pub fn append(&mut self, at_ms: u64, event: Event) {
+        let line = Line {
+            prev: self.prev.to_hex().to_string(),
+            at_ms,
+            event,
+        };
+        let text = serde_json::to_vec(&line).expect("an event has only string keys");
+        self.prev = blake3::hash(&text);
+        self.unwritten.extend_from_slice(&text);
+        self.unwritten.push(b'\n');
+    }
+
+    /// Hands all lines to the operating system: they survive the death of this process.
+    pub fn write(&mut self) -> Result<(), JournalError> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.unwritten);
+        self.unwritten.clear();
+        written.map_err(|error| JournalError::Io {
+            doing: "write the journal",
+            error,
+        })
+    }
+
+    /// Makes all lines durable: they survive a power cut.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.write()?;
+        self.file.sync_data().map_err(|error| JournalError::Io {
+            doing: "sync the journal",
+            error,
+        })
+    }
+}
+
+/// Reads and checks every line. Returns what they say, the hash of the last one, and the length of all complete ones.
+fn read(file: &File) -> Result<(Known, blake3::Hash, u64), JournalError> {
+    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    let mut known = Known::default();
+    let mut prev = blake3::Hash::from_bytes([0; 32]);
+    let mut length = 0;
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let read = reader
+            .read_until(b'\n', &mut text)
+            .map_err(|error| JournalError::Io {
+                doing: "read the journal",
+                error,
+            })?;
+        if read == 0 {
+            return Ok((known, prev, length));
+        }
+        if text.pop() != Some(b'\n') {
+            known.torn = true;
+            return Ok((known, prev, length));
+        }
+        let number = known.lines + 1;
+        let damaged = |what: String| JournalError::Damaged { line: number, what };
+        let line: Line =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if line.prev != prev.to_hex().as_str() {
+            return Err(damaged(
+                "its `prev` is not the hash of the line before it".to_owned(),
+            ));
+        }
+        prev = blake3::hash(&text);
+        length += read as u64;
+        known.lines = number;
+        known.learn(line.event);
+    }
+}
+
+impl Known {
+    fn learn(&mut self, event: Event) {
+        match event {
+            Event::Created {
+                format, version, ..
+            } => {
+                self.format = Some(format);
+                self.version = version;
+            }
+            Event::Adopted { runs } => self.runs = runs,
+            Event::RunBegan { run, .. } => self.runs = run,
+            Event::PassBegan { lane, pass, .. } => {
+                let milestone = self.lanes.entry(lane).or_insert_with(|| Milestone {
+                    lane,
+                    pass,
+                    next_seq: 0,
+                    chain: String::new(),
+                    counters: Counters::default(),
+                });
+                if milestone.pass != pass {
+                    milestone.pass = pass;
+                    milestone.next_seq = 0;
+                }
+            }
+            Event::Checkpoint { lanes } => {
+                for milestone in lanes {
+                    self.lanes.insert(milestone.lane, milestone);
+                }
+            }
+            Event::Restarted { .. }
+            | Event::Phase { .. }
+            | Event::Quarantined { .. }
+            | Event::RunEnded { .. }
+            | Event::Completed { .. }
+            | Event::Unknown => {}
+        }
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

@@ -1,0 +1,217 @@
+//! Everything that is not the data path: questions to a server, through the `redis` crate.
+//!
+//! # Invariant
+//!
+//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, EXISTS, and reads of values.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value};
+
+use super::handshake::Clock;
+use super::wire::LinkError;
+use crate::endpoint::{Address, Endpoint};
+use crate::resp::ErrorCode;
+
+/// A connection for questions.
+#[derive(Clone)]
+pub struct Control {
+    connection: MultiplexedConnection,
+}
+
+/// INFO as a table; fields that the server hides are absent.
+pub type Info = BTreeMap<String, String>;
+
+/// What ROLE or INFO says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes writes.
+    Master,
+    /// Follows another server.
+    Replica,
+    /// Watches other servers and has no data.
+    Sentinel,
+    /// Neither ROLE nor INFO may be asked.
+    Unknown,
+}
+
+impl Control {
+    /// Connects, logs in and selects `db`.
+    ///
+    /// # Errors
+    ///
+    /// What the server or the system said.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Self, LinkError> {
+        let address = match &endpoint.address {
+            Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+            Address::Unix { path } => ConnectionAddr::Unix(path.clone()),
+        };
+        // Credentials and database are sent by hand: the crate takes passwords as text only, ours are bytes.
+        let info = address.into_connection_info().map_err(link_error)?;
+        let client = Client::open(info).map_err(link_error)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout));
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(link_error)?;
+        let mut control = Self { connection };
+        if let Some(password) = endpoint.password() {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = &endpoint.user {
+                auth.arg(user);
+            }
+            auth.arg(password);
+            control.ask(&auth).await?;
+        }
+        if db != 0 {
+            control.ask(redis::cmd("SELECT").arg(db)).await?;
+        }
+        Ok(control)
+    }
+
+    /// Sends one command; error replies become [`LinkError::Reply`].
+    pub async fn ask(&mut self, command: &redis::Cmd) -> Result<Value, LinkError> {
+        let reply: Value = command
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        Ok(reply)
+    }
+
+    /// All of INFO; empty where it may not be asked.
+    ///
+    /// # Errors
+    ///
+    /// Only trouble with the connection: a refused INFO is an answer.
+    pub async fn info(&mut self) -> Result<Info, LinkError> {
+        match self.ask(&redis::cmd("INFO")).await {
+            Ok(value) => Ok(parse_info(&text(&value))),
+            Err(LinkError::Reply(ErrorCode::Loading, line)) => {
+                Err(LinkError::Reply(ErrorCode::Loading, line))
+            }
+            Err(LinkError::Reply(ErrorCode::NoAuth, line)) => {
+                Err(LinkError::Reply(ErrorCode::NoAuth, line))
+            }
+            Err(LinkError::Reply(..)) => Ok(Info::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// By ROLE, else by INFO's field, else unknown.
+    pub async fn role(&mut self, info: &Info) -> Result<Role, LinkError> {
+        let word = match self.ask(&redis::cmd("ROLE")).await {
+            Ok(Value::Array(parts)) => parts.first().map(text).unwrap_or_default(),
+            Ok(_) | Err(LinkError::Reply(..)) => info.get("role").cloned().unwrap_or_default(),
+            Err(error) => return Err(error),
+        };
+        Ok(match word.as_str() {
+            "master" => Role::Master,
+            "slave" | "replica" => Role::Replica,
+            "sentinel" => Role::Sentinel,
+            _ => Role::Unknown,
+        })
+    }
+
+    /// Number of keys in the selected database; `None` where it may not be asked.
+    pub async fn dbsize(&mut self) -> Result<Option<u64>, LinkError> {
+        match self.ask(&redis::cmd("DBSIZE")).await {
+            Ok(Value::Int(keys)) => Ok(u64::try_from(keys).ok()),
+            Ok(_) | Err(LinkError::Reply(..)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One configuration value; `None` where it may not be asked.
+    pub async fn config(&mut self, name: &str) -> Result<Option<String>, LinkError> {
+        match self.ask(redis::cmd("CONFIG").arg("GET").arg(name)).await {
+            Ok(Value::Array(parts)) => Ok(parts.get(1).map(text)),
+            Ok(_) | Err(LinkError::Reply(..)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Round trip of a PING.
+    pub async fn ping(&mut self) -> Result<Duration, LinkError> {
+        let asked = Instant::now();
+        self.ask(&redis::cmd("PING")).await?;
+        Ok(asked.elapsed())
+    }
+
+    /// The server's clock; `None` where TIME may not be asked.
+    pub async fn clock(&mut self) -> Result<Option<Clock>, LinkError> {
+        let asked = Instant::now();
+        let reply = match self.ask(&redis::cmd("TIME")).await {
+            Ok(reply) => reply,
+            Err(LinkError::Reply(..)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Value::Array(parts) = reply else {
+            return Ok(None);
+        };
+        let number = |index: usize| {
+            parts
+                .get(index)
+                .and_then(|part| text(part).parse::<i64>().ok())
+        };
+        Ok(number(0)
+            .zip(number(1))
+            .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
+    }
+
+    /// How many of `keys` exist in the selected database.
+    pub async fn count_existing(&mut self, keys: &[Vec<u8>]) -> Result<usize, LinkError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            pipeline.cmd("EXISTS").arg(key);
+        }
+        let found: Vec<i64> = pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        Ok(found.iter().filter(|count| **count > 0).count())
+    }
+}
+
+/// The words of a simple or bulk reply.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::SimpleString(text) => text.clone(),
+        Value::VerbatimString { text, .. } => text.clone(),
+        _ => String::new(),
+    }
+}
+
+fn parse_info(info: &str) -> Info {
+    info.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// The crate's error in our terms: a reply of the server stays a reply, with its own code.
+fn link_error(error: RedisError) -> LinkError {
+    if let Some(code) = error.code() {
+        let line = match error.detail() {
+            Some(detail) => format!("{code} {detail}"),
+            None => code.to_owned(),
+        };
+        if error.is_io_error() || error.is_timeout() {
+            return LinkError::Io(error.to_string());
+        }
+        return LinkError::Reply(ErrorCode::of(line.as_bytes()), line);
+    }
+    if error.is_connection_refusal() {
+        return LinkError::Connect(error.to_string());
+    }
+    LinkError::Io(error.to_string())
+}

@@ -1,0 +1,283 @@
+//! One connection: bytes in buffers on our side, tokens out.
+//!
+//! # Invariants
+//!
+//! - A read that finds nothing for `silence_max` fails; a server that owes an answer can't hold a run for ever.
+//! - The input buffer returns to its small size after a big payload, so that memory follows what is in flight and not
+//!   the largest value ever met.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::endpoint::{Address, Endpoint};
+use crate::resp::{DecodeError, Decoder, ErrorCode, Token, encode_command};
+
+/// Free space that a read is offered. Large enough that a busy source is read in few calls, small enough to be
+/// recycled: the buffer is shared with the payloads cut from it.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Anything that bytes can be read from and written to: TCP, Unix sockets, a test's duplex pipe.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Why a connection is of no more use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkError {
+    /// Could not be opened.
+    Connect(String),
+    /// The operating system's words about a read or a write.
+    Io(String),
+    /// The server closed it.
+    Closed,
+    /// No byte for this long although an answer was due.
+    Silent(Duration),
+    /// The bytes are not RESP.
+    NotResp(String),
+    /// An error reply that concerns the whole side, for example `-LOADING`.
+    Reply(ErrorCode, String),
+    /// An answer of a form that the command never has.
+    Unexpected(&'static str, String),
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(why) | Self::Io(why) => f.write_str(why),
+            Self::Closed => f.write_str("the server closed the connection"),
+            Self::Silent(time) => write!(f, "no answer for {}", humantime::format_duration(*time)),
+            Self::NotResp(why) => write!(f, "what answers is not a Redis server: {why}"),
+            Self::Reply(_, line) => write!(f, "the server answers \"{line}\""),
+            Self::Unexpected(command, got) => write!(f, "unexpected answer to {command}: {got}"),
+        }
+    }
+}
+
+impl From<io::Error> for LinkError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+impl From<DecodeError> for LinkError {
+    fn from(error: DecodeError) -> Self {
+        Self::NotResp(error.to_string())
+    }
+}
+
+/// A whole reply, for the few commands of the handshake and the canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// `+…`
+    Simple(Bytes),
+    /// `-…`
+    Error(ErrorCode, String),
+    /// `:…`
+    Integer(i64),
+    /// `$…`
+    Bulk(Bytes),
+    /// `$-1` or `*-1`
+    Null,
+    /// `*…`
+    Array(Vec<Reply>),
+}
+
+/// Both halves of a connection, before it is split for the pipelines.
+pub struct Wire {
+    reader: WireReader,
+    writer: WireWriter,
+}
+
+/// The half that tokens come from.
+pub struct WireReader {
+    stream: ReadHalf<Box<dyn Stream>>,
+    input: BytesMut,
+    decoder: Decoder,
+    silence_max: Duration,
+}
+
+/// The half that commands go into.
+pub struct WireWriter {
+    stream: WriteHalf<Box<dyn Stream>>,
+}
+
+/// Opens a connection and sends nothing on it.
+///
+/// # Errors
+///
+/// [`LinkError::Connect`] with the resolver's or the system's words.
+pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<Wire, LinkError> {
+    let connected = tokio::time::timeout(timeout, open_stream(&endpoint.address)).await;
+    match connected {
+        Ok(Ok(stream)) => Ok(Wire::over(stream, timeout)),
+        Ok(Err(error)) => Err(LinkError::Connect(error.to_string())),
+        Err(_) => Err(LinkError::Connect(format!(
+            "no connection within {}",
+            humantime::format_duration(timeout)
+        ))),
+    }
+}
+
+async fn open_stream(address: &Address) -> io::Result<Box<dyn Stream>> {
+    match address {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Address::Unix { path } => Ok(Box::new(UnixStream::connect(path).await?)),
+    }
+}
+
+impl Wire {
+    /// A connection over any stream; `silence_max` bounds each wait for an answer.
+    pub fn over(stream: Box<dyn Stream>, silence_max: Duration) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self {
+            reader: WireReader {
+                stream: read,
+                input: BytesMut::with_capacity(READ_BYTES),
+                decoder: Decoder::new(),
+                silence_max,
+            },
+            writer: WireWriter { stream: write },
+        }
+    }
+
+    /// Sends one command and returns its reply, error replies included.
+    pub async fn call(&mut self, args: &[&[u8]]) -> Result<Reply, LinkError> {
+        let mut replies = self.call_all(&[args]).await?;
+        Ok(replies.remove(0))
+    }
+
+    /// Sends commands in one pipeline and returns their replies in order.
+    pub async fn call_all(&mut self, commands: &[&[&[u8]]]) -> Result<Vec<Reply>, LinkError> {
+        let mut out = BytesMut::new();
+        for args in commands {
+            encode_command(&mut out, args);
+        }
+        self.writer.write_all(&out).await?;
+        let mut replies = Vec::with_capacity(commands.len());
+        for _ in commands {
+            replies.push(self.reader.reply().await?);
+        }
+        Ok(replies)
+    }
+
+    /// The halves, to be driven independently.
+    pub fn split(self) -> (WireReader, WireWriter) {
+        (self.reader, self.writer)
+    }
+
+    /// Bounds each later wait for an answer.
+    pub fn set_silence_max(&mut self, silence_max: Duration) {
+        self.reader.silence_max = silence_max;
+    }
+}
+
+impl WireReader {
+    /// The next token that is already in the buffer, without touching the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::NotResp`]; the connection is of no more use.
+    pub fn buffered(&mut self) -> Result<Option<Token>, LinkError> {
+        Ok(self.decoder.next(&mut self.input)?)
+    }
+
+    /// Reads once from the socket; at least one byte has come when it returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: bytes are either in the buffer or still in the socket.
+    pub async fn fill(&mut self) -> Result<(), LinkError> {
+        self.make_room();
+        let silence_max = self.silence_max;
+        match tokio::time::timeout(silence_max, self.stream.read_buf(&mut self.input)).await {
+            Ok(Ok(0)) => Err(LinkError::Closed),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(LinkError::Silent(silence_max)),
+        }
+    }
+
+    /// Waits for the connection's end although nothing is owed: keeps a dead idle connection from being taken for a live one.
+    pub async fn fill_idle(&mut self) -> Result<(), LinkError> {
+        self.make_room();
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) => Err(LinkError::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn make_room(&mut self) {
+        let wanted = self.decoder.bytes_wanted();
+        if wanted > READ_BYTES {
+            // Exactly what the bulk still needs: the buffer must not double on its way to a big payload.
+            self.input.reserve(wanted);
+        } else if self.input.capacity() - self.input.len() < READ_BYTES / 4
+            || self.input.capacity() > 4 * READ_BYTES
+        {
+            // A fresh buffer instead of `reserve`: the old one belongs to the payloads cut from it, and a big one goes with them.
+            let mut fresh = BytesMut::with_capacity(READ_BYTES.max(self.input.len() + wanted));
+            fresh.extend_from_slice(&self.input);
+            self.input = fresh;
+        }
+    }
+
+    async fn token(&mut self) -> Result<Token, LinkError> {
+        loop {
+            if let Some(token) = self.buffered()? {
+                return Ok(token);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// The next whole reply.
+    pub async fn reply(&mut self) -> Result<Reply, LinkError> {
+        let mut open: Vec<(usize, Vec<Reply>)> = Vec::new();
+        loop {
+            let mut reply = match self.token().await? {
+                Token::Simple(line) => Reply::Simple(line),
+                Token::Error(line) => {
+                    Reply::Error(ErrorCode::of(&line), crate::key::Escaped(&line).to_string())
+                }
+                Token::Integer(number) => Reply::Integer(number),
+                Token::Bulk(bytes) => Reply::Bulk(bytes),
+                Token::Null => Reply::Null,
+                Token::Array(0) => Reply::Array(Vec::new()),
+                Token::Array(length) => {
+                    open.push((length, Vec::new()));
+                    continue;
+                }
+            };
+            loop {
+                let Some((length, elements)) = open.last_mut() else {
+                    return Ok(reply);
+                };
+                elements.push(reply);
+                if elements.len() < *length {
+                    break;
+                }
+                let (_, elements) = open.pop().expect("just looked at it");
+                reply = Reply::Array(elements);
+            }
+        }
+    }
+}
+
+impl WireWriter {
+    /// Sends all of `bytes`.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+}

@@ -1,0 +1,730 @@
+//! Moves the bytes of one lane: source, target and state store work at the same time.
+//!
+//! One thread, a task for each direction of each connection. The lane's state is shared between them; whoever changes
+//! it wakes whoever waits for that. The state store works on a thread of its own, so no fsync stands in the way.
+//!
+//! # Invariants
+//!
+//! - What a connection's end leaves unanswered is back in the lane before the next connection is made.
+//! - The source is not read while more than the allowed bytes wait for the target.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::batch::FinishedBatch;
+use super::doubt::same_value;
+use super::lane::{Lane, Trouble};
+use super::link::{self, Env, Waited};
+use super::preflight::Facts;
+use super::report::Report;
+use super::walk::{LaneEnd, reconnected};
+use super::{OnSourceChange, Request, lost_store};
+use crate::client::control::Control;
+use crate::client::handshake::{end_earlier, unix_ms};
+use crate::client::{Link, LinkError, WireReader, WireWriter};
+use crate::endpoint::Side;
+use crate::error::{Class, Error};
+use crate::key::Escaped;
+use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Status};
+use crate::resp::encode_restore_tail;
+use crate::shutdown::{Shutdown, StopReason};
+use crate::state::record::LaneCheckpoint;
+use crate::state::{AcknowledgedBatch, Durable, Recorder, Store};
+
+/// How often the source's latency is probed, and the pace of the target is measured.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// Every so many probes the clocks are read again: servers' clocks are set, and ours drifts.
+const CLOCKS_EVERY_PROBES: u64 = 50;
+/// How often the status is written and progress is told.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+
+/// A run: the state store, the outside, and what was found out about the servers.
+pub struct Context {
+    /// What the run was given.
+    pub request: Request,
+    /// What every part of the run shares.
+    pub env: Rc<Env>,
+    /// The state store on its own thread.
+    pub recorder: Recorder,
+    durable: watch::Receiver<Durable>,
+    report: Report,
+    facts: Option<Facts>,
+}
+
+impl Context {
+    /// A run on an opened state.
+    pub fn new(
+        store: Store,
+        request: Request,
+        observer: Rc<dyn Observer>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let report = Report::new(&store, &request);
+        for note in store.notes() {
+            observer.event(&Event::Warning {
+                message: note.clone(),
+            });
+        }
+        let env = Rc::new(Env {
+            request: request.clone(),
+            name: store.name().to_owned(),
+            run: store.run(),
+            observer,
+            shutdown,
+            retries: std::cell::Cell::new(0),
+            throttle: RefCell::new(None),
+        });
+        let recorder = Recorder::start(store);
+        let durable = recorder.durable();
+        Self {
+            request,
+            env,
+            recorder,
+            durable,
+            report,
+            facts: None,
+        }
+    }
+
+    /// One durable checkpoint a lane.
+    pub fn lanes(&self) -> Vec<LaneCheckpoint> {
+        self.durable.borrow().lanes.to_vec()
+    }
+
+    /// What the preflight found out.
+    ///
+    /// # Panics
+    ///
+    /// Before the preflight.
+    pub fn facts(&self) -> &Facts {
+        self.facts
+            .as_ref()
+            .expect("lanes are copied after the preflight")
+    }
+
+    /// Takes what the preflight found out.
+    pub fn learn(&mut self, facts: Facts) {
+        for warning in &facts.warnings {
+            self.env.warn(warning.clone());
+        }
+        self.report.keyspace(&facts.keyspace);
+        self.facts = Some(facts);
+    }
+
+    /// Remembers for the status that a pass begins.
+    pub fn pass_began(&mut self, lane: u32, pass: u32, reason: &str) {
+        self.report.pass_began(PassStatus {
+            lane,
+            pass,
+            began_ms: unix_ms(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Tells that the run begins, and whether it continues another.
+    pub fn say_start(&mut self) {
+        self.report.sample(&self.durable.borrow(), Instant::now());
+        let status = self.status(RunState::Running, None);
+        let last_run = self.report.last_run();
+        self.env.observer.event(&Event::Start {
+            run: self.env.run,
+            resumed: self.env.run > 1,
+            last_run,
+            percent: status.percent,
+        });
+        self.recorder.write_status(status);
+    }
+
+    fn status(&self, state: RunState, lane: Option<&Lane>) -> Status {
+        self.report
+            .status(state, &self.durable.borrow(), &self.env, lane)
+    }
+
+    fn tell(&mut self, lane: &Lane) {
+        self.report.sample(&self.durable.borrow(), Instant::now());
+        let status = self.status(RunState::Running, Some(lane));
+        self.env
+            .observer
+            .event(&Event::Progress(Box::new(status.clone())));
+        self.recorder.write_status(status);
+    }
+
+    /// Makes everything durable, records how the run ended and closes the state.
+    pub async fn finish(
+        mut self,
+        state: RunState,
+        how: String,
+    ) -> Result<(Status, Rc<dyn Observer>), Error> {
+        let ended = how.clone();
+        let saved = self
+            .recorder
+            .with_store(move |store| store.end_run(&ended))
+            .await;
+        self.report.sample(&self.durable.borrow(), Instant::now());
+        let mut status = self.status(state, None);
+        status.end = Some(how);
+        self.recorder.write_status(status.clone());
+        let observer = Rc::clone(&self.env.observer);
+        // Joining a thread for the length of one commit; nothing else runs any more.
+        self.recorder.finish()?;
+        saved.map_err(lost_store)??;
+        Ok((status, observer))
+    }
+}
+
+/// What the tasks of one lane share.
+struct Shared {
+    env: Rc<Env>,
+    index: usize,
+    durable: watch::Receiver<Durable>,
+    lane: RefCell<Lane>,
+    /// The source may be asked for more.
+    source_wake: Notify,
+    /// The source's answers may be read again.
+    read_wake: Notify,
+    /// Payloads wait for this connection.
+    target_wake: Vec<Notify>,
+    /// Keys have outcomes.
+    settled_wake: Notify,
+    /// Doubtful keys wait.
+    doubt_wake: Notify,
+}
+
+/// Why a task ended. None of them ends because all is done: that is the supervisor's word.
+enum End {
+    Lane(LaneEnd),
+    Failed(Box<Error>),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// Copies a lane over these connections, and their successors, until it is at its end or something ends it.
+pub async fn drive(
+    context: &mut Context,
+    index: usize,
+    lane: Lane,
+    source: Link,
+    targets: Vec<Link>,
+) -> Result<LaneEnd, Error> {
+    let shared = Rc::new(Shared {
+        env: Rc::clone(&context.env),
+        index,
+        durable: context.recorder.durable(),
+        lane: RefCell::new(lane),
+        source_wake: Notify::new(),
+        read_wake: Notify::new(),
+        target_wake: targets.iter().map(|_| Notify::new()).collect(),
+        settled_wake: Notify::new(),
+        doubt_wake: Notify::new(),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(source_side(Rc::clone(&shared), source));
+    for (connection, link) in targets.into_iter().enumerate() {
+        tasks.spawn_local(target_side(Rc::clone(&shared), connection, link));
+    }
+    tasks.spawn_local(probe(Rc::clone(&shared)));
+    tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
+    let end = tokio::select! {
+        end = supervise(context, &shared) => end,
+        ended = tasks.join_next() => match ended {
+            Some(Ok(end)) => end,
+            // A panic in a task is ours, and is passed on.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => unreachable!("the tasks run until they are dropped"),
+        },
+    };
+    // What was finished until now counts, whatever ended it.
+    submit_finished(context, &shared);
+    tasks.shutdown().await;
+    match end {
+        End::Lane(end) => Ok(end),
+        End::Failed(error) => Err(*error),
+    }
+}
+
+// ---- the supervisor
+
+/// Hands finished batches to the state store, learns what is durable, and ends the lane when all is.
+async fn supervise(context: &mut Context, shared: &Rc<Shared>) -> End {
+    let mut durable = context.recorder.durable();
+    let mut durable_seen = durable.borrow_and_update().batches_durable_total;
+    let mut shutdown = context.env.shutdown.clone();
+    let mut stop: Option<StopReason> = None;
+    let mut grace = Box::pin(tokio::time::sleep(Duration::MAX));
+    let mut status = tokio::time::interval(STATUS_EVERY);
+    loop {
+        tokio::select! {
+            () = shared.settled_wake.notified() => submit_finished(context, shared),
+            changed = durable.changed() => {
+                if changed.is_err() {
+                    return Error::new(Class::StateIo, "use the state store", "its thread has died").into();
+                }
+                let now = durable.borrow_and_update().clone();
+                if let Some(error) = now.error {
+                    return Error::from(error).into();
+                }
+                shared.lane.borrow_mut().durable(now.batches_durable_total - durable_seen);
+                durable_seen = now.batches_durable_total;
+                shared.source_wake.notify_one();
+            }
+            _ = status.tick() => context.tell(&shared.lane.borrow()),
+            reason = shutdown.wait(), if stop.is_none() => {
+                stop = Some(reason);
+                shared.lane.borrow_mut().stop();
+                let batches = shared.lane.borrow().batches_in_flight();
+                context.env.observer.event(&Event::Stopping { batches });
+                grace = Box::pin(tokio::time::sleep(context.env.request.options.grace));
+            }
+            () = &mut grace, if stop.is_some() => {
+                let reason = stop.expect("checked in the branch's condition");
+                return End::Lane(LaneEnd::Stopped(reason));
+            }
+        }
+        tell_quarantined(context, shared);
+        let mut lane = shared.lane.borrow_mut();
+        if let Some(error) = lane.fatal.take() {
+            return End::Failed(error);
+        }
+        if lane.is_complete() && lane.batches_in_flight() == 0 {
+            return End::Lane(LaneEnd::Complete);
+        }
+        if let Some(reason) = stop.filter(|_| lane.is_settled()) {
+            return End::Lane(LaneEnd::Stopped(reason));
+        }
+    }
+}
+
+fn submit_finished(context: &Context, shared: &Shared) {
+    let keyspace = context.facts().keyspace[shared.index];
+    loop {
+        let Some(batch) = shared.lane.borrow_mut().take_finished() else {
+            return;
+        };
+        crate::crash_point!("acknowledged_before_state_write");
+        context.recorder.submit(
+            shared.index as u32,
+            acknowledged(&context.env, batch, keyspace),
+        );
+    }
+}
+
+fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> AcknowledgedBatch {
+    AcknowledgedBatch {
+        run: env.run,
+        cursor_in: batch.cursor_in,
+        cursor_out: batch.cursor_out,
+        count: env.request.options.batch_keys,
+        keyspace,
+        counters: batch.counters,
+        keys_digest: batch.keys_digest,
+        scanned_ms: batch.scanned_ms,
+        acknowledged_ms: unix_ms(),
+        canary_keys: batch.canary_keys,
+        quarantined: batch.quarantined,
+    }
+}
+
+fn tell_quarantined(context: &Context, shared: &Shared) {
+    let news = std::mem::take(&mut shared.lane.borrow_mut().quarantined_news);
+    let db = context.env.request.plan.lanes[shared.index].source_db;
+    for (key, reason) in news {
+        context.env.observer.event(&Event::Quarantined {
+            db,
+            key: Escaped(&key).to_string(),
+            reason,
+        });
+    }
+}
+
+// ---- the source
+
+async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
+    let env = Rc::clone(&shared.env);
+    let plan = env.request.plan.lanes[shared.index];
+    let mut budget = env.budget(Side::Source);
+    budget.contact();
+    loop {
+        link.wire.set_silence_max(budget.silence_max());
+        let (reader, writer) = link.wire.split();
+        let trouble = tokio::select! {
+            trouble = source_send(&shared, writer) => trouble,
+            trouble = source_receive(&shared, reader) => trouble,
+        };
+        let progress = {
+            let mut lane = shared.lane.borrow_mut();
+            lane.source_lost();
+            lane.source_answers
+        };
+        budget.progress(progress);
+        let failure = match trouble {
+            Trouble::Link(error) => error,
+            Trouble::Fatal(error) => return End::Failed(error),
+            Trouble::CursorRefused(line) => {
+                return End::Lane(LaneEnd::NewPass(format!(
+                    "the source does not know its cursor any more: \"{line}\""
+                )));
+            }
+        };
+        let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
+        let (next, decision, reason) =
+            match reconnected(&env, plan, &checkpoint, &mut budget, failure).await {
+                Ok(Waited::Ready(judged)) => judged,
+                Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
+                Err(error) => return error.into(),
+            };
+        // The durable position may be the start while cursors are in use that are not durable yet: those die with the
+        // process as well.
+        let same = super::resume::same_process(&checkpoint.source, &next.identity) == Some(true);
+        let unproven = checkpoint.canary.is_empty() && !same && !env.request.options.trust_cursor;
+        if decision == LaneDecision::NewPass || unproven {
+            return changed_source(&env, reason);
+        }
+        if !same {
+            env.warn(reason);
+        }
+        let mut lane = shared.lane.borrow_mut();
+        lane.rules.set_source_clock(next.clock);
+        // Nothing is asked at the moment, so the question may change.
+        lane.rules.expire_time &= next.absolute_expiry;
+        link = next;
+    }
+}
+
+fn changed_source(env: &Env, reason: String) -> End {
+    match env.request.options.on_source_change {
+        OnSourceChange::NewPass => End::Lane(LaneEnd::NewPass(reason)),
+        OnSourceChange::Fail => Error::new(Class::SourceChanged, "continue the scan", reason)
+            .on(Side::Source)
+            .hint(
+                "without --on-source-change fail, the database is scanned from its beginning again",
+            )
+            .into(),
+    }
+}
+
+async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
+    let mut out = BytesMut::with_capacity(64 * 1024);
+    loop {
+        shared.lane.borrow_mut().request(&mut out);
+        if out.is_empty() {
+            shared.source_wake.notified().await;
+            continue;
+        }
+        if let Err(error) = writer.write_all(&out).await {
+            return error.into();
+        }
+        out.clear();
+    }
+}
+
+async fn source_receive(shared: &Shared, mut reader: WireReader) -> Trouble {
+    loop {
+        // Bytes that wait for the target stay bounded: the rest waits in the source's buffers and in the network's.
+        while shared.lane.borrow().is_full() {
+            shared.read_wake.notified().await;
+        }
+        let owed = shared.lane.borrow().source_owes();
+        match reader.fill().await {
+            Ok(()) => {}
+            // Nothing was due when the wait began.
+            Err(LinkError::Silent(_)) if !owed => continue,
+            Err(error) => return error.into(),
+        }
+        if let Err(trouble) = take_answers(shared, &mut reader) {
+            return trouble;
+        }
+        shared.source_wake.notify_one();
+        shared.target_wake.iter().for_each(Notify::notify_one);
+        shared.settled_wake.notify_one();
+    }
+}
+
+fn take_answers(shared: &Shared, reader: &mut WireReader) -> Result<(), Trouble> {
+    let mut lane = shared.lane.borrow_mut();
+    let now = Instant::now();
+    while let Some(token) = reader.buffered()? {
+        lane.source_token(token, now)?;
+    }
+    Ok(())
+}
+
+// ---- the target
+
+async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> End {
+    let env = Rc::clone(&shared.env);
+    let plan = env.request.plan.lanes[shared.index];
+    let mut budget = env.budget(Side::Target);
+    budget.contact();
+    loop {
+        let client_id = link.client_id;
+        link.wire.set_silence_max(budget.silence_max());
+        let (reader, writer) = link.wire.split();
+        let trouble = tokio::select! {
+            trouble = target_send(&shared, connection, writer) => trouble,
+            trouble = target_receive(&shared, connection, reader) => trouble,
+        };
+        let progress = {
+            let mut lane = shared.lane.borrow_mut();
+            lane.target_lost(connection);
+            lane.target_answers
+        };
+        shared.source_wake.notify_one();
+        budget.progress(progress);
+        let mut failure = match trouble {
+            Trouble::Link(error) => Some(error),
+            Trouble::Fatal(error) => return End::Failed(error),
+            Trouble::CursorRefused(_) => unreachable!("only the source is asked to scan"),
+        };
+        link = loop {
+            let mut next =
+                match link::target(&env, &mut budget, plan.target_db, failure.take()).await {
+                    Ok(Waited::Ready(link)) => link,
+                    Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
+                    Err(error) => return error.into(),
+                };
+            match still_trusted(&shared, client_id, &mut next).await {
+                Ok(None) => {
+                    shared.lane.borrow_mut().rules.set_target_clock(next.clock);
+                    break next;
+                }
+                Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
+                Err(error) => failure = Some(error),
+            }
+        };
+    }
+}
+
+/// Whether the new connection leads to the process that has acknowledged so far; the reason, if it does not.
+///
+/// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
+/// a newer one.
+async fn still_trusted(
+    shared: &Shared,
+    earlier: Option<i64>,
+    next: &mut Link,
+) -> Result<Option<String>, LinkError> {
+    if let Some(client_id) = earlier {
+        end_earlier(next, client_id).await?;
+    }
+    let plan = shared.env.request.plan.lanes[shared.index];
+    let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
+    link::suspect(&shared.env, &checkpoint, plan.target_db, &next.identity).await
+}
+
+async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter) -> Trouble {
+    let mut out = BytesMut::with_capacity(128 * 1024);
+    loop {
+        let large = shared
+            .lane
+            .borrow_mut()
+            .write(connection, &mut out, Instant::now());
+        // Bytes have left the lane, or keys were sent back to be read anew.
+        shared.read_wake.notify_one();
+        shared.source_wake.notify_one();
+        if out.is_empty() {
+            shared.settled_wake.notify_one();
+            shared.target_wake[connection].notified().await;
+            continue;
+        }
+        if let Err(error) = writer.write_all(&out).await {
+            return error.into();
+        }
+        out.clear();
+        if let Some(large) = large {
+            if let Err(error) = writer.write_all(&large.payload).await {
+                return error.into();
+            }
+            encode_restore_tail(&mut out, large.options);
+        }
+    }
+}
+
+async fn target_receive(shared: &Shared, connection: usize, mut reader: WireReader) -> Trouble {
+    loop {
+        let owed = shared.lane.borrow().target_owes(connection);
+        match reader.fill().await {
+            Ok(()) => {}
+            Err(LinkError::Silent(_)) if !owed => continue,
+            Err(error) => return error.into(),
+        }
+        let taken = take_outcomes(shared, connection, &mut reader);
+        shared.settled_wake.notify_one();
+        shared.source_wake.notify_one();
+        shared.doubt_wake.notify_one();
+        if let Err(trouble) = taken {
+            return trouble;
+        }
+    }
+}
+
+fn take_outcomes(
+    shared: &Shared,
+    connection: usize,
+    reader: &mut WireReader,
+) -> Result<(), Trouble> {
+    let mut lane = shared.lane.borrow_mut();
+    while let Some(token) = reader.buffered()? {
+        lane.target_token(connection, token)?;
+    }
+    Ok(())
+}
+
+// ---- beside the data path
+
+/// Feels what other clients of the source feel, measures how much the target takes, and keeps both clocks fresh.
+///
+/// A probe that fails is no trouble of its own: the data path will notice.
+async fn probe(shared: Rc<Shared>) -> End {
+    let mut pace = Pace::default();
+    let mut source = Beside::new(Side::Source);
+    let mut target = Beside::new(Side::Target);
+    for round in 0_u64.. {
+        tokio::time::sleep(PROBE_EVERY).await;
+        pace.measure(&mut shared.lane.borrow_mut());
+        shared.source_wake.notify_one();
+        shared.read_wake.notify_one();
+        if let Some(latency) = source
+            .ask(&shared.env, async |control| control.ping().await)
+            .await
+        {
+            shared.lane.borrow_mut().window.observe_latency(latency);
+        }
+        if round % CLOCKS_EVERY_PROBES == 0 {
+            let clock = source
+                .ask(&shared.env, async |control| control.clock().await)
+                .await;
+            shared
+                .lane
+                .borrow_mut()
+                .rules
+                .set_source_clock(clock.flatten());
+            let clock = target
+                .ask(&shared.env, async |control| control.clock().await)
+                .await;
+            shared
+                .lane
+                .borrow_mut()
+                .rules
+                .set_target_clock(clock.flatten());
+        }
+    }
+    unreachable!("the probe goes on until it is dropped")
+}
+
+/// How much the target takes.
+struct Pace {
+    acknowledged: u64,
+    bytes_per_s: Option<f64>,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            acknowledged: 0,
+            bytes_per_s: None,
+        }
+    }
+}
+
+impl Pace {
+    fn measure(&mut self, lane: &mut Lane) {
+        let taken =
+            (lane.bytes_acknowledged - self.acknowledged) as f64 / PROBE_EVERY.as_secs_f64();
+        self.acknowledged = lane.bytes_acknowledged;
+        // A target that had nothing to do says nothing about its pace.
+        if lane.ready_bytes() == 0 {
+            return;
+        }
+        let pace = self
+            .bytes_per_s
+            .map_or(taken, |before| 0.7 * before + 0.3 * taken);
+        self.bytes_per_s = Some(pace);
+        lane.pace(pace);
+    }
+}
+
+/// A connection beside the data path, made anew whenever it is lost.
+struct Beside {
+    side: Side,
+    control: Option<Control>,
+}
+
+impl Beside {
+    fn new(side: Side) -> Self {
+        Self {
+            side,
+            control: None,
+        }
+    }
+
+    async fn ask<T>(
+        &mut self,
+        env: &Env,
+        question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,
+    ) -> Option<T> {
+        let mut control = match self.control.take() {
+            Some(control) => control,
+            None => {
+                let endpoint = match self.side {
+                    Side::Source => &env.request.source,
+                    Side::Target => &env.request.target,
+                };
+                Control::connect(endpoint, 0, env.request.options.timeout)
+                    .await
+                    .ok()?
+            }
+        };
+        let answer = question(&mut control).await.ok()?;
+        self.control = Some(control);
+        Some(answer)
+    }
+}
+
+/// Compares keys that the target already has and that may be our own.
+async fn resolve_doubts(shared: Rc<Shared>) -> End {
+    let mut budget = shared.env.budget(Side::Target);
+    let mut failure = None;
+    loop {
+        let Some((key, name)) = ({ shared.lane.borrow_mut().take_doubtful() }) else {
+            shared.doubt_wake.notified().await;
+            continue;
+        };
+        let attempt = async |_| compare_sides(&shared, &name).await;
+        let same = match link::retrying(
+            &shared.env,
+            Side::Target,
+            &mut budget,
+            failure.take(),
+            attempt,
+        )
+        .await
+        {
+            Ok(Waited::Ready(same)) => same,
+            Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
+            Err(error) => return error.into(),
+        };
+        let settled = shared.lane.borrow_mut().doubt_settled(key, same);
+        if let Err(Trouble::Fatal(error)) = settled {
+            return End::Failed(error);
+        }
+        shared.settled_wake.notify_one();
+    }
+}
+
+async fn compare_sides(shared: &Shared, name: &[u8]) -> Result<bool, LinkError> {
+    let request = &shared.env.request;
+    let plan = request.plan.lanes[shared.index];
+    let timeout = request.options.timeout;
+    let mut source = Control::connect(&request.source, plan.source_db, timeout).await?;
+    let mut target = Control::connect(&request.target, plan.target_db, timeout).await?;
+    same_value(&mut source, &mut target, name).await
+}

@@ -1,0 +1,374 @@
+//! One database on its way: which keys are to be read, which wait for the target, which have arrived.
+//!
+//! No I/O happens here: the source's connection and the target's ask what to send and tell what came back.
+//!
+//! # Invariants
+//!
+//! - A key that was sent and not answered, on either side, is read again. So nothing older than its last read is
+//!   ever written, and a lost connection costs nothing but what was in flight on it.
+//! - Batches leave in SCAN's order, each only when all its keys have an outcome: the cursor that goes to disk is
+//!   never ahead of a key (promise P3).
+//! - Doubles of a key (SCAN may return one twice) travel on the same target connection, so the newer read wins.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Ready};
+use super::scan::Scan;
+use super::window::Window;
+use crate::client::handshake::unix_ms;
+use crate::client::{Clock, LinkError};
+use crate::error::{Class, Error};
+use crate::plan::{KeyType, OnConflict, Plan, TtlPolicy};
+use crate::resp::ErrorCode;
+use crate::state::record::{Position, QuarantineRecord};
+
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use target::LargePayload;
+
+/// Batches that are scanned and not yet durable. What a crash makes redknot copy again is at most this.
+pub const IN_FLIGHT_BATCHES_MAX: u64 = 32;
+/// A payload read longer ago than this is read again instead of being written: the process may have been frozen.
+const READ_AGE_MAX: Duration = Duration::from_secs(5);
+/// Tries of a key whose payload is damaged or whose reply nobody knows, before it is quarantined.
+const KEY_TRIES_MAX: u8 = 2;
+/// Keys that the target refused in a row, with none written, until the run stops: it is not the keys then.
+const REFUSED_ALIKE_MAX: u64 = 100;
+
+/// What the plan, the options and the servers' abilities make of every key.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// COUNT of each SCAN.
+    pub batch_keys: u32,
+    /// MATCH of each SCAN.
+    pub match_glob: Option<Vec<u8>>,
+    /// TYPE of each SCAN, where one type is asked for and the source knows the option.
+    pub scan_type: Option<KeyType>,
+    /// Types that are asked for key by key; empty: all.
+    pub ask_types: Vec<KeyType>,
+    /// See [`OnConflict`].
+    pub on_conflict: OnConflict,
+    /// See [`TtlPolicy`].
+    pub ttl: TtlPolicy,
+    /// Ask the source for PEXPIRETIME instead of PTTL.
+    pub expire_time: bool,
+    /// The target knows ABSTTL.
+    pub absttl: bool,
+    /// Clocks that convert an instant; absent where TIME may not be asked.
+    pub source_clock: Option<Clock>,
+    /// See `source_clock`.
+    pub target_clock: Option<Clock>,
+    /// Largest argument that the target takes.
+    pub payload_bytes_max: u64,
+    /// Most payload bytes held.
+    pub in_flight_bytes_max: u64,
+    /// More quarantined keys than this end the run.
+    pub quarantined_max: Option<u64>,
+}
+
+impl Rules {
+    /// Takes a newer look at the source's clock; none keeps the older one.
+    pub fn set_source_clock(&mut self, clock: Option<Clock>) {
+        self.source_clock = clock.or(self.source_clock);
+    }
+
+    /// Takes a newer look at the target's clock; none keeps the older one.
+    pub fn set_target_clock(&mut self, clock: Option<Clock>) {
+        self.target_clock = clock.or(self.target_clock);
+    }
+
+    /// The part that the plan decides.
+    pub fn filter(plan: &Plan, scan_type_known: bool) -> (Option<KeyType>, Vec<KeyType>) {
+        match plan.types.as_slice() {
+            [one] if scan_type_known => (Some(*one), Vec::new()),
+            several => (None, several.to_vec()),
+        }
+    }
+}
+
+/// What ends the use of a connection, or the run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trouble {
+    /// The connection, or the server behind it, is of no use for now.
+    Link(LinkError),
+    /// The run can't go on.
+    Fatal(Box<Error>),
+    /// The source does not know the cursor.
+    CursorRefused(String),
+}
+
+impl From<LinkError> for Trouble {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}
+
+enum Asked {
+    Scan,
+    Key(KeyRef),
+}
+
+/// Replies of the key that is being read.
+#[derive(Default)]
+struct PartialRead {
+    type_seen: bool,
+    wanted: Option<bool>,
+    value: Option<Result<Option<Bytes>, (ErrorCode, Bytes)>>,
+}
+
+struct Sent {
+    key: KeyRef,
+    payload_bytes: u64,
+    payload_type: Option<u8>,
+}
+
+/// See the module.
+pub struct Lane {
+    /// May be exchanged when a connection is made anew.
+    pub rules: Rules,
+    /// Number of the pass, for what is quarantined.
+    pass: u32,
+    /// BUSYKEY may be our own write, in batches before this number.
+    in_doubt_before: u64,
+    scan: Scan,
+    batches: VecDeque<Batch>,
+    unread: VecDeque<KeyRef>,
+    asked: VecDeque<Asked>,
+    asked_keys: usize,
+    partial: PartialRead,
+    ready: Vec<VecDeque<Ready>>,
+    ready_bytes: u64,
+    sent: Vec<VecDeque<Sent>>,
+    tries: HashMap<KeyRef, u8>,
+    /// Keys that the target already has and that may be ours: value against value decides.
+    doubtful: VecDeque<KeyRef>,
+    finished: VecDeque<FinishedBatch>,
+    /// How many finished batches are durable, told by the engine.
+    not_durable: u64,
+    stopping: bool,
+    /// See [`Window`].
+    pub window: Window,
+    /// Bytes that may wait for the target: what it takes in about a second.
+    ready_bytes_max: u64,
+    /// Answers that brought something forward, ever; whoever waits for progress compares two looks.
+    pub source_answers: u64,
+    /// See `source_answers`.
+    pub target_answers: u64,
+    /// Payload bytes that the target acknowledged, ever.
+    pub bytes_acknowledged: u64,
+    refused_in_a_row: u64,
+    quarantined: u64,
+    /// A limit was passed; the engine ends the run.
+    pub fatal: Option<Box<Error>>,
+    /// Quarantined since the engine last looked, for the operator.
+    pub quarantined_news: Vec<(Vec<u8>, String)>,
+}
+
+impl Lane {
+    /// A lane that goes on at `position`, whose next batch is number `seq`.
+    ///
+    /// `in_doubt_batches`: that many batches from here on may have been written by a run that died before it could
+    /// record them.
+    pub fn new(
+        rules: Rules,
+        pass: u32,
+        position: Position,
+        seq: u64,
+        connections: usize,
+        in_doubt_batches: u64,
+    ) -> Self {
+        let in_flight_bytes_max = rules.in_flight_bytes_max;
+        Self {
+            rules,
+            pass,
+            in_doubt_before: seq.saturating_add(in_doubt_batches),
+            scan: Scan::new(position, seq),
+            batches: VecDeque::new(),
+            unread: VecDeque::new(),
+            asked: VecDeque::new(),
+            asked_keys: 0,
+            partial: PartialRead::default(),
+            ready: (0..connections).map(|_| VecDeque::new()).collect(),
+            ready_bytes: 0,
+            sent: (0..connections).map(|_| VecDeque::new()).collect(),
+            tries: HashMap::new(),
+            doubtful: VecDeque::new(),
+            finished: VecDeque::new(),
+            not_durable: 0,
+            stopping: false,
+            window: Window::new(),
+            ready_bytes_max: in_flight_bytes_max,
+            source_answers: 0,
+            target_answers: 0,
+            bytes_acknowledged: 0,
+            refused_in_a_row: 0,
+            quarantined: 0,
+            fatal: None,
+            quarantined_news: Vec::new(),
+        }
+    }
+
+    /// Begins no further batch; those that were scanned are brought to their end.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether nothing is left to do: the scan is over, or was stopped, and every scanned key has its outcome.
+    pub fn is_settled(&self) -> bool {
+        self.batches.is_empty()
+            && (self.scan.is_over() || (self.stopping && !self.scan.in_flight()))
+    }
+
+    /// Whether the scan returned to 0 and every key has its outcome.
+    pub fn is_complete(&self) -> bool {
+        self.batches.is_empty() && self.scan.is_over()
+    }
+
+    /// Batches scanned and not durable.
+    pub fn batches_in_flight(&self) -> u64 {
+        self.batches.len() as u64 + self.not_durable
+    }
+
+    /// Whether the source owes an answer.
+    pub fn source_owes(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Whether the target owes connection `connection` an answer.
+    pub fn target_owes(&self, connection: usize) -> bool {
+        !self.sent[connection].is_empty()
+    }
+
+    /// Batches that are finished, in SCAN's order, each handed out once.
+    pub fn take_finished(&mut self) -> Option<FinishedBatch> {
+        let batch = self.finished.pop_front()?;
+        self.not_durable += 1;
+        Some(batch)
+    }
+
+    /// So many of the batches handed out have become durable.
+    pub fn durable(&mut self, batches: u64) {
+        self.not_durable = self
+            .not_durable
+            .checked_sub(batches)
+            .expect("no batch is durable before it is finished");
+    }
+
+    /// The target took `bytes_per_s` lately: what waits for it is kept to about a second's worth, so that nothing
+    /// grows old while it waits.
+    pub fn pace(&mut self, bytes_per_s: f64) {
+        const LEAST: u64 = 1024 * 1024;
+        self.ready_bytes_max = (bytes_per_s as u64).clamp(
+            LEAST.min(self.rules.in_flight_bytes_max),
+            self.rules.in_flight_bytes_max,
+        );
+    }
+
+    /// Whether so much waits for the target that the source must not be read for now.
+    pub fn is_full(&self) -> bool {
+        self.ready_bytes >= self.ready_bytes_max
+    }
+
+    /// Bytes that wait for the target.
+    pub fn ready_bytes(&self) -> u64 {
+        self.ready_bytes
+    }
+
+    // ---- what becomes of a key
+
+    fn batch(&self, key: KeyRef) -> &Batch {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        &self.batches[(key.seq - first) as usize]
+    }
+
+    fn settle(&mut self, key: KeyRef, outcome: KeyOutcome) {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        let batch = &mut self.batches[(key.seq - first) as usize];
+        batch.record(key.index, outcome);
+        if batch.open() == 0 {
+            self.hand_on();
+        }
+    }
+
+    /// Moves finished batches out, as far as no older one is open.
+    fn hand_on(&mut self) {
+        while self.batches.front().is_some_and(|batch| batch.open() == 0) {
+            let batch = self.batches.pop_front().expect("just looked at it");
+            if !self.tries.is_empty() {
+                self.tries.retain(|key, _| key.seq != batch.seq);
+            }
+            self.finished.push_back(batch.finish());
+        }
+    }
+
+    /// Reads the key once more, or gives it up if that has been tried.
+    fn try_again_or_quarantine(
+        &mut self,
+        key: KeyRef,
+        reason: &str,
+        error: Option<String>,
+        payload: Option<(u64, Option<u8>)>,
+    ) {
+        let tries = self.tries.entry(key).or_insert(0);
+        *tries += 1;
+        if *tries < KEY_TRIES_MAX {
+            self.unread.push_back(key);
+        } else {
+            self.quarantine(key, reason.to_owned(), error, payload);
+        }
+    }
+
+    fn quarantine(
+        &mut self,
+        key: KeyRef,
+        reason: String,
+        error: Option<String>,
+        payload: Option<(u64, Option<u8>)>,
+    ) {
+        let name = self.batch(key).name(key.index).to_vec();
+        let shown = match &error {
+            Some(error) => format!("{reason}: {error}"),
+            None => reason.clone(),
+        };
+        self.quarantined_news.push((name, shown));
+        self.quarantined += 1;
+        if self
+            .rules
+            .quarantined_max
+            .is_some_and(|max| self.quarantined > max)
+        {
+            let cause = format!(
+                "{} keys could not be copied, more than --max-quarantine allows",
+                self.quarantined
+            );
+            self.fatal = Some(Box::new(
+                Error::new(Class::Incompatible, "copy the keys", cause)
+                    .hint("look at the reasons above; run the same command with a higher --max-quarantine to go on"),
+            ));
+        }
+        let record = QuarantineRecord {
+            pass: self.pass,
+            seq: key.seq,
+            reason,
+            error,
+            payload_bytes: payload.map(|(bytes, _)| bytes),
+            payload_type: payload.and_then(|(_, kind)| kind),
+            at_ms: unix_ms(),
+        };
+        self.settle(key, KeyOutcome::Quarantined(Box::new(record)));
+    }
+}

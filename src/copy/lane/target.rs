@@ -1,0 +1,245 @@
+//! Towards the target: RESTOREs out, outcomes in.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Lane, READ_AGE_MAX, REFUSED_ALIKE_MAX, Sent, Trouble};
+use crate::client::LinkError;
+use crate::copy::batch::{Expiry, KeyOutcome, KeyRef};
+use crate::error::{Class, Error};
+use crate::key::Escaped;
+use crate::plan::OnConflict;
+use crate::rdb::footer;
+use crate::resp::{
+    ErrorCode, RestoreOptions, Retry, Token, encode_restore_head, encode_restore_tail,
+};
+
+/// Encoded commands handed to the socket in one write.
+const WRITE_BYTES: usize = 64 * 1024;
+/// From this size on a payload goes to the socket from the buffer it was read into.
+const PAYLOAD_COPIED_MAX: usize = 16 * 1024;
+
+/// A payload that goes to the socket from the buffer it was read into: it follows what has been encoded, and behind
+/// it the options have to be encoded.
+pub struct LargePayload {
+    /// The payload.
+    pub payload: Bytes,
+    /// To be encoded behind it.
+    pub options: RestoreOptions,
+}
+
+impl Lane {
+    /// Appends RESTOREs to `out`, about 64 KiB of them at most, and ends early at a large payload.
+    pub fn write(
+        &mut self,
+        connection: usize,
+        out: &mut BytesMut,
+        now: Instant,
+    ) -> Option<LargePayload> {
+        while out.len() < WRITE_BYTES {
+            let ready = self.ready[connection].pop_front()?;
+            let payload_bytes = ready.payload.len() as u64;
+            self.ready_bytes -= payload_bytes;
+            if now.saturating_duration_since(ready.read_at) > READ_AGE_MAX {
+                self.unread.push_back(ready.key);
+                continue;
+            }
+            let Some((ttl, absttl)) = self.restore_ttl(ready.expiry, ready.read_at, now) else {
+                self.settle(ready.key, KeyOutcome::Vanished);
+                continue;
+            };
+            let options = RestoreOptions {
+                replace: self.replaces(),
+                absttl,
+            };
+            let name = self.batch(ready.key).name(ready.key.index);
+            encode_restore_head(out, name, ttl, ready.payload.len(), options);
+            let payload_type = footer::payload_type(&ready.payload);
+            self.sent[connection].push_back(Sent {
+                key: ready.key,
+                payload_bytes,
+                payload_type,
+            });
+            if ready.payload.len() > PAYLOAD_COPIED_MAX {
+                return Some(LargePayload {
+                    payload: ready.payload,
+                    options,
+                });
+            }
+            out.extend_from_slice(&ready.payload);
+            encode_restore_tail(out, options);
+        }
+        None
+    }
+
+    /// Whether a RESTORE may overwrite. A target that had to be empty has nothing but what we wrote.
+    fn replaces(&self) -> bool {
+        match self.rules.on_conflict {
+            OnConflict::RequireEmpty | OnConflict::Replace => true,
+            OnConflict::Skip | OnConflict::Fail => false,
+        }
+    }
+
+    /// RESTORE's ttl argument and whether it is an instant; `None`: the key has expired while it waited.
+    ///
+    /// Never 0 for a key that expires: 0 means "never".
+    fn restore_ttl(&self, expiry: Expiry, read_at: Instant, now: Instant) -> Option<(u64, bool)> {
+        let instant = |clock: Option<crate::client::Clock>, instant: i64| {
+            let expired = instant <= 0 || clock.is_some_and(|clock| clock.at(now) >= instant);
+            (!expired).then_some((instant as u64, true))
+        };
+        match expiry {
+            Expiry::Never => Some((0, false)),
+            Expiry::At(at) => instant(self.rules.source_clock, at),
+            Expiry::In(left) => match self.rules.target_clock {
+                // An instant of the target's clock does not age while it waits in buffers.
+                Some(clock) if self.rules.absttl => {
+                    instant(Some(clock), clock.at(read_at).saturating_add(left))
+                }
+                _ => {
+                    let waited = now.saturating_duration_since(read_at).as_millis() as i64;
+                    let left = left.saturating_sub(waited);
+                    (left > 0).then_some((left as u64, false))
+                }
+            },
+        }
+    }
+
+    /// Takes the next token of the target's answers on this connection.
+    pub fn target_token(&mut self, connection: usize, token: Token) -> Result<(), Trouble> {
+        let Some(sent) = self.sent[connection].pop_front() else {
+            return Err(LinkError::Unexpected("nothing", format!("{token:?}")).into());
+        };
+        match token {
+            Token::Simple(_) => {
+                self.target_answers += 1;
+                self.refused_in_a_row = 0;
+                self.bytes_acknowledged += sent.payload_bytes;
+                self.settle(sent.key, KeyOutcome::Written(sent.payload_bytes));
+                Ok(())
+            }
+            Token::Error(line) => self.refused(connection, sent, &line),
+            other => Err(LinkError::Unexpected("RESTORE", format!("{other:?}")).into()),
+        }
+    }
+
+    fn refused(&mut self, connection: usize, sent: Sent, line: &[u8]) -> Result<(), Trouble> {
+        let code = ErrorCode::of(line);
+        let shown = Escaped(line).to_string();
+        let payload = Some((sent.payload_bytes, sent.payload_type));
+        match code.retry() {
+            Retry::Key if code == ErrorCode::BusyKey => {
+                self.target_answers += 1;
+                self.conflict(sent.key, shown)
+            }
+            Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
+                // The key goes the way of everything that is unanswered on this connection.
+                self.sent[connection].push_front(sent);
+                Err(LinkError::Reply(code, shown).into())
+            }
+            Retry::Key => {
+                self.target_answers += 1;
+                self.quarantine(
+                    sent.key,
+                    "the target refuses the payload".into(),
+                    Some(shown.clone()),
+                    payload,
+                );
+                self.refused_alike(&shown)?;
+                match code {
+                    // The server closes the connection after it.
+                    ErrorCode::InvalidBulkLength => Err(LinkError::Closed.into()),
+                    _ => Ok(()),
+                }
+            }
+            Retry::Unknown => {
+                self.try_again_or_quarantine(
+                    sent.key,
+                    "the target refuses the key",
+                    Some(shown.clone()),
+                    payload,
+                );
+                self.refused_alike(&shown)
+            }
+        }
+    }
+
+    /// A hundred refusals and not one key written: that is not about the keys.
+    fn refused_alike(&mut self, line: &str) -> Result<(), Trouble> {
+        self.refused_in_a_row += 1;
+        if self.refused_in_a_row < REFUSED_ALIKE_MAX {
+            return Ok(());
+        }
+        let cause = format!(
+            "the target refused {REFUSED_ALIKE_MAX} keys in a row, the last with \"{line}\""
+        );
+        let error = Error::new(Class::Incompatible, "restore keys", cause)
+            .on(crate::endpoint::Side::Target)
+            .hint("a target older than the source can't read its payloads; look at both versions (INFO server)");
+        Err(Trouble::Fatal(Box::new(error)))
+    }
+
+    /// The target already has the key.
+    fn conflict(&mut self, key: KeyRef, line: String) -> Result<(), Trouble> {
+        if self.batch(key).in_doubt {
+            self.doubtful.push_back(key);
+            return Ok(());
+        }
+        match self.rules.on_conflict {
+            OnConflict::Skip => self.settle(key, KeyOutcome::Kept),
+            OnConflict::Fail => return Err(self.conflict_error(key)),
+            OnConflict::RequireEmpty | OnConflict::Replace => {
+                self.quarantine(
+                    key,
+                    "the target does not replace keys".into(),
+                    Some(line),
+                    None,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn conflict_error(&self, key: KeyRef) -> Trouble {
+        let name = Escaped(self.batch(key).name(key.index)).to_string();
+        let error = Error::new(
+            Class::TargetNotEmpty,
+            format!("restore \"{name}\""),
+            "the target already has this key, and --on-conflict fail was given",
+        )
+        .on(crate::endpoint::Side::Target)
+        .hint("--on-conflict skip keeps what the target has, replace overwrites it");
+        Trouble::Fatal(Box::new(error))
+    }
+
+    /// The next key of which it has to be found out whether the target's copy is ours.
+    pub fn take_doubtful(&mut self) -> Option<(KeyRef, Vec<u8>)> {
+        let key = self.doubtful.pop_front()?;
+        Some((key, self.batch(key).name(key.index).to_vec()))
+    }
+
+    /// Tells whether both sides hold the same value under a doubtful key.
+    pub fn doubt_settled(&mut self, key: KeyRef, same: bool) -> Result<(), Trouble> {
+        if same {
+            self.settle(key, KeyOutcome::Written(0));
+            return Ok(());
+        }
+        match self.rules.on_conflict {
+            OnConflict::Fail => Err(self.conflict_error(key)),
+            OnConflict::Skip | OnConflict::RequireEmpty | OnConflict::Replace => {
+                self.settle(key, KeyOutcome::Kept);
+                Ok(())
+            }
+        }
+    }
+
+    /// The target's connection is lost: whether it executed what it did not answer is unknown, so it gets it again.
+    pub fn target_lost(&mut self, connection: usize) {
+        while let Some(sent) = self.sent[connection].pop_back() {
+            let first = self.batches[0].seq;
+            self.batches[(sent.key.seq - first) as usize].in_doubt = true;
+            self.unread.push_front(sent.key);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Getting a connection, and getting it back.
+//!
+//! # Invariant
+//!
+//! A stop that is asked for ends every wait here at once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Request;
+use super::engine::Context;
+use super::preflight::{self, Facts, Refusal};
+use super::resume::same_process;
+use super::retry::{Budget, Verdict};
+use crate::client::control::Control;
+use crate::client::{Link, LinkError, connect_source, connect_target};
+use crate::endpoint::Side;
+use crate::error::Error;
+use crate::progress::{Event, Observer};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
+
+/// What every part of a run shares.
+pub struct Env {
+    /// What the run was given.
+    pub request: Request,
+    /// Name of the migration.
+    pub name: String,
+    /// Number of this run.
+    pub run: u32,
+    /// Who is told.
+    pub observer: Rc<dyn Observer>,
+    /// Whether a stop has been asked for.
+    pub shutdown: Shutdown,
+    /// Failures of a side that were tried again.
+    pub retries: Cell<u64>,
+    /// Why the copy waits, if it does.
+    pub throttle: RefCell<Option<String>>,
+}
+
+/// What came of waiting.
+pub enum Waited<T> {
+    /// It came.
+    Ready(T),
+    /// A stop was asked for first.
+    Stopped(StopReason),
+}
+
+impl Env {
+    /// How this run's connections are called on the servers.
+    pub fn client_name(&self) -> String {
+        // CLIENT SETNAME takes no spaces and no control characters.
+        let name: String = self.name.chars().filter(char::is_ascii_graphic).collect();
+        format!("redknot:{name}:{}", self.run)
+    }
+
+    /// A full budget for one side.
+    pub fn budget(&self, side: Side) -> Budget {
+        Budget::new(
+            side,
+            self.request.options.max_unavailable,
+            self.request.options.timeout,
+        )
+    }
+
+    /// Tells the operator something; the run goes on.
+    pub fn warn(&self, message: String) {
+        self.observer.event(&Event::Warning { message });
+    }
+}
+
+/// Tries until it works, the budget is used up, or a stop is asked for. With `failure`, a wait comes first.
+pub async fn retrying<T>(
+    env: &Env,
+    side: Side,
+    budget: &mut Budget,
+    mut failure: Option<LinkError>,
+    attempt: impl AsyncFn(Duration) -> Result<T, LinkError>,
+) -> Result<Waited<T>, Error> {
+    let mut shutdown = env.shutdown.clone();
+    let mut failed_before = false;
+    loop {
+        if let Some(error) = failure.take() {
+            failed_before = true;
+            let (wait, attempt) = match budget.failed(&error, Instant::now()) {
+                Verdict::Wait { wait, attempt } => (wait, attempt),
+                Verdict::GiveUp(error) => return Err(*error),
+            };
+            env.retries.set(env.retries.get() + 1);
+            *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
+            let wait_ms = wait.as_millis() as u64;
+            env.observer.event(&Event::Retry {
+                side,
+                cause: error.to_string(),
+                attempt,
+                wait_ms,
+            });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
+            }
+        }
+        let result = tokio::select! {
+            result = attempt(budget.silence_max()) => result,
+            reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
+        };
+        match result {
+            Ok(value) => {
+                budget.contact();
+                if failed_before {
+                    env.throttle.borrow_mut().take();
+                    env.observer.event(&Event::Recovered { side });
+                }
+                return Ok(Waited::Ready(value));
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+}
+
+/// A connection that reads database `db` of the source.
+pub async fn source(
+    env: &Env,
+    budget: &mut Budget,
+    db: u32,
+    failure: Option<LinkError>,
+) -> Result<Waited<Link>, Error> {
+    let name = env.client_name();
+    let attempt = async |timeout| connect_source(&env.request.source, db, &name, timeout).await;
+    retrying(env, Side::Source, budget, failure, attempt).await
+}
+
+/// A connection that writes database `db` of the target.
+pub async fn target(
+    env: &Env,
+    budget: &mut Budget,
+    db: u32,
+    failure: Option<LinkError>,
+) -> Result<Waited<Link>, Error> {
+    let name = env.client_name();
+    let attempt = async |timeout| connect_target(&env.request.target, db, &name, timeout).await;
+    retrying(env, Side::Target, budget, failure, attempt).await
+}
+
+/// Looks at both servers, waiting for them if need be.
+pub async fn preflight(context: &mut Context, phase: Phase) -> Result<Waited<Facts>, Error> {
+    let env = Rc::clone(&context.env);
+    let mut budgets = [env.budget(Side::Source), env.budget(Side::Target)];
+    let mut failure: Option<(Side, LinkError)> = None;
+    loop {
+        // Which side it was is known only afterwards, so each try is one of `retrying`'s with the side that failed last.
+        let (side, error) = match failure.take() {
+            Some((side, error)) => (side, Some(error)),
+            None => (Side::Source, None),
+        };
+        let budget = &mut budgets[side as usize];
+        let attempt = async |_| match preflight::check(&env.request, phase).await {
+            Ok(facts) => Ok(Ok(facts)),
+            Err(refusal) => Ok(Err(refusal)),
+        };
+        match retrying(&env, side, budget, error, attempt).await? {
+            Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
+            Waited::Ready(Ok(facts)) => return Ok(Waited::Ready(facts)),
+            Waited::Ready(Err(Refusal::Error(error))) => return Err(*error),
+            Waited::Ready(Err(Refusal::Link(side, error))) => failure = Some((side, error)),
+        }
+    }
+}
+
+/// Why the acknowledgements of `checkpoint` can't be counted on, if they can't.
+///
+/// An acknowledgement is as durable as the process that gave it: after a restart or a failover the keys may be gone.
+pub async fn suspect(
+    env: &Env,
+    checkpoint: &LaneCheckpoint,
+    target_db: u32,
+    now: &ServerIdentity,
+) -> Result<Option<String>, LinkError> {
+    let same = same_process(&checkpoint.target, now);
+    if checkpoint.pass == 0 || same == Some(true) || checkpoint.canary.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<Vec<u8>> = checkpoint
+        .canary
+        .iter()
+        .flat_map(|batch| batch.keys.iter().cloned())
+        .collect();
+    let mut control =
+        Control::connect(&env.request.target, target_db, env.request.options.timeout).await?;
+    let found = control.count_existing(&names).await?;
+    let sample = format!(
+        "{found} of the {} keys acknowledged last exist",
+        names.len()
+    );
+    Ok(match same {
+        Some(_) if env.request.options.trust_target && found > 0 => {
+            env.warn(format!(
+                "the target is another process than the one that acknowledged (run_id changed); {sample}; trusted because of --trust-target"
+            ));
+            None
+        }
+        Some(_) => Some(format!(
+            "the target is another process than the one that acknowledged (run_id changed; {sample}), so its acknowledgements are suspect"
+        )),
+        // Without an identity only emptiness can be noticed.
+        None if found == 0 && !names.is_empty() => Some(format!(
+            "the target can't be identified (no run_id) and {sample}, so its acknowledgements are suspect"
+        )),
+        None => None,
+    })
+}
+
+/// Whether the target of a complete migration still is the process that acknowledged it; the reason, if it is not.
+/// A target that can't be reached is no reason.
+pub async fn target_changed_since(context: &Context) -> Option<String> {
+    let env = &context.env;
+    let timeout = env.request.options.timeout;
+    let lane = context.lanes().into_iter().next()?;
+    let db = env.request.plan.lanes.first()?.target_db;
+    let mut control = Control::connect(&env.request.target, 0, timeout)
+        .await
+        .ok()?;
+    let info = control.info().await.ok()?;
+    let now = ServerIdentity {
+        run_id: info.get("run_id").cloned(),
+        version: String::new(),
+    };
+    suspect(env, &lane, db, &now).await.ok().flatten()
+}

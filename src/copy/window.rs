@@ -1,0 +1,141 @@
+//! How many keys may be asked of the source at once.
+//!
+//! Deep pipelines are fast for small keys and harmful for large ones: the server executes what has arrived in one go,
+//! keeps all answers in its own memory, and serves nobody else meanwhile. Measured with 11 KiB values: 16 to 64
+//! outstanding DUMPs are the fastest, 256 are slower and triple the latency of other clients. Small keys want hundreds.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Payload bytes that the source is asked for at once.
+const OUTSTANDING_BYTES: u64 = 512 * 1024;
+/// Most keys outstanding, however small: beyond it nothing gets faster.
+const KEYS_MAX: u64 = 1024;
+/// Fewest keys outstanding while they are of ordinary size: below it the round trip is felt.
+const KEYS_MIN: u64 = 16;
+/// Below this many bytes the fewest keys hold; above it even they would fill the source's memory.
+const OUTSTANDING_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Keys outstanding before any size is known.
+const KEYS_FIRST: u64 = 32;
+/// Latency of a probe PING from which on other clients of the source are considered hurt.
+const LATENCY_HIGH: Duration = Duration::from_millis(10);
+/// Probes whose median counts: one slow answer may be the machine's, not ours.
+const PROBES: usize = 5;
+
+const _: () = assert!(KEYS_MIN <= KEYS_FIRST && KEYS_FIRST <= KEYS_MAX);
+const _: () = assert!(OUTSTANDING_BYTES <= OUTSTANDING_BYTES_MAX);
+
+/// Adapts to payload sizes and to what a probe PING feels.
+pub struct Window {
+    /// Moving average of payload sizes; `None` before the first.
+    payload_bytes: Option<f64>,
+    /// Share of the size's window that the latency leaves, above 0 and at most 1.
+    share: f64,
+    probes: VecDeque<Duration>,
+}
+
+impl Window {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self {
+            payload_bytes: None,
+            share: 1.0,
+            probes: VecDeque::with_capacity(PROBES),
+        }
+    }
+
+    /// A payload of this size was read.
+    pub fn observe_payload(&mut self, bytes: usize) {
+        let bytes = bytes as f64;
+        self.payload_bytes = Some(match self.payload_bytes {
+            Some(average) => average + (bytes - average) / 32.0,
+            None => bytes,
+        });
+    }
+
+    /// A probe PING took this long.
+    pub fn observe_latency(&mut self, latency: Duration) {
+        if self.probes.len() == PROBES {
+            self.probes.pop_front();
+        }
+        self.probes.push_back(latency);
+        if self.latency().is_some_and(|median| median > LATENCY_HIGH) {
+            self.share = (self.share * 0.7).max(1.0 / 64.0);
+        } else {
+            self.share = (self.share + 0.1).min(1.0);
+        }
+    }
+
+    /// Median of the last probes.
+    pub fn latency(&self) -> Option<Duration> {
+        let mut sorted: Vec<Duration> = self.probes.iter().copied().collect();
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
+    }
+
+    /// Size that the next payload is expected to have, bytes.
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+            .map_or(1024, |average| average as u64 + 1)
+    }
+
+    /// How many keys may be outstanding; at least 1.
+    pub fn keys(&self) -> usize {
+        let Some(average) = self.payload_bytes else {
+            return KEYS_FIRST as usize;
+        };
+        let average = average as u64 + 1;
+        let least = (OUTSTANDING_BYTES_MAX / average).clamp(1, KEYS_MIN);
+        let by_size = (OUTSTANDING_BYTES / average).clamp(least, KEYS_MAX);
+        ((by_size as f64 * self.share) as u64).max(least) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(payload: usize, count: usize) -> Window {
+        let mut window = Window::new();
+        for _ in 0..count {
+            window.observe_payload(payload);
+        }
+        window
+    }
+
+    #[test]
+    fn small_keys_get_hundreds_and_large_ones_few() {
+        assert_eq!(Window::new().keys(), 32);
+        assert_eq!(after(100, 1).keys(), 1024);
+        let of_10_kib = after(10 * 1024, 1).keys();
+        assert!((16..=64).contains(&of_10_kib), "{of_10_kib}");
+        assert_eq!(after(100 * 1024, 1).keys(), 16);
+        assert_eq!(after(64 << 20, 1).keys(), 1);
+    }
+
+    #[test]
+    fn a_slow_probe_narrows_it_and_quick_ones_widen_it_again() {
+        let mut window = after(100, 1);
+        window.observe_latency(Duration::from_millis(50));
+        let narrowed = window.keys();
+        assert!(narrowed < 1024);
+        for _ in 0..100 {
+            window.observe_latency(Duration::from_millis(50));
+        }
+        assert_eq!(window.keys(), 16);
+        for _ in 0..100 {
+            window.observe_latency(Duration::from_millis(1));
+        }
+        assert_eq!(window.keys(), 1024);
+    }
+
+    #[test]
+    fn one_outlier_does_not_narrow_it() {
+        let mut window = after(100, 1);
+        for _ in 0..4 {
+            window.observe_latency(Duration::from_millis(1));
+        }
+        window.observe_latency(Duration::from_secs(1));
+        assert_eq!(window.keys(), 1024);
+    }
+}

@@ -1,0 +1,249 @@
+//! The folders: which ones we take, who may write in them, and what happens to an old state on `--restart`.
+//!
+//! # Invariants
+//!
+//! - Our folders have mode 0700, our files 0600. A folder that others could change is refused, as ssh does.
+//! - Nothing is ever deleted; an old state is renamed.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+
+/// The engine's folder within a migration's.
+pub(super) const DB: &str = "db";
+/// The lock file; its presence marks a folder as a migration's.
+pub(super) const LOCK: &str = "lock";
+/// The journal.
+pub(super) const JOURNAL: &str = "audit.ndjson";
+/// The status file.
+pub(super) const STATUS: &str = "status.json";
+
+const SET_ASIDE: &str = ".set-aside-";
+
+/// Refuses names that are not tame folder names, or that a set-aside state could have.
+pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
+    let tame = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let good = (1..=128).contains(&name.len())
+        && name.chars().all(tame)
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && !name.contains(SET_ASIDE);
+    match good {
+        true => Ok(()),
+        false => Err(StoreError::BadName {
+            name: name.to_owned(),
+        }),
+    }
+}
+
+/// Makes sure that `state_dir/name` is a folder of ours, creating both if they are missing. Returns its path.
+pub(super) fn prepare(state_dir: &Path, name: &str) -> Result<PathBuf, StoreError> {
+    check_name(name)?;
+    let dir = state_dir.join(name);
+    match exists(state_dir)? {
+        true => {
+            check_safe(state_dir)?;
+            if !exists(&dir)? && !is_ours(state_dir)? {
+                return Err(StoreError::NotAState {
+                    path: state_dir.to_owned(),
+                });
+            }
+        }
+        false => create(state_dir)?,
+    }
+    if exists(&dir)? {
+        check_safe(&dir)?;
+        if !is_migration(&dir) && !is_empty(&dir)? {
+            return Err(StoreError::NotAState { path: dir });
+        }
+    } else {
+        create(&dir)?;
+        sync(state_dir)?;
+    }
+    Ok(dir)
+}
+
+/// The names of the migrations in `state_dir`, sorted; empty if the folder can't be read.
+pub(super) fn migrations(state_dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(state_dir)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| check_name(name).is_ok() && is_migration(&state_dir.join(name)))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Moves everything in `dir` but the lock to a new folder beside it, and returns that folder; `None` if there was nothing.
+///
+/// The caller holds the lock. Dying on the way leaves a state that is refused, not one that is misread: the engine's
+/// folder goes first, and a journal without it is amnesia.
+pub(super) fn set_aside(dir: &Path, now_ms: u64) -> Result<Option<PathBuf>, StoreError> {
+    let mut names: Vec<_> = entries(dir)?
+        .into_iter()
+        .filter(|name| name != LOCK)
+        .collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let aside = new_aside(dir, now_ms)?;
+    names.sort_by_key(|name| (name != DB, name == STATUS));
+    for name in names {
+        let from = dir.join(&name);
+        fs::rename(&from, aside.join(&name))
+            .map_err(|error| StoreError::io("set aside", &from, &error))?;
+    }
+    for changed in [aside.as_path(), dir, dir.parent().unwrap_or(dir)] {
+        sync(changed)?;
+    }
+    Ok(Some(aside))
+}
+
+/// `<dir>.set-aside-20261122T140211Z`, with a number if two fall into one second.
+fn new_aside(dir: &Path, now_ms: u64) -> Result<PathBuf, StoreError> {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now_ms);
+    let stamp = humantime::format_rfc3339_seconds(time)
+        .to_string()
+        .replace(['-', ':'], "");
+    for n in 0_u32.. {
+        let mut aside = dir.as_os_str().to_owned();
+        aside.push(SET_ASIDE);
+        aside.push(&stamp);
+        if n > 0 {
+            aside.push(format!("-{n}"));
+        }
+        let aside = PathBuf::from(aside);
+        if !exists(&aside)? {
+            create(&aside)?;
+            return Ok(aside);
+        }
+    }
+    unreachable!("there are fewer folders than numbers")
+}
+
+/// Takes the rights of others from everything in the engine's folder, which it creates as the umask says, and makes its
+/// entries durable.
+pub(super) fn seal(dir: &Path) -> Result<(), StoreError> {
+    for name in entries(dir)? {
+        let path = dir.join(name);
+        let metadata = fs::symlink_metadata(&path)
+            .map_err(|error| StoreError::io("look at", &path, &error))?;
+        let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+        if metadata.mode() & 0o777 != mode {
+            fs::set_permissions(&path, Permissions::from_mode(mode))
+                .map_err(|error| StoreError::io("protect", &path, &error))?;
+        }
+        if metadata.is_dir() {
+            seal(&path)?;
+        }
+    }
+    sync(dir)
+}
+
+/// Makes the entries of `dir` durable.
+pub(super) fn sync(dir: &Path) -> Result<(), StoreError> {
+    let path = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| StoreError::io("sync the folder", path, &error))
+}
+
+fn create(dir: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| StoreError::io("create the folder", dir, &error))?;
+    // Its name must survive a power cut too.
+    sync(dir.parent().unwrap_or(dir))
+}
+
+fn exists(path: &Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        // A parent is a file.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(StoreError::Unsafe {
+            path: path.to_owned(),
+            why: "is below a file".to_owned(),
+        }),
+        Err(error) => Err(StoreError::io("look at", path, &error)),
+    }
+}
+
+/// Refuses what is not a folder, belongs to somebody else, or can be written by everybody.
+fn check_safe(dir: &Path) -> Result<(), StoreError> {
+    let refuse = |why: String| {
+        Err(StoreError::Unsafe {
+            path: dir.to_owned(),
+            why,
+        })
+    };
+    let metadata =
+        fs::symlink_metadata(dir).map_err(|error| StoreError::io("look at", dir, &error))?;
+    if metadata.is_symlink() {
+        return refuse("is a symbolic link".to_owned());
+    }
+    if !metadata.is_dir() {
+        return refuse("is not a folder".to_owned());
+    }
+    let us = rustix::process::geteuid().as_raw();
+    // What root owns, root may change anyway.
+    if metadata.uid() != us && metadata.uid() != 0 {
+        return refuse(format!(
+            "belongs to user {}, this is user {us}",
+            metadata.uid()
+        ));
+    }
+    if metadata.mode() & 0o002 != 0 {
+        return refuse(format!(
+            "can be written by everybody (mode {:04o})",
+            metadata.mode() & 0o7777
+        ));
+    }
+    Ok(())
+}
+
+/// Whether `state_dir` may hold migrations: it already does, or it holds nothing of anybody else.
+fn is_ours(state_dir: &Path) -> Result<bool, StoreError> {
+    let company = ["README.md", "lost+found"].map(OsStr::new);
+    let mut foreign = false;
+    for name in entries(state_dir)? {
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let path = state_dir.join(&name);
+        if is_migration(&path) {
+            return Ok(true);
+        }
+        // A folder may be one that was created right before a crash.
+        let unborn = path.is_dir() && is_empty(&path).unwrap_or(false);
+        let aside = name.to_string_lossy().contains(SET_ASIDE);
+        foreign |= !(hidden || unborn || aside || company.contains(&name.as_os_str()));
+    }
+    Ok(!foreign)
+}
+
+fn is_migration(dir: &Path) -> bool {
+    fs::symlink_metadata(dir.join(LOCK)).is_ok_and(|metadata| metadata.is_file())
+}
+
+fn is_empty(dir: &Path) -> Result<bool, StoreError> {
+    Ok(entries(dir)?.is_empty())
+}
+
+fn entries(dir: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
+    fs::read_dir(dir)
+        .and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.file_name()))
+                .collect::<io::Result<_>>()
+        })
+        .map_err(|error| StoreError::io("list the folder", dir, &error))
+}

@@ -1,0 +1,273 @@
+//! Durability off the data path: a thread that owns the store and commits batches in groups.
+//!
+//! # Invariants
+//!
+//! - What [`Durable`] tells is on disk, fsynced.
+//! - Batches of a lane become durable in the order in which they were submitted.
+//! - After the first error nothing more is written; the error is told to everybody who asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::error::StoreError;
+use super::now_ms;
+use super::record::LaneCheckpoint;
+use super::store::{AcknowledgedBatch, Commit, Store};
+use crate::progress::Status;
+
+/// So many waiting batches are committed at once: an fsync costs about as much as copying two batches, and while one
+/// runs the next group gathers anyway.
+const GROUP_BATCHES: usize = 8;
+
+/// So long the oldest waits for company. What a crash repeats is what was copied in this time.
+const GROUP_WAIT: Duration = Duration::from_millis(50);
+
+/// Most batches in one commit, so that one that follows a stall of the disk stays small for the engine.
+const COMMIT_BATCHES_MAX: usize = 256;
+
+const _: () = {
+    // The promised bound on how long an acknowledgement waits for its commit.
+    assert!(GROUP_WAIT.as_millis() <= 250);
+    assert!(GROUP_BATCHES <= COMMIT_BATCHES_MAX);
+};
+
+/// How far the disk is.
+#[derive(Debug, Clone)]
+pub struct Durable {
+    /// One checkpoint a lane of the plan.
+    pub lanes: Arc<[LaneCheckpoint]>,
+    /// Batches submitted in this run that are durable.
+    pub batches_durable_total: u64,
+    /// When the newest commit became durable, Unix milliseconds; `None` before the first of this run.
+    pub checkpoint_ms: Option<u64>,
+    /// Commits in this run.
+    pub commits: u64,
+    /// How long the newest commit took to become durable, in microseconds.
+    pub fsync_us_last: u64,
+    /// The error that ended all writing.
+    pub error: Option<StoreError>,
+}
+
+enum Message {
+    Batch(u32, Box<AcknowledgedBatch>),
+    WithStore(Box<dyn FnOnce(&mut Store) + Send>),
+    Status(Box<Status>),
+    Finish,
+}
+
+/// Owns a [`Store`] on a thread of its own. Dropping it abandons what is not committed yet, as a crash would.
+#[derive(Debug)]
+pub struct Recorder {
+    messages: mpsc::Sender<Message>,
+    durable: watch::Receiver<Durable>,
+    abandoned: Arc<AtomicBool>,
+    thread: Option<JoinHandle<(Store, Option<StoreError>)>>,
+}
+
+impl Recorder {
+    /// Starts the thread.
+    pub fn start(store: Store) -> Self {
+        let (messages, received) = mpsc::channel();
+        let (publisher, durable) = watch::channel(Durable {
+            lanes: store.lanes().into(),
+            batches_durable_total: 0,
+            checkpoint_ms: None,
+            commits: 0,
+            fsync_us_last: 0,
+            error: None,
+        });
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            store,
+            publisher,
+            pending: Vec::new(),
+            oldest: None,
+            abandoned: Arc::clone(&abandoned),
+        };
+        let thread = std::thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || writer.run(&received))
+            .expect("the system has room for one more thread");
+        Self {
+            messages,
+            durable,
+            abandoned,
+            thread: Some(thread),
+        }
+    }
+
+    /// Hands over a batch; never blocks. Batches of a lane must come in the order of SCAN.
+    pub fn submit(&self, lane: u32, batch: AcknowledgedBatch) {
+        self.send(Message::Batch(lane, Box::new(batch)));
+    }
+
+    /// How far the disk is, now and whenever that changes. Closed if the thread died of a broken invariant.
+    pub fn durable(&self) -> watch::Receiver<Durable> {
+        self.durable.clone()
+    }
+
+    /// Runs `f` on the thread, after everything submitted before it has been committed.
+    ///
+    /// After a failed commit `f` still runs, and every write that it tries returns that error.
+    pub fn with_store<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Store) -> R + Send + 'static,
+    ) -> oneshot::Receiver<R> {
+        let (sender, receiver) = oneshot::channel();
+        self.send(Message::WithStore(Box::new(move |store| {
+            // Nobody may be waiting any more.
+            let _ = sender.send(f(store));
+        })));
+        receiver
+    }
+
+    /// Replaces the status file some time soon. Failing that is not an error of the run: nothing depends on it.
+    pub fn write_status(&self, status: Status) {
+        self.send(Message::Status(Box::new(status)));
+    }
+
+    /// Commits what is pending and gives the store back. Blocks while it does.
+    pub fn finish(mut self) -> Result<Store, StoreError> {
+        self.send(Message::Finish);
+        let thread = self.thread.take().expect("finished once");
+        match thread.join() {
+            Ok((_, Some(error))) => Err(error),
+            Ok((store, None)) => Ok(store),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn send(&self, message: Message) {
+        // The thread is gone only if it panicked, which whoever waits for `durable` or `finish` is told.
+        let _ = self.messages.send(message);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.abandoned.store(true, Ordering::Release);
+            self.send(Message::Finish);
+            // So that the lock is free when this returns. A panic has already been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    store: Store,
+    publisher: watch::Sender<Durable>,
+    pending: Vec<(u32, AcknowledgedBatch)>,
+    /// When the oldest pending batch came.
+    oldest: Option<Instant>,
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn run(mut self, messages: &mpsc::Receiver<Message>) -> (Store, Option<StoreError>) {
+        loop {
+            let message = self.next(messages);
+            if self.abandoned.load(Ordering::Acquire) {
+                break;
+            }
+            match message {
+                Some(Message::Batch(lane, batch)) => {
+                    self.pending.push((lane, *batch));
+                    self.oldest.get_or_insert_with(Instant::now);
+                }
+                Some(Message::WithStore(f)) => {
+                    self.commit();
+                    f(&mut self.store);
+                    self.publish_lanes();
+                }
+                Some(Message::Status(status)) => {
+                    if let Err(error) = self.store.write_status(&status) {
+                        tracing::warn!(%error, "the status file could not be replaced");
+                    }
+                }
+                Some(Message::Finish) => {
+                    self.commit();
+                    break;
+                }
+                // The oldest has waited long enough.
+                None => self.commit(),
+            }
+        }
+        let error = self.publisher.borrow().error.clone();
+        (self.store, error)
+    }
+
+    /// The next message, or `None` when it is time to commit.
+    fn next(&self, messages: &mpsc::Receiver<Message>) -> Option<Message> {
+        let gone = Some(Message::Finish);
+        let Some(oldest) = self.oldest else {
+            return messages.recv().ok().or(gone);
+        };
+        if self.pending.len() >= COMMIT_BATCHES_MAX {
+            return None;
+        }
+        // What has come while the last commit ran joins this one.
+        let wait = match self.pending.len() >= GROUP_BATCHES {
+            true => Duration::ZERO,
+            false => GROUP_WAIT.saturating_sub(oldest.elapsed()),
+        };
+        match messages.recv_timeout(wait) {
+            Ok(message) => Some(message),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => gone,
+        }
+    }
+
+    /// Makes everything pending durable and says so. After an error, only forgets it.
+    fn commit(&mut self) {
+        self.oldest = None;
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() || self.publisher.borrow().error.is_some() {
+            return;
+        }
+        let batches = pending.len() as u64;
+        let result = self.store.commit_all(&by_lane(pending));
+        let fsync = self.store.last_sync();
+        self.publisher.send_modify(|durable| match result {
+            Ok(()) => {
+                durable.lanes = self.store.lanes().into();
+                durable.batches_durable_total += batches;
+                durable.checkpoint_ms = Some(now_ms());
+                durable.commits += 1;
+                durable.fsync_us_last = u64::try_from(fsync.as_micros()).unwrap_or(u64::MAX);
+            }
+            Err(error) => durable.error = Some(error),
+        });
+    }
+
+    fn publish_lanes(&self) {
+        self.publisher.send_if_modified(|durable| {
+            let changed = *durable.lanes != *self.store.lanes();
+            if changed {
+                durable.lanes = self.store.lanes().into();
+            }
+            changed
+        });
+    }
+}
+
+/// Batches by lane, each lane's in the order in which they came.
+fn by_lane(pending: Vec<(u32, AcknowledgedBatch)>) -> Vec<Commit> {
+    let mut commits: Vec<Commit> = Vec::new();
+    for (lane, batch) in pending {
+        match commits.iter_mut().find(|commit| commit.lane == lane) {
+            Some(commit) => commit.batches.push(batch),
+            None => commits.push(Commit {
+                lane,
+                batches: vec![batch],
+            }),
+        }
+    }
+    commits
+}

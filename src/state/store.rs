@@ -1,0 +1,575 @@
+//! The state of one migration, held open by this process.
+//!
+//! # Invariants
+//!
+//! - The lanes in memory are the lanes on disk: they change only after a write is durable.
+//! - The first error of a write is the last write: it is remembered and returned to everybody after it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::engine::{Engine, Writes};
+use super::error::StoreError;
+use super::layout::{self, Kind};
+use super::lock::Lock;
+use super::record::{
+    BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, Position, QUARANTINED_NAME_BYTES,
+    QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
+};
+use super::{folder, now_ms, status};
+use crate::audit::journal::{Event, Journal, JournalError, Milestone, hex};
+use crate::key::Escaped;
+use crate::plan::Plan;
+use crate::progress::{Counters, Status};
+
+/// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
+/// each time costs one more fsync.
+const MILESTONE_EVERY: Duration = Duration::from_secs(5);
+
+/// What is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenRequest<'a> {
+    /// The folder of all migrations, for example `migrations-state`.
+    pub state_dir: &'a Path,
+    /// Name of the migration, and of its folder.
+    pub name: &'a str,
+    /// What is moved. A stored plan must be equal.
+    pub plan: &'a Plan,
+    /// Set an existing state aside and begin anew.
+    pub restart: bool,
+    /// What a commit survives.
+    pub durability: Durability,
+}
+
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A killed process and a power cut.
+    Fsync,
+    /// Neither, until the next milestone some seconds later. For measuring what durability costs.
+    None,
+}
+
+/// Batches of one lane that become durable together.
+#[derive(Debug)]
+pub struct Commit {
+    /// Index of the lane in the plan.
+    pub lane: u32,
+    /// In the order of SCAN, beginning at the lane's position.
+    pub batches: Vec<AcknowledgedBatch>,
+}
+
+/// A batch whose every key has its outcome.
+#[derive(Debug, Clone)]
+pub struct AcknowledgedBatch {
+    /// Run that copied it.
+    pub run: u32,
+    /// Cursor that was sent; 0 at the beginning.
+    pub cursor_in: u64,
+    /// Cursor that came back; 0 at the end.
+    pub cursor_out: u64,
+    /// COUNT that was sent.
+    pub count: u32,
+    /// DBSIZE at the time, if known.
+    pub keyspace: Option<u64>,
+    /// Outcomes; they must balance.
+    pub counters: Counters,
+    /// See [`BatchRecord::keys_digest`].
+    pub keys_digest: [u8; 32],
+    /// When SCAN's reply came, Unix milliseconds.
+    pub scanned_ms: u64,
+    /// When the last key got its outcome, Unix milliseconds.
+    pub acknowledged_ms: u64,
+    /// Some of its key names; as many are kept as the checkpoint has room for.
+    pub canary_keys: Vec<Vec<u8>>,
+    /// Keys that could not be copied.
+    pub quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
+}
+
+/// An open state.
+pub struct Store {
+    // In the order in which they must be dropped: the engine closes its files before the lock is released.
+    pub(super) engine: Engine,
+    pub(super) journal: Journal,
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) meta: Meta,
+    pub(super) lanes: Vec<LaneCheckpoint>,
+    pub(super) passes: Vec<PassRecord>,
+    pub(super) this_run: RunRecord,
+    pub(super) last_run: Option<RunRecord>,
+    pub(super) quarantine_len: u64,
+    pub(super) durability: Durability,
+    pub(super) notes: Vec<String>,
+    /// The first error of a write.
+    pub(super) failed: Option<StoreError>,
+    /// Lanes that moved since the last milestone.
+    pub(super) moved: BTreeSet<u32>,
+    pub(super) milestone_at: Instant,
+    pub(super) last_sync: Duration,
+    pub(super) _lock: Lock,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("dir", &self.dir)
+            .field("meta", &self.meta)
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Name of the migration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Who made this state and for what.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// One checkpoint a lane of the plan; durable.
+    pub fn lanes(&self) -> &[LaneCheckpoint] {
+        &self.lanes
+    }
+
+    /// Number of the current run, counted durably when the state was opened.
+    pub fn run(&self) -> u32 {
+        self.meta.runs
+    }
+
+    /// The run before this one. Without an end, it died.
+    pub fn last_run(&self) -> Option<&RunRecord> {
+        self.last_run.as_ref()
+    }
+
+    /// The passes that were begun, oldest first.
+    pub fn passes(&self) -> Vec<PassRecord> {
+        self.passes.clone()
+    }
+
+    /// How many keys [`Self::quarantine`] lists.
+    pub fn quarantine_len(&self) -> u64 {
+        self.quarantine_len
+    }
+
+    /// What the operator should know about the opening: a lock left by a dead process, a torn journal line.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// How long the last commit took to become durable.
+    pub fn last_sync(&self) -> Duration {
+        self.last_sync
+    }
+
+    /// Every key that could not be copied, in any pass: lane, name (its first [`QUARANTINED_NAME_BYTES`]), record.
+    pub fn quarantine(
+        &self,
+    ) -> Result<impl Iterator<Item = (u32, Vec<u8>, QuarantineRecord)>, StoreError> {
+        let entries = self.read_all(Kind::Quarantine, |key, value| {
+            let entry: QuarantineEntry = layout::decode(value)?;
+            Some((layout::parse_quarantine(key)?, entry.name, entry.record))
+        })?;
+        Ok(entries.into_iter())
+    }
+
+    /// Shows `visit` every batch record of every lane and pass: lane, pass, seq, record.
+    pub fn visit_batches(
+        &self,
+        mut visit: impl FnMut(u32, u32, u64, BatchRecord),
+    ) -> Result<(), StoreError> {
+        self.read_each(Kind::Batch, |key, value| {
+            let (lane, pass, seq) = layout::parse_batch(key)?;
+            visit(lane, pass, seq, layout::decode(value)?);
+            Some(())
+        })
+    }
+
+    /// Moves on to `phase`; durable on return.
+    pub fn set_phase(&mut self, phase: Phase) -> Result<(), StoreError> {
+        let meta = Meta {
+            phase,
+            ..self.meta.clone()
+        };
+        let mut writes = Writes::default();
+        writes.put(layout::meta(), layout::encode(&meta));
+        self.write_through(writes)?;
+        self.meta = meta;
+        if phase == Phase::Copied {
+            let mut counters = Counters::default();
+            self.lanes
+                .iter()
+                .for_each(|lane| counters.add(&lane.counters));
+            self.append_milestone();
+            self.journal.append(now_ms(), Event::Completed { counters });
+        } else {
+            let phase = match phase {
+                Phase::Planned => "planned",
+                Phase::Copying => "copying",
+                Phase::Copied => "copied",
+            };
+            self.journal.append(
+                now_ms(),
+                Event::Phase {
+                    phase: phase.to_owned(),
+                },
+            );
+        }
+        self.sync_journal()
+    }
+
+    /// Begins the next pass of a lane at `checkpoint`, which is [`LaneCheckpoint::next_pass`] of the present one; durable
+    /// on return. The batches of earlier passes stay.
+    ///
+    /// # Panics
+    ///
+    /// If `checkpoint` is anything else.
+    pub fn begin_pass(
+        &mut self,
+        lane: u32,
+        checkpoint: LaneCheckpoint,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let present = &self.lanes[lane as usize];
+        let fresh = present.next_pass(checkpoint.source.clone(), checkpoint.target.clone());
+        assert_eq!(
+            checkpoint, fresh,
+            "lane {lane}: a pass begins at the start, with nothing counted"
+        );
+        let checkpoint = tame(checkpoint);
+        let pass = PassRecord {
+            lane,
+            pass: checkpoint.pass,
+            began_ms: now_ms(),
+            run: self.run(),
+            reason: shortened(reason),
+        };
+        let ordinal = u32::try_from(self.passes.len()).expect("fewer passes than 2^32");
+        let mut writes = Writes::default();
+        writes.put(layout::lane(lane), layout::encode(&checkpoint));
+        writes.put(layout::pass(ordinal), layout::encode(&pass));
+        self.write_through(writes)?;
+        // What the pass before it has come to belongs to the audit.
+        self.append_milestone();
+        self.journal.append(
+            pass.began_ms,
+            Event::PassBegan {
+                lane,
+                pass: pass.pass,
+                reason: pass.reason.clone(),
+                source_run_id: checkpoint.source.run_id.clone(),
+                target_run_id: checkpoint.target.run_id.clone(),
+            },
+        );
+        self.lanes[lane as usize] = checkpoint;
+        self.passes.push(pass);
+        self.sync_journal()
+    }
+
+    /// Stores who the servers of a lane's current pass are, after a reconnect or a resume found them changed yet
+    /// trustworthy; durable on return.
+    pub fn update_identity(
+        &mut self,
+        lane: u32,
+        source: ServerIdentity,
+        target: ServerIdentity,
+    ) -> Result<(), StoreError> {
+        let checkpoint = tame(LaneCheckpoint {
+            source,
+            target,
+            ..self.lanes[lane as usize].clone()
+        });
+        let mut writes = Writes::default();
+        writes.put(layout::lane(lane), layout::encode(&checkpoint));
+        self.write_through(writes)?;
+        self.lanes[lane as usize] = checkpoint;
+        Ok(())
+    }
+
+    /// Says how this run ended; durable on return.
+    pub fn end_run(&mut self, how: &str) -> Result<(), StoreError> {
+        let end = RunEnd {
+            at_ms: now_ms(),
+            how: shortened(how),
+        };
+        let record = RunRecord {
+            end: Some(end.clone()),
+            ..self.this_run.clone()
+        };
+        let mut writes = Writes::default();
+        writes.put(layout::run(record.run), layout::encode(&record));
+        self.write_through(writes)?;
+        self.append_milestone();
+        self.journal.append(
+            end.at_ms,
+            Event::RunEnded {
+                run: record.run,
+                how: end.how,
+            },
+        );
+        self.this_run = record;
+        self.sync_journal()
+    }
+
+    /// Makes the batches of one lane durable; see [`Self::commit_all`].
+    pub fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        self.commit_all(std::slice::from_ref(commit))
+    }
+
+    /// Makes batches durable: all of them, with the checkpoints that count them and the keys they quarantined, or none.
+    ///
+    /// # Panics
+    ///
+    /// If a batch does not begin where its lane stands, or has a key without an outcome.
+    pub fn commit_all(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
+        self.check()?;
+        let mut writes = Writes::default();
+        let mut advanced: Vec<(u32, LaneCheckpoint)> = Vec::new();
+        let mut events = Vec::new();
+        let mut quarantined = HashSet::new();
+        for commit in commits {
+            let lane = commit.lane;
+            let mut checkpoint = self.lanes[lane as usize].clone();
+            assert!(
+                advanced.iter().all(|(other, _)| *other != lane),
+                "lane {lane} twice in one commit"
+            );
+            for batch in &commit.batches {
+                let seq = checkpoint.next_seq;
+                let record = checkpoint.advance(lane, batch);
+                writes.put(
+                    layout::batch(lane, checkpoint.pass, seq),
+                    layout::encode(&record),
+                );
+                for (name, record) in &batch.quarantined {
+                    let (key, value) = quarantine_entry(lane, name, record);
+                    writes.put(key.clone(), value);
+                    quarantined.insert(key);
+                    events.push(quarantine_event(lane, name, record));
+                }
+            }
+            writes.put(layout::lane(lane), layout::encode(&checkpoint));
+            advanced.push((lane, checkpoint));
+        }
+        let mut quarantine_len = self.quarantine_len;
+        for key in quarantined {
+            // A key that is met again, in another pass or because SCAN doubles it, keeps its one entry.
+            if self.engine.get(&key)?.is_none() {
+                quarantine_len += 1;
+            }
+        }
+        self.attempt(|store| store.commit_writes(writes))?;
+        for (lane, checkpoint) in advanced {
+            self.lanes[lane as usize] = checkpoint;
+            self.moved.insert(lane);
+        }
+        self.quarantine_len = quarantine_len;
+        self.journal_commit(events)
+    }
+
+    /// Replaces the status file.
+    pub fn write_status(&self, status: &Status) -> Result<(), StoreError> {
+        status::write(&self.dir, status)
+    }
+
+    fn commit_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
+        self.engine.apply(writes)?;
+        crate::crash_point!("state_written_before_flush");
+        if self.durability == Durability::Fsync {
+            let began = Instant::now();
+            self.engine.make_durable()?;
+            self.last_sync = began.elapsed();
+        }
+        crate::crash_point!("state_fsynced");
+        Ok(())
+    }
+
+    /// Tells the journal about a commit: quarantined keys at once, milestones every few seconds.
+    fn journal_commit(&mut self, events: Vec<Event>) -> Result<(), StoreError> {
+        for event in events {
+            self.journal.append(now_ms(), event);
+        }
+        if self.milestone_at.elapsed() < MILESTONE_EVERY {
+            return self.attempt(|store| {
+                store
+                    .journal
+                    .write()
+                    .map_err(|error| store.journal_error(error))
+            });
+        }
+        if self.durability == Durability::None {
+            // The journal must not know more than the engine.
+            self.attempt(|store| store.engine.make_durable())?;
+        }
+        self.append_milestone();
+        self.sync_journal()
+    }
+
+    /// Adds how far the lanes are that moved since the last milestone.
+    fn append_milestone(&mut self) {
+        self.milestone_at = Instant::now();
+        let moved = std::mem::take(&mut self.moved);
+        if moved.is_empty() {
+            return;
+        }
+        let lanes = moved
+            .into_iter()
+            .map(|lane| {
+                let checkpoint = &self.lanes[lane as usize];
+                Milestone {
+                    lane,
+                    pass: checkpoint.pass,
+                    next_seq: checkpoint.next_seq,
+                    chain: hex(&checkpoint.chain),
+                    counters: checkpoint.counters,
+                }
+            })
+            .collect();
+        self.journal.append(now_ms(), Event::Checkpoint { lanes });
+    }
+
+    /// Writes and makes durable whatever the durability asked for: for what happens a few times a run.
+    pub(super) fn write_through(&mut self, writes: Writes) -> Result<(), StoreError> {
+        self.attempt(|store| {
+            store.engine.apply(writes)?;
+            store.engine.make_durable()
+        })
+    }
+
+    pub(super) fn sync_journal(&mut self) -> Result<(), StoreError> {
+        self.attempt(|store| {
+            store
+                .journal
+                .sync()
+                .map_err(|error| store.journal_error(error))
+        })
+    }
+
+    fn journal_error(&self, error: JournalError) -> StoreError {
+        journal_error(&self.dir, error)
+    }
+
+    /// Does a write, unless one has failed before; remembers if this one does.
+    fn attempt(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.check()?;
+        let result = write(self);
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Every record of a kind, read by `parse`; damaged if it can't read one.
+    pub(super) fn read_all<T>(
+        &self,
+        kind: Kind,
+        mut parse: impl FnMut(&[u8], &[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut records = Vec::new();
+        self.read_each(kind, |key, value| {
+            records.push(parse(key, value)?);
+            Some(())
+        })?;
+        Ok(records)
+    }
+
+    fn read_each(
+        &self,
+        kind: Kind,
+        parse: impl FnMut(&[u8], &[u8]) -> Option<()>,
+    ) -> Result<(), StoreError> {
+        super::open::read_each(&self.engine, &self.dir, kind, parse)
+    }
+}
+
+/// What the journal said, with the state's folder in it.
+pub(super) fn journal_error(dir: &Path, error: JournalError) -> StoreError {
+    match error {
+        JournalError::Io { doing, error } => {
+            StoreError::io(doing, &dir.join(folder::JOURNAL), &error)
+        }
+        JournalError::Damaged { line, what } => {
+            StoreError::damaged(format!("line {line} of {}: {what}", folder::JOURNAL), dir)
+        }
+    }
+}
+
+fn quarantine_entry(lane: u32, name: &[u8], record: &QuarantineRecord) -> (Vec<u8>, Vec<u8>) {
+    let entry = QuarantineEntry {
+        name: name[..name.len().min(QUARANTINED_NAME_BYTES)].to_vec(),
+        name_bytes: name.len() as u64,
+        record: QuarantineRecord {
+            reason: shortened(&record.reason),
+            error: record.error.as_deref().map(shortened),
+            ..record.clone()
+        },
+    };
+    (layout::quarantine(lane, name), layout::encode(&entry))
+}
+
+fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event {
+    let name = &name[..name.len().min(QUARANTINED_NAME_BYTES)];
+    Event::Quarantined {
+        lane,
+        pass: record.pass,
+        seq: record.seq,
+        key: Escaped(name).to_string(),
+        key_hex: hex(name),
+        reason: shortened(&record.reason),
+        error: record.error.as_deref().map(shortened),
+    }
+}
+
+/// Cuts what servers said about themselves to what a record has room for.
+fn tame(mut checkpoint: LaneCheckpoint) -> LaneCheckpoint {
+    for identity in [&mut checkpoint.source, &mut checkpoint.target] {
+        for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
+            truncate(text, 128);
+        }
+    }
+    checkpoint
+}
+
+/// At most [`TEXT_BYTES`] of `text`.
+fn shortened(text: &str) -> String {
+    let mut text = text.to_owned();
+    truncate(&mut text, TEXT_BYTES);
+    text
+}
+
+fn truncate(text: &mut String, bytes: usize) {
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    text.truncate(end.unwrap_or(0));
+}
+
+/// Where a lane stands, for messages: `pass 2, batch 1041`.
+pub(super) fn standing(pass: u32, next_seq: u64) -> String {
+    format!("pass {pass}, {next_seq} batches")
+}
+
+/// Whether a position is where a walk that returned `cursor_out` last stands.
+pub(super) fn stands_after(position: Position, cursor_out: Option<u64>) -> bool {
+    match cursor_out {
+        None => position == Position::Start,
+        Some(cursor) => position == Position::after(cursor),
+    }
+}

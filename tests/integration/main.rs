@@ -1,0 +1,22 @@
+//! Table of contents of the integration tests: one binary, so that the support is compiled once.
+//!
+//! Every test runs against real servers on loopback, each on a free port in a temporary folder, killed by the code that
+//! started it. `tests/README.md` says how to run one test and how to choose servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that can't go on panics, and says on stderr what it skips"
+)]
+
+/// Servers, data sets, a faulty network, the real binary, and an oracle that knows nothing of redknot.
+mod support;
+
+/// The support does what it promises: an oracle that finds nothing would make every other test pass.
+mod support_tests;
+
+/// What naive tools get wrong, measured on real servers: the reasons for two of redknot's rules.
+mod naive;
+
+/// Properties of the code itself: what may be named where, and how long a file may be.
+mod tidy;

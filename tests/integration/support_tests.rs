@@ -1,0 +1,9 @@
+//! The support does what it promises. An oracle that finds nothing, a proxy that lets everything pass or a data set
+//! without streams would make every other test pass, so each is tested by what it must find.
+
+/// Planted differences of each kind are found, and none where there is none.
+mod oracle;
+/// Every line of the proxy's contract.
+mod proxy;
+/// Servers of every kind start, report their version, keep or lose their data; processes and secrets are seen.
+mod servers;
