@@ -164,6 +164,9 @@ pub struct Status {
     pub state: RunState,
     /// How the run ended, in a sentence, once it has.
     pub end: Option<String>,
+    /// When the migration became complete, Unix milliseconds, if it is.
+    #[serde(default)]
+    pub completed_ms: Option<u64>,
     /// The run that wrote this.
     pub run: u32,
     /// Process id of the run.

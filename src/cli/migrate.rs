@@ -1,6 +1,7 @@
 //! `redknot migrate`: runs the copy, tells how it went.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use redknot::copy::{self, CopyEnd, Request};
 use redknot::progress::{Counters, Status};
@@ -41,16 +42,25 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
-    let end = copy::run(request, &observer, shutdown);
+    let end = copy::run(request, Rc::new(observer), shutdown);
     exit.set_header(drawing.finish());
     match end {
-        Ok(CopyEnd::Complete { status, already }) => {
-            let code = match status.counters.keys_quarantined {
-                0 => ExitCode::Done,
-                _ => ExitCode::Attention,
-            };
+        Ok(CopyEnd::Complete {
+            status,
+            already,
+            suspect,
+        }) => {
             say(console, &complete(&status, already, &folder, console));
-            Ok(code)
+            if let Some(reason) = &suspect {
+                console.warn(&format!(
+                    "{reason}\n  hint: the same command with --new-pass copies everything again"
+                ));
+            }
+            let whole = status.counters.keys_quarantined == 0 && suspect.is_none();
+            Ok(match whole {
+                true => ExitCode::Done,
+                false => ExitCode::Attention,
+            })
         }
         Ok(CopyEnd::Stopped { reason, status }) => {
             say(console, &stopped(&status, reason, &folder));
@@ -62,8 +72,13 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
 
 /// The summary is a result, but events are what a program reads from standard output.
 fn say(console: &Console, text: &str) {
-    if !console.quiet && !console.json {
-        console.out(text);
+    match (console.quiet, console.json) {
+        (true, _) => {}
+        (false, true) => console.say(text.trim_end()),
+        (false, false) => {
+            // A reader that has gone needs no summary.
+            let _ = console.out(text);
+        }
     }
 }
 
@@ -74,7 +89,7 @@ fn complete(status: &Status, already: bool, folder: &Path, console: &Console) ->
         format!(
             "{} since {}; nothing was sent",
             green("already complete"),
-            format::time(status.updated_ms)
+            format::time(status.completed_ms.unwrap_or(status.updated_ms))
         )
     } else if counters.keys_scanned == 0 {
         format!(

@@ -18,6 +18,7 @@ pub fn status() -> Status {
         target: "redis://10.0.0.9:6379".into(),
         state: RunState::Running,
         end: None,
+        completed_ms: None,
         run: 3,
         pid: 4411,
         host: "vm-7".into(),

@@ -8,8 +8,8 @@ use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
 use crate::progress::{Counters, LaneStatus, PassStatus, RunState, Status};
-use crate::state::record::{LaneCheckpoint, Position, RunRecord};
-use crate::state::{Durable, Store};
+use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
+use crate::state::{Durable, Store, status};
 
 /// Rates are taken over this time.
 const RATE_OVER: Duration = Duration::from_secs(5);
@@ -23,6 +23,8 @@ pub struct Report {
     target: String,
     run: u32,
     began_ms: u64,
+    /// When an earlier run completed the migration.
+    completed_ms: Option<u64>,
     last_run: Option<RunRecord>,
     passes: Vec<PassStatus>,
     lanes: Vec<(u32, u32)>,
@@ -47,6 +49,12 @@ impl Report {
             target: request.target.to_string(),
             run: store.run(),
             began_ms: unix_ms(),
+            completed_ms: match store.meta().phase {
+                Phase::Copied => status::read(&request.state_dir, store.name())
+                    .ok()
+                    .and_then(|file| file.status.completed_ms),
+                Phase::Planned | Phase::Copying => None,
+            },
             last_run: store.last_run().cloned(),
             passes: passes.collect(),
             lanes: request
@@ -138,6 +146,10 @@ impl Report {
             target: self.target.clone(),
             state,
             end: None,
+            completed_ms: match state {
+                RunState::Complete => Some(self.completed_ms.unwrap_or_else(unix_ms)),
+                RunState::Running | RunState::Stopped | RunState::Failed => None,
+            },
             run: self.run,
             pid: std::process::id(),
             host: rustix::system::uname()
