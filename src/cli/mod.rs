@@ -25,7 +25,6 @@ mod rump;
 mod servers;
 mod settings;
 mod signals;
-mod state_dir;
 mod status;
 #[cfg(test)]
 mod testing;

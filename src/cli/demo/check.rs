@@ -42,6 +42,9 @@ pub enum Expiries {
 /// By how much two answers to PTTL may differ, in milliseconds, if they mean the same expiry.
 const RELATIVE_TOLERANCE_MS: u64 = 1_000;
 
+/// What PTTL and PEXPIRETIME say of a key that does not exist.
+const ABSENT: i64 = -2;
+
 /// One key as a server describes it.
 #[derive(Debug)]
 struct Description {
@@ -65,7 +68,7 @@ impl Description {
     }
 
     fn is_absent(&self) -> bool {
-        self.expires == -2
+        self.expires == ABSENT
     }
 }
 
@@ -138,8 +141,9 @@ impl Both<'_> {
         if keys.is_empty() {
             return Ok(());
         }
-        let on_source = describe(self.source, keys, self.expiries)?;
-        let on_target = describe(self.target, keys, self.expiries)?;
+        let streams = streams(self.source, keys)?;
+        let on_source = describe(self.source, keys, &streams, self.expiries)?;
+        let on_target = describe(self.target, keys, &streams, self.expiries)?;
         self.findings.compared += keys.len() as u64;
         for ((key, left), right) in keys.iter().zip(on_source).zip(on_target) {
             if left.is_same(&right, self.expiries) {
@@ -154,8 +158,9 @@ impl Both<'_> {
     /// A key may have come to its end between the two questions.
     fn look_again(&mut self, key: &Vec<u8>) -> RedisResult<()> {
         let key_alone = std::slice::from_ref(key);
-        let left = describe(self.source, key_alone, self.expiries)?;
-        let right = describe(self.target, key_alone, self.expiries)?;
+        let streams = streams(self.source, key_alone)?;
+        let left = describe(self.source, key_alone, &streams, self.expiries)?;
+        let right = describe(self.target, key_alone, &streams, self.expiries)?;
         let same = left
             .iter()
             .zip(&right)
@@ -173,70 +178,80 @@ impl Both<'_> {
     }
 }
 
-/// What the server says of each key, in the order of `keys`.
+/// What the server says of each key, in the order of `keys`. `streams` are the places of the streams among them.
 fn describe(
     connection: &mut Connection,
     keys: &[Vec<u8>],
+    streams: &[usize],
     expiries: Expiries,
 ) -> RedisResult<Vec<Description>> {
     let expiry = match expiries {
         Expiries::Absolute => "PEXPIRETIME",
         Expiries::Relative => "PTTL",
     };
+    let digests: Vec<String> = redis::cmd("DEBUG")
+        .arg("DIGEST-VALUE")
+        .arg(keys)
+        .query(connection)?;
     let mut commands = Pipeline::new();
     for key in keys {
-        commands.cmd("DEBUG").arg("DIGEST-VALUE").arg(key);
         commands.cmd(expiry).arg(key);
-        commands.cmd("TYPE").arg(key);
     }
-    let answers: Vec<(Vec<String>, i64, String)> = triples(commands.query(connection)?)?;
-    let mut streams = Vec::new();
+    let expiries: Vec<i64> = commands.query(connection)?;
     let mut all = Vec::with_capacity(keys.len());
-    for (index, (digest, expires, key_type)) in answers.into_iter().enumerate() {
-        if key_type == "stream" {
-            streams.push(index);
-        }
+    for (digest, expires) in digests.into_iter().zip(expiries) {
+        // DEBUG also finds keys whose time is up and that are not removed yet.
+        let digest = if expires == ABSENT {
+            String::new()
+        } else {
+            digest
+        };
         all.push(Description {
-            digest: digest.concat(),
+            digest,
             expires,
             groups: None,
         });
     }
-    if !streams.is_empty() {
-        let mut commands = Pipeline::new();
-        for index in &streams {
-            commands
-                .cmd("XINFO")
-                .arg("STREAM")
-                .arg(&keys[*index])
-                .arg("FULL")
-                .arg("COUNT")
-                .arg(0);
-        }
-        // A stream that expired meanwhile is an error of its own, not of all the others.
-        commands.ignore_errors();
-        let answers: Vec<RedisResult<Value>> = commands.query(connection)?;
-        for (index, answer) in streams.into_iter().zip(answers) {
-            all[index].groups = answer.ok();
-        }
+    if streams.is_empty() {
+        return Ok(all);
+    }
+    let mut commands = Pipeline::new();
+    for index in streams {
+        commands
+            .cmd("XINFO")
+            .arg("STREAM")
+            .arg(&keys[*index])
+            .arg("FULL")
+            .arg("COUNT")
+            .arg(0);
+    }
+    // A stream that expired meanwhile is an error of its own, not of all the others.
+    commands.ignore_errors();
+    let answers: Vec<RedisResult<Value>> = commands.query(connection)?;
+    for (index, answer) in streams.iter().zip(answers) {
+        all[*index].groups = answer.ok();
     }
     Ok(all)
 }
 
-/// The answers, three by three.
-fn triples(answers: Vec<Value>) -> RedisResult<Vec<(Vec<String>, i64, String)>> {
-    let mut answers = answers.into_iter();
-    let mut all = Vec::new();
-    while let (Some(digest), Some(expires), Some(key_type)) =
-        (answers.next(), answers.next(), answers.next())
-    {
-        all.push((
-            redis::from_redis_value(digest)?,
-            redis::from_redis_value(expires)?,
-            redis::from_redis_value(key_type)?,
-        ));
+/// The places of the streams among `keys`.
+fn streams(connection: &mut Connection, keys: &[Vec<u8>]) -> RedisResult<Vec<usize>> {
+    let types = types_of(connection, keys)?.into_iter().enumerate();
+    Ok(types
+        .filter(|(_, name)| name == "stream")
+        .map(|(index, _)| index)
+        .collect())
+}
+
+fn types_of(connection: &mut Connection, keys: &[Vec<u8>]) -> RedisResult<Vec<String>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(all)
+    let mut commands = Pipeline::new();
+    for key in keys {
+        commands.cmd("TYPE").arg(key);
+    }
+    commands.query(connection)
 }
 
 /// How often each type occurs.
@@ -245,15 +260,7 @@ pub fn types(connection: &mut Connection) -> RedisResult<Vec<(String, u64)>> {
     let mut cursor = 0_u64;
     loop {
         let (next, keys) = scan(connection, cursor)?;
-        let mut commands = Pipeline::new();
-        for key in &keys {
-            commands.cmd("TYPE").arg(key);
-        }
-        let types: Vec<String> = if keys.is_empty() {
-            Vec::new()
-        } else {
-            commands.query(connection)?
-        };
+        let types = types_of(connection, &keys)?;
         for key_type in types {
             *counts.entry(key_type).or_default() += 1;
         }
