@@ -25,7 +25,6 @@ mod rump;
 mod servers;
 mod settings;
 mod signals;
-mod state_dir;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -158,7 +157,7 @@ fn dispatch(
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
-        Some(Command::Demo(args)) => demo::run(&args, console, exit),
+        Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
     }
 }

@@ -13,10 +13,10 @@ use redknot::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
 use super::args::{Common, MigrateArgs};
+use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
 use super::servers::{self, Said, Server};
-use super::{config_file, state_dir};
 
 /// Which of the flags stood on the command line itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,12 +59,6 @@ pub fn request(
     if let Some(glob) = &match_glob {
         check_glob(glob)?;
     }
-    let name = args
-        .name
-        .map(|name| state_dir::check_name(&name).map(|()| name))
-        .transpose()?;
-    let state_dir = state_dir::for_writing(common.state_dir())?;
-
     let source = servers::server(
         &Said {
             side: Side::Source,
@@ -124,8 +118,8 @@ pub fn request(
         source: source.endpoint,
         target: target.endpoint,
         options,
-        name,
-        state_dir,
+        name: args.name,
+        state_dir: common.state_dir(),
         restart: args.restart,
     })
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use redknot::error::Error;
 use redknot::key::Escaped;
 use redknot::progress::{LaneStatus, RunState, Status};
 use redknot::state::status::{self, StatusFile};
@@ -12,7 +13,7 @@ use super::args::{Common, StatusArgs};
 use super::console::{Console, Paint};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::{format, migrate, state_dir};
+use super::{format, migrate};
 
 /// How often `--watch` looks again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -49,27 +50,15 @@ pub fn run(args: &StatusArgs, common: &Common, console: &Console) -> Result<Exit
 
 /// Which migrations to show. Never empty.
 fn names(dir: &Path, asked: Option<&str>) -> Result<Vec<String>, Failure> {
-    let names = state_dir::names(dir)?;
-    let dir = dir.display();
+    // Whether it exists says whoever reads it, with the names there are.
     if let Some(asked) = asked {
-        if names.iter().any(|name| name == asked) {
-            return Ok(vec![asked.to_owned()]);
-        }
-        let why = match names.is_empty() {
-            true => format!("there is no migration in {dir}"),
-            false => format!("in {dir} there are: {}", names.join(", ")),
-        };
-        let what = format!("there is no migration `{}`", Escaped(asked.as_bytes()));
-        return Err(Failure::usage(
-            what,
-            why,
-            "--state-dir DIR names another folder",
-        ));
+        return Ok(vec![asked.to_owned()]);
     }
+    let names = status::list(dir);
     if names.is_empty() {
         return Err(Failure::usage(
             "there is no migration to show",
-            format!("{dir} has none"),
+            format!("{} has none", dir.display()),
             "redknot migrate begins one; --state-dir DIR names another folder",
         ));
     }
@@ -77,17 +66,7 @@ fn names(dir: &Path, asked: Option<&str>) -> Result<Vec<String>, Failure> {
 }
 
 fn read(dir: &Path, name: &str) -> Result<StatusFile, Failure> {
-    status::read(dir, name).map_err(|error| {
-        Failure::new(
-            ExitCode::StateIo,
-            format!("the status of {name} can't be read"),
-            error.to_string(),
-        )
-        .hint(format!(
-            "it is written by `redknot migrate` to {}",
-            dir.join(name).display()
-        ))
-    })
+    status::read(dir, name).map_err(|error| Error::from(error).into())
 }
 
 fn now_ms() -> u64 {

@@ -38,9 +38,6 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// Databases. SELECT takes no higher number; how many there are, the server says.
 pub const DB: RangeInclusive<u32> = 0..=crate::endpoint::url::DB_MAX;
 
-/// Length of a migration's name: it is a folder's, and no file system takes more.
-pub const NAME_BYTES_MAX: usize = 200;
-
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
