@@ -23,3 +23,12 @@ mod tidy;
 
 /// What is continued, what begins anew, and what is refused after a run has ended.
 mod resume;
+
+/// Every type, encoding and kind of name between versions; filters, databases, conflicts.
+mod types;
+
+/// Expiries: exact, close, never lost, never invented.
+mod ttl;
+
+/// Bad days of networks and servers.
+mod faults;
