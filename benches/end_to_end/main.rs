@@ -184,6 +184,14 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             );
         }
     }
+    let all = || costs.iter().flatten();
+    let busy = all().map(|cost| cost.others_cpu_seconds).sum::<f64>()
+        / all().map(|cost| cost.wall_seconds).sum::<f64>();
+    if busy > BUSY_CORES_MAX {
+        println!(
+            "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
+        );
+    }
     if !arguments.floors_only {
         println!(
             "every target had {} keys and the digest of the source",
