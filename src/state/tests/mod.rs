@@ -123,6 +123,7 @@ fn status(store: &Store) -> Status {
         target: "redis://target:6379/0".into(),
         state: RunState::Running,
         end: None,
+        completed_ms: None,
         run: store.run(),
         pid: std::process::id(),
         host: "here".into(),
