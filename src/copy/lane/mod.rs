@@ -219,9 +219,11 @@ impl Lane {
         self.stopping = true;
     }
 
-    /// Whether nothing is left to do: the scan is over, or was stopped, and every scanned key has its outcome.
+    /// Whether nothing is left to do: the scan is over, or was stopped, and every scanned key has its outcome, which was
+    /// handed out.
     pub fn is_settled(&self) -> bool {
         self.batches.is_empty()
+            && self.finished.is_empty()
             && (self.scan.is_over() || (self.stopping && !self.scan.in_flight()))
     }
 
@@ -232,7 +234,9 @@ impl Lane {
 
     /// Batches scanned and not durable.
     pub fn batches_in_flight(&self) -> u64 {
-        self.batches.len() as u64 + self.not_durable
+        // A finished batch that nobody has taken yet is one of them: without it a lane could be taken for complete
+        // before its last batch was handed to the state store.
+        (self.batches.len() + self.finished.len()) as u64 + self.not_durable
     }
 
     /// Whether the source owes an answer.

@@ -513,6 +513,27 @@ fn conflicts_follow_the_policy_and_our_own_writes_are_none() {
     assert_eq!((counters.keys_written, counters.keys_kept), (2, 1));
 }
 
+/// The state store is told by whoever takes the batch; a clock that ticks in between must not find the lane complete.
+#[test]
+fn a_finished_batch_is_in_flight_until_it_was_taken_and_is_durable() {
+    let mut source = Source::new(0);
+    let mut lane = Lane::new(rules(), 1, Position::Start, 0, 1, 0);
+    let mut out = BytesMut::new();
+    lane.request(&mut out);
+    source.serve(&mut out);
+    while let Some(token) = source.answers.pop_front() {
+        lane.source_token(token, Instant::now())
+            .expect("a right answer");
+    }
+    assert!(lane.is_complete(), "an empty database is one empty batch");
+    assert_eq!(lane.batches_in_flight(), 1);
+    assert!(!lane.is_settled());
+    lane.take_finished().expect("one batch");
+    assert_eq!(lane.batches_in_flight(), 1);
+    lane.durable(1);
+    assert_eq!(lane.batches_in_flight(), 0);
+}
+
 #[test]
 fn types_that_nobody_asked_for_are_filtered() {
     let mut source = Source::new(4);
