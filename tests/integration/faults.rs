@@ -277,7 +277,10 @@ fn a_flipped_bit_is_seen_before_the_target_sees_it() {
     bad.run();
     assert!(rules.iter().all(|rule| bad.source_proxy.fired(*rule) == 1));
     let restore = bad.target.info("commandstats")["cmdstat_restore"].clone();
-    assert!(restore.contains("failed_calls=1"), "all but the handshake's probe were whole: {restore}");
+    assert!(
+        restore.contains("failed_calls=1"),
+        "all but the handshake's probe were whole: {restore}"
+    );
 }
 
 #[test]
