@@ -22,8 +22,8 @@ use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::preflight::Facts;
 use super::report::Report;
-use super::walk::{LaneEnd, reconnected};
-use super::{OnSourceChange, Request, lost_store};
+use super::walk::{LaneEnd, may_begin_anew, reconnected};
+use super::{Request, lost_store};
 use crate::client::handshake::{end_earlier, unix_ms};
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
@@ -401,14 +401,9 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
 }
 
 fn changed_source(env: &Env, reason: String) -> End {
-    match env.request.options.on_source_change {
-        OnSourceChange::NewPass => End::Lane(LaneEnd::NewPass(reason)),
-        OnSourceChange::Fail => Error::new(Class::SourceChanged, "continue the scan", reason)
-            .on(Side::Source)
-            .hint(
-                "without --on-source-change fail, the database is scanned from its beginning again",
-            )
-            .into(),
+    match may_begin_anew(env, &reason) {
+        Ok(()) => End::Lane(LaneEnd::NewPass(reason)),
+        Err(error) => error.into(),
     }
 }
 
