@@ -63,18 +63,10 @@ pub async fn probe(shared: Rc<Shared>) -> End {
 }
 
 /// How much the target takes.
+#[derive(Default)]
 struct Pace {
     acknowledged: u64,
     bytes_per_s: Option<f64>,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            acknowledged: 0,
-            bytes_per_s: None,
-        }
-    }
 }
 
 impl Pace {
