@@ -123,6 +123,7 @@ fn status(store: &Store) -> Status {
         target: "redis://target:6379/0".into(),
         state: RunState::Running,
         end: None,
+        completed_ms: None,
         run: store.run(),
         pid: std::process::id(),
         host: "here".into(),
@@ -144,6 +145,11 @@ fn status(store: &Store) -> Status {
         throttle: None,
         passes: vec![],
     }
+}
+
+/// By how much the soak run multiplies what is repeated.
+fn repeat() -> u64 {
+    std::env::var("REDKNOT_REPEAT").map_or(1, |times| times.parse().unwrap())
 }
 
 /// Copies a folder with everything in it.
