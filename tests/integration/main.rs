@@ -23,3 +23,6 @@ mod tidy;
 
 /// What is continued, what begins anew, and what is refused after a run has ended.
 mod resume;
+
+/// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
+mod cli;
