@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use super::children;
 use crate::support::redknot::Redknot;
 use crate::support::version::{REDIS_7_0, require};
 use crate::support::wait_for;
@@ -74,25 +75,4 @@ fn without_a_server_in_the_path_the_demonstration_says_how_to_get_one() {
       it starts two servers of its own, so that nothing of yours is touched
     hint: apt-get install redis-server, brew install redis, dnf install redis, or https://redis.io/download
     ");
-}
-
-/// Process ids whose parent is `pid`.
-fn children(pid: u32) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    numbers
-        .filter(|number| {
-            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
-            // The name, which may contain anything, stands in parentheses before the state and the parent.
-            let after = stat
-                .rsplit_once(')')
-                .map(|(_, after)| after.to_owned())
-                .unwrap_or_default();
-            after
-                .split_whitespace()
-                .nth(1)
-                .and_then(|parent| parent.parse().ok())
-                == Some(pid)
-        })
-        .collect()
 }

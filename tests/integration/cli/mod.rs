@@ -24,8 +24,10 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::redknot::{Finished, Redknot};
+use crate::support::wait_for;
 
 /// How a command ended and what it said, in a form for snapshots.
 struct Said(String);
@@ -124,7 +126,6 @@ fn on_terminal(
     let mut screen = child.stdout.take().unwrap();
     let mut shown = Vec::new();
     if let Some((prompt, keys)) = typed {
-        // Typed any earlier, the terminal itself would show it.
         let mut byte = [0];
         while !String::from_utf8_lossy(&shown).contains(prompt) {
             assert_eq!(
@@ -135,11 +136,27 @@ fn on_terminal(
             );
             shown.push(byte[0]);
         }
+        let wait = "the terminal to show no more of what is typed";
+        wait_for(wait, Duration::from_secs(10), || {
+            (!shows_what_is_typed(child.id())).then_some(())
+        });
         keyboard.write_all(keys).unwrap();
     }
     screen.read_to_end(&mut shown).unwrap();
     let status = child.wait().unwrap();
     (status.code(), String::from_utf8_lossy(&shown).into_owned())
+}
+
+/// Whether the terminal of the process that `script`, a process of this id, started has its echo on.
+fn shows_what_is_typed(script: u32) -> bool {
+    use rustix::termios::{LocalModes, tcgetattr};
+    children(script).into_iter().all(|pid| {
+        let terminal = std::fs::File::open(format!("/proc/{pid}/fd/0")).unwrap();
+        tcgetattr(terminal)
+            .unwrap()
+            .local_modes
+            .contains(LocalModes::ECHO)
+    })
 }
 
 /// A command without anything in its environment that speaks to redknot.
@@ -151,4 +168,25 @@ fn command(program: &str) -> Command {
         }
     }
     command
+}
+
+/// Process ids whose parent is `pid`.
+fn children(pid: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|number| {
+            let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+            // The name, which may contain anything, stands in parentheses before the state and the parent.
+            let after = stat
+                .rsplit_once(')')
+                .map(|(_, after)| after.to_owned())
+                .unwrap_or_default();
+            after
+                .split_whitespace()
+                .nth(1)
+                .and_then(|parent| parent.parse().ok())
+                == Some(pid)
+        })
+        .collect()
 }
