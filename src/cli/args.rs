@@ -143,7 +143,8 @@ pub struct MigrateArgs {
     )]
     pub name: Option<String>,
     /// Databases, each to the same number on the target, for example 0,3 [default: those that the URLs name]
-    #[arg(long, env = "REDKNOT_DB", value_name = "LIST", value_delimiter = ',', value_parser = db, help_heading = "What is moved")]
+    #[arg(long, env = "REDKNOT_DB", value_name = "LIST", value_delimiter = ',', value_parser = db,
+        allow_negative_numbers = true, help_heading = "What is moved")]
     pub db: Vec<u32>,
     /// Only keys whose name matches this pattern of the KEYS command
     #[arg(
@@ -186,6 +187,7 @@ pub struct MigrateArgs {
         long,
         env = "REDKNOT_MAX_QUARANTINE",
         value_name = "KEYS",
+        value_parser = keys,
         help_heading = "Safety"
     )]
     pub max_quarantine: Option<u64>,
@@ -234,7 +236,8 @@ pub struct SourceArgs {
     #[arg(long, env = "REDKNOT_FROM_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-askpass")]
     pub from_askpass: bool,
     /// Database of the source [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_FROM_DB", value_name = "N", value_parser = db, alias = "source-db")]
+    #[arg(long, env = "REDKNOT_FROM_DB", value_name = "N", value_parser = db,
+        allow_negative_numbers = true, alias = "source-db")]
     pub from_db: Option<u32>,
 }
 
@@ -262,7 +265,8 @@ pub struct TargetArgs {
     #[arg(long, env = "REDKNOT_TO_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-askpass")]
     pub to_askpass: bool,
     /// Database of the target [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db, alias = "target-db")]
+    #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db,
+        allow_negative_numbers = true, alias = "target-db")]
     pub to_db: Option<u32>,
 }
 
@@ -436,6 +440,10 @@ fn batch(text: &str) -> Result<u32, units::UnitError> {
 
 fn connections(text: &str) -> Result<u32, units::UnitError> {
     units::whole(text, &limits::CONNECTIONS)
+}
+
+fn keys(text: &str) -> Result<u64, units::UnitError> {
+    units::count(text)
 }
 
 fn demo_keys(text: &str) -> Result<u32, units::UnitError> {

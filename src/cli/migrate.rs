@@ -13,12 +13,16 @@ use super::failure::Failure;
 use super::json::Header;
 use super::{Exit, format, progress, signals};
 
+/// Connections, the files of the state, and room for what the system's resolver and libraries open.
+const OPEN_FILES_MIN: u64 = 64;
+
 /// Copies what `request` says until it is complete, stopped or failed.
 ///
 /// # Errors
 ///
 /// What ended the run.
 pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode, Failure> {
+    refuse_few_files()?;
     let name = request
         .name
         .clone()
@@ -50,12 +54,10 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
             already,
             suspect,
         }) => {
-            say(console, &complete(&status, already, &folder, console));
-            if let Some(reason) = &suspect {
-                console.warn(&format!(
-                    "{reason}\n  hint: the same command with --new-pass copies everything again"
-                ));
-            }
+            say(
+                console,
+                &complete(&status, already, suspect.as_deref(), &folder, console),
+            );
             let whole = status.counters.keys_quarantined == 0 && suspect.is_none();
             Ok(match whole {
                 true => ExitCode::Done,
@@ -70,31 +72,57 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
     }
 }
 
-/// The summary is a result, but events are what a program reads from standard output.
-fn say(console: &Console, text: &str) {
-    match (console.quiet, console.json) {
-        (true, _) => {}
-        (false, true) => console.say(text.trim_end()),
-        (false, false) => {
-            // A reader that has gone needs no summary.
-            let _ = console.out(text);
-        }
+/// Refuses to begin with so few file descriptors that the run would end in the middle of something.
+fn refuse_few_files() -> Result<(), Failure> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < OPEN_FILES_MIN => Err(Failure::usage(
+            "too few open files are allowed",
+            format!("redknot needs {OPEN_FILES_MIN}, the limit is {limit}"),
+            "ulimit -n 1024, or LimitNOFILE= of the systemd unit",
+        )),
+        _ => Ok(()),
     }
 }
 
-fn complete(status: &Status, already: bool, folder: &Path, console: &Console) -> String {
-    let green = |text| console.out_paint.green(text);
+/// The summary is a result; but with `--json` standard output belongs to the events.
+fn say(console: &Console, text: &str) {
+    if console.json {
+        console.say(text);
+    } else if !console.quiet {
+        // A reader that has gone needs no summary.
+        let _ = console.out(text);
+    }
+}
+
+fn complete(
+    status: &Status,
+    already: bool,
+    suspect: Option<&str>,
+    folder: &Path,
+    console: &Console,
+) -> String {
+    let paint = if console.json {
+        console.err_paint
+    } else {
+        console.out_paint
+    };
     let counters = &status.counters;
-    let first = if already {
+    let since = format::time(status.completed_ms.unwrap_or(status.updated_ms));
+    let first = if let Some(reason) = suspect {
         format!(
-            "{} since {}; nothing was sent",
-            green("already complete"),
-            format::time(status.completed_ms.unwrap_or(status.updated_ms))
+            "{}: it was complete at {since}, but {reason}",
+            paint.yellow("in doubt")
+        )
+    } else if already {
+        format!(
+            "{} since {since}; nothing was sent",
+            paint.green("already complete")
         )
     } else if counters.keys_scanned == 0 {
         format!(
             "{}: nothing to migrate, no key was found",
-            green("complete")
+            paint.green("complete")
         )
     } else {
         let seconds = status.updated_ms.saturating_sub(status.run_began_ms) as f64 / 1000.0;
@@ -103,23 +131,28 @@ fn complete(status: &Status, already: bool, folder: &Path, console: &Console) ->
         } else {
             String::new()
         };
+        let bytes = format::bytes(counters.payload_bytes_written as f64);
         format!(
-            "{} in {}{run}, {}",
-            green("complete"),
-            format::seconds(seconds),
-            format::bytes(counters.payload_bytes_written as f64)
+            "{} in {}{run}, {bytes}",
+            paint.green("complete"),
+            format::seconds(seconds)
         )
     };
-    let next = match (counters.keys_quarantined, already) {
-        (0, true) => format!(
-            "redknot status {}, or --new-pass to scan the source again",
-            status.migration
-        ),
-        (0, false) => format!("redknot status {}", status.migration),
-        (quarantined, _) => format!(
-            "{} keys could not be copied: the reasons stand above and in the state",
-            format::count(quarantined)
-        ),
+    let next = match (suspect, counters.keys_quarantined) {
+        (Some(_), _) => "the same command with --new-pass copies everything again".into(),
+        (None, 0) if already => {
+            format!(
+                "redknot status {}, or --new-pass to scan the source again",
+                status.migration
+            )
+        }
+        (None, 0) => format!("redknot status {}", status.migration),
+        (None, quarantined) => {
+            format!(
+                "{} keys could not be copied: the reasons stand above and in the state",
+                format::count(quarantined)
+            )
+        }
     };
     format!(
         "  {first}\n  accounts  {}\n  state     {}\n  next      {next}\n",

@@ -117,8 +117,13 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
         }
         Err(error) => {
             let failure = usage::failure(&error, words);
-            Console::plain().fail(&failure);
-            failure.code
+            // What was meant can't be known, but whoever reads events has said so.
+            let events = words.iter().any(|word| word == "--json");
+            report(
+                Err(failure),
+                &Console::plain(),
+                events.then(Header::default),
+            )
         }
     }
 }

@@ -79,13 +79,15 @@ impl Subject<'_> {
                 Some(flag) => format!("the word after `{flag}` is not expected"),
                 None => "there is a word on the command line that is not expected".into(),
             };
+            let command = self.command_name();
+            let hint = match command.as_str() {
+                "redknot migrate" => "addresses are given with --from and --to; redknot migrate --help lists the flags".into(),
+                _ => format!("{command} --help"),
+            };
             return Failure::usage(
                 place,
                 "it is not shown here, as it could be a password",
-                format!(
-                    "addresses are given with --from and --to; {} --help lists the flags",
-                    self.command_name()
-                ),
+                hint,
             );
         }
         let hint = match self.suggestion(ContextKind::SuggestedArg) {
@@ -118,7 +120,7 @@ impl Subject<'_> {
             self.default_of(&flag),
         ) {
             (Some(suggestion), _) => format!("did you mean `{suggestion}`?"),
-            (None, Some(default)) => format!("without it, {default} is assumed"),
+            (None, Some(default)) => format!("without it: {default}"),
             (None, None) => example,
         };
         let shown = redknot::key::Escaped(value.as_bytes()).to_string();

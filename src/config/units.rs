@@ -38,6 +38,16 @@ pub fn whole(text: &str, allowed: &RangeInclusive<u32>) -> Result<u32, UnitError
     }
 }
 
+/// A whole number of any size.
+///
+/// # Errors
+///
+/// [`UnitError`] if it is none.
+pub fn count(text: &str) -> Result<u64, UnitError> {
+    let unreadable = |_| UnitError::Unreadable("a whole number");
+    text.trim().parse().map_err(unreadable)
+}
+
 /// A number of bytes: `65536B`, `64KiB`, `1.5GiB`, `10MB`. `K`, `M` and `G` alone are binary, as in redis.conf's `kb`, `mb`, `gb`.
 ///
 /// # Errors

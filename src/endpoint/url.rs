@@ -133,7 +133,12 @@ impl UrlError {
                 u32::from(*character)
             ),
             Self::Percent => "write a `%` as %25, or keep the password out of the URL with --from-pass-file / --to-pass-file".into(),
-            Self::NotYet { .. } => "a tunnel (stunnel, ssh -L) or the address of a single plain server works today".into(),
+            Self::NotYet { scheme: "rediss" | "valkeys", .. } => {
+                "a TLS tunnel (stunnel, socat) in front of a redis:// address works today".into()
+            }
+            Self::NotYet { .. } => {
+                "the redis:// address of a single server works today".into()
+            }
             Self::SlashesMissing(scheme @ ("unix" | "redis+unix")) => format!("{scheme}:///path/to/socket"),
             Self::SlashesMissing(scheme) => format!("{scheme}://host:port"),
             Self::PathWithoutScheme => "a socket is named by redis+unix:///path/to/socket".into(),

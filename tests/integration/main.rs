@@ -32,3 +32,5 @@ mod ttl;
 
 /// Bad days of networks and servers.
 mod faults;
+/// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
+mod cli;

@@ -20,7 +20,7 @@ pub struct Lines {
     console: Console,
     name: String,
     state: String,
-    last_progress: Option<Instant>,
+    last_progress: Instant,
     quarantined: u64,
 }
 
@@ -30,7 +30,7 @@ impl Lines {
             console,
             name,
             state,
-            last_progress: None,
+            last_progress: Instant::now(),
             quarantined: 0,
         }
     }
@@ -57,11 +57,8 @@ impl Lines {
                 reason,
             } => self.lane(*lane, *pass, *decision, reason),
             Event::Progress(status) => {
-                if self
-                    .last_progress
-                    .is_none_or(|last| last.elapsed() >= INTERVAL)
-                {
-                    self.last_progress = Some(Instant::now());
+                if self.last_progress.elapsed() >= INTERVAL {
+                    self.last_progress = Instant::now();
                     self.line(&format!("  copy      {}", progress(status)));
                 }
             }
