@@ -5,8 +5,9 @@
 //! Nothing here is needed for the copy to be right, but the doubts: a key in doubt has no outcome until both sides
 //! have been asked for its value.
 
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::doubt::same_value;
 use super::engine::{End, Shared};
@@ -26,7 +27,7 @@ const CLOCKS_EVERY_PROBES: u64 = 50;
 ///
 /// A probe that fails is no trouble of its own: the data path will notice.
 pub async fn probe(shared: Rc<Shared>) -> End {
-    let mut pace = Pace::default();
+    let mut pace = Pace::new();
     let mut source = Beside::new(Side::Source);
     let mut target = Beside::new(Side::Target);
     for round in 0_u64.. {
@@ -63,16 +64,26 @@ pub async fn probe(shared: Rc<Shared>) -> End {
 }
 
 /// How much the target takes.
-#[derive(Default)]
 struct Pace {
+    measured: Instant,
     acknowledged: u64,
     bytes_per_s: Option<f64>,
 }
 
 impl Pace {
+    fn new() -> Self {
+        Self {
+            measured: Instant::now(),
+            acknowledged: 0,
+            bytes_per_s: None,
+        }
+    }
+
     fn measure(&mut self, lane: &mut Lane) {
-        let taken =
-            (lane.bytes_acknowledged - self.acknowledged) as f64 / PROBE_EVERY.as_secs_f64();
+        // A probe that waits for its answer makes the interval longer.
+        let seconds = self.measured.elapsed().as_secs_f64();
+        self.measured = Instant::now();
+        let taken = (lane.bytes_acknowledged - self.acknowledged) as f64 / seconds;
         self.acknowledged = lane.bytes_acknowledged;
         // A target that had nothing to do says nothing about its pace.
         if lane.ready_bytes() == 0 {
@@ -126,22 +137,25 @@ impl Beside {
 /// Compares keys that the target already has and that may be our own.
 pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
     let mut budget = shared.env.budget(Side::Target);
-    let mut failure = None;
+    // Kept from key to key: after a new pass there may be as many as the target has keys.
+    let connected = RefCell::new(None);
     loop {
         let Some((key, name)) = ({ shared.lane.borrow_mut().take_doubtful() }) else {
             shared.doubt_wake.notified().await;
             continue;
         };
-        let attempt = async |_| compare_sides(&shared, &name).await;
-        let same = match link::retrying(
-            &shared.env,
-            Side::Target,
-            &mut budget,
-            failure.take(),
-            attempt,
-        )
-        .await
-        {
+        let attempt = async |_| {
+            let kept = connected.borrow_mut().take();
+            let (mut source, mut target) = match kept {
+                Some(pair) => pair,
+                None => both_sides(&shared).await?,
+            };
+            let same = same_value(&mut source, &mut target, &name).await?;
+            *connected.borrow_mut() = Some((source, target));
+            Ok(same)
+        };
+        let asked = link::retrying(&shared.env, Side::Target, &mut budget, None, attempt).await;
+        let same = match asked {
             Ok(Waited::Ready(same)) => same,
             Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
             Err(error) => return error.into(),
@@ -154,11 +168,12 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
     }
 }
 
-async fn compare_sides(shared: &Shared, name: &[u8]) -> Result<bool, LinkError> {
+async fn both_sides(shared: &Shared) -> Result<(Control, Control), LinkError> {
     let request = &shared.env.request;
     let plan = request.plan.lanes[shared.index];
     let timeout = request.options.timeout;
-    let mut source = Control::connect(&request.source, plan.source_db, timeout).await?;
-    let mut target = Control::connect(&request.target, plan.target_db, timeout).await?;
-    same_value(&mut source, &mut target, name).await
+    Ok((
+        Control::connect(&request.source, plan.source_db, timeout).await?,
+        Control::connect(&request.target, plan.target_db, timeout).await?,
+    ))
 }

@@ -43,7 +43,7 @@ pub async fn copy_lane(
     let checkpoint = context.lanes()[index].clone();
     if checkpoint.position == Position::End && checkpoint.pass > 0 && forced.is_none() {
         // The source may be gone by now; only the target's word has to be checked.
-        return finished_lane(context, index, plan, &checkpoint).await;
+        return finished_lane(&env, plan, &checkpoint).await;
     }
     let mut source_budget = env.budget(Side::Source);
     let mut source = match link::source(&env, &mut source_budget, plan.source_db, None).await? {
@@ -98,7 +98,7 @@ pub async fn copy_lane(
         decision,
         reason,
     });
-    let rules = rules(context, index, &source, &targets);
+    let rules = rules(context, &source, &targets);
     // What a dead run, or an earlier pass, wrote without being able to record it.
     let in_doubt = match (checkpoint.pass, env.run) {
         (1, 1) => 0,
@@ -142,18 +142,16 @@ async fn suspect(
 
 /// A lane that an earlier run brought to its end counts if the target still is who said so.
 async fn finished_lane(
-    context: &mut Context,
-    index: usize,
+    env: &Rc<Env>,
     plan: LanePlan,
     checkpoint: &LaneCheckpoint,
 ) -> Result<LaneEnd, Error> {
-    let env = Rc::clone(&context.env);
     let mut budget = env.budget(Side::Target);
-    let link = match link::target(&env, &mut budget, plan.target_db, None).await? {
+    let link = match link::target(env, &mut budget, plan.target_db, None).await? {
         Waited::Ready(link) => link,
         Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
     };
-    match suspect(&env, checkpoint, plan, &link.identity).await? {
+    match suspect(env, checkpoint, plan, &link.identity).await? {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
         Waited::Ready(Some(reason)) => Ok(LaneEnd::TargetSuspect(reason)),
         Waited::Ready(None) => {
@@ -165,7 +163,6 @@ async fn finished_lane(
                 decision,
                 reason,
             });
-            debug_assert!(index < context.lanes().len());
             Ok(LaneEnd::Complete)
         }
     }
@@ -272,7 +269,7 @@ async fn begin(
 }
 
 /// What plan, options and both servers make of every key.
-fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Rules {
+fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
     let env = &context.env;
     let plan = &env.request.plan;
     let target = &targets[0];
@@ -289,7 +286,6 @@ fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Ru
             ms.abs() as f64 / 1000.0
         ));
     }
-    debug_assert!(index < plan.lanes.len());
     Rules {
         batch_keys: env.request.options.batch_keys,
         match_glob: plan.match_glob.clone(),

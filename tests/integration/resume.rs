@@ -368,3 +368,50 @@ fn two_runs_on_one_state_do_not_meet() {
     running.wait().expect_code(0);
     pair.assert_equal();
 }
+
+/// After a restart of the source every key is met again, and what the first pass wrote must not look like somebody's.
+#[test]
+fn a_new_pass_knows_our_own_writes_from_somebody_elses() {
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
+    for policy in ["skip", "fail"] {
+        let mut pair = Pair::new(&redis);
+        let theirs = if policy == "skip" { 50 } else { 0 };
+        for key in 0..theirs {
+            let name = format!("theirs:{key}");
+            redis::cmd("SET")
+                .arg(&name)
+                .arg("source")
+                .exec(&mut pair.source.connection())
+                .unwrap();
+            redis::cmd("SET")
+                .arg(&name)
+                .arg("target")
+                .exec(&mut pair.target.connection())
+                .unwrap();
+        }
+        let migrate = pair.migrate().args(["--on-conflict", policy]);
+        let mut running = migrate.start();
+        pair.wait_for_a_third(&mut running);
+        pair.source.restart();
+        running.wait().expect_code(0);
+        let status = status(NAME, pair.state.path());
+        assert_eq!(status.passes.len(), 2, "{:?}", status.passes);
+        assert_eq!(status.counters.keys_kept, theirs, "{policy}: {status:?}");
+        let differences = Oracle::between(&pair.source, &pair.target)
+            .compare()
+            .differences;
+        assert_eq!(
+            differences.len() as u64,
+            theirs,
+            "{policy}: {:?}",
+            differences.first()
+        );
+        assert!(
+            differences
+                .iter()
+                .all(|difference| difference.key.starts_with(b"theirs:"))
+        );
+    }
+}

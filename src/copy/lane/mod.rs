@@ -267,7 +267,7 @@ impl Lane {
     /// The target took `bytes_per_s` lately: what waits for it is kept to about a second's worth, so that nothing
     /// grows old while it waits.
     pub fn pace(&mut self, bytes_per_s: f64) {
-        const LEAST: u64 = 1024 * 1024;
+        const LEAST: u64 = 64 * 1024;
         self.ready_bytes_max = (bytes_per_s as u64).clamp(
             LEAST.min(self.rules.in_flight_bytes_max),
             self.rules.in_flight_bytes_max,
