@@ -1,7 +1,7 @@
 //! Named points at which the crash tests kill the process.
 //!
 //! Without the feature `failpoints`, which no release has, a point is nothing at all. With it, the environment variable
-//! `FAILPOINTS` chooses what happens there, for example `FAILPOINTS="state_written_before_fsync=10*off->return"`
+//! `FAILPOINTS` chooses what happens there, for example `FAILPOINTS="state_flushed_before_fsync=10*off->return"`
 //! kills at the eleventh time.
 
 /// Dies here as by `kill -9`, if the crash tests ask for it.

@@ -209,3 +209,52 @@ fn killed_right_after_the_fsync() {
 fn killed_while_the_state_is_opened() {
     killed_at("state_open", 0);
 }
+
+/// The main job at its real size: minutes, so only `make soak` runs it.
+#[test]
+#[ignore = "takes minutes; make soak runs it"]
+fn a_million_keys_of_every_type_survive_ten_kills() {
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
+    let (source, target) = (Server::plain(&redis), Server::plain(&redis));
+    let seed = seed();
+    let mut random = StdRng::seed_from_u64(seed);
+    fill(&source, 0, &DataSet::new(1_000_000, seed));
+    let state = tempfile::tempdir().unwrap();
+    let mut before = None;
+    let mut kills = 0;
+    let finished = loop {
+        let running = Redknot::migrate(&source.url(0), &target.url(0), state.path())
+            .args(["--name", NAME])
+            .time_limit(Duration::from_secs(600))
+            .start();
+        let finished = match kills < 10 {
+            true => running.kill_9_after(Duration::from_millis(random.random_range(100..2_000))),
+            false => running.wait(),
+        };
+        assert_counters_did_not_fall(&mut before, state.path());
+        if !finished.was_killed() {
+            break finished.expect_code(0);
+        }
+        kills += 1;
+    };
+    let keys = source.keys(0);
+    let again = restores(&target) - keys;
+    assert_eq!(
+        kills, 10,
+        "the run ended before it could be killed ten times\n{finished}"
+    );
+    assert!(
+        again <= kills * IN_FLIGHT_BATCHES_MAX * 530,
+        "{again} keys written again"
+    );
+    assert_eq!(
+        Oracle::between(&source, &target).assert_equal() as u64,
+        keys
+    );
+    eprintln!(
+        "{keys} keys, {kills} kills, {again} written again, {} KiB at most",
+        finished.rss_max_bytes / 1024
+    );
+}

@@ -406,7 +406,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.ndjson");
         let bytes = five(&path);
-        let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        let last = bytes[..bytes.len() - 1]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .unwrap()
+            + 1;
         for end in last..bytes.len() {
             let known = open(&path, &bytes[..end]).unwrap();
             assert_eq!((known.lines, known.runs), (4, 2));
@@ -423,7 +427,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.ndjson");
         let bytes = five(&path);
-        let last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap();
+        let last = bytes[..bytes.len() - 1]
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .unwrap();
         for at in 0..last {
             let mut changed = bytes.clone();
             changed[at] ^= 1;
@@ -431,11 +438,18 @@ mod tests {
             match open(&path, &changed) {
                 // The line itself can't be read, or the hash in the line after it does not fit.
                 Err(JournalError::Damaged { line, .. }) => {
-                    assert!(line == number || line == number + 1, "byte {at} of line {number}: {line}");
+                    assert!(
+                        line == number || line == number + 1,
+                        "byte {at} of line {number}: {line}"
+                    );
                 }
                 other => panic!("byte {at} of line {number}: {other:?}"),
             }
-            assert_eq!(fs::read(&path).unwrap(), changed, "a damaged journal is left as it is");
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                changed,
+                "a damaged journal is left as it is"
+            );
         }
     }
 
@@ -446,7 +460,11 @@ mod tests {
         let bytes = five(&path);
         let lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
         let check = |order: &[usize], damaged: u64| {
-            let changed: Vec<u8> = order.iter().flat_map(|line| lines[*line]).copied().collect();
+            let changed: Vec<u8> = order
+                .iter()
+                .flat_map(|line| lines[*line])
+                .copied()
+                .collect();
             match open(&path, &changed) {
                 Err(JournalError::Damaged { line, .. }) => assert_eq!(line, damaged, "{order:?}"),
                 other => panic!("{order:?}: {other:?}"),
@@ -488,7 +506,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.ndjson");
         let zeros = "0".repeat(64);
-        let line = format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"compared\",\"keys\":3}}\n");
+        let line =
+            format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"compared\",\"keys\":3}}\n");
         let known = open(&path, line.as_bytes()).unwrap();
         assert_eq!(known.lines, 1);
     }

@@ -9,7 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit_code::{self, ExitCode};
 
-const SIGNALS: [(StopReason, fn() -> SignalKind, u32); 3] = [
+type Kind = fn() -> SignalKind;
+
+const SIGNALS: [(StopReason, Kind, u32); 3] = [
     (StopReason::Hangup, SignalKind::hangup, 1),
     (StopReason::Interrupt, SignalKind::interrupt, 2),
     (StopReason::Terminate, SignalKind::terminate, 15),

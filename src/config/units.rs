@@ -130,7 +130,7 @@ impl fmt::Display for Bytes {
         ];
         match units
             .into_iter()
-            .find(|(factor, _)| self.0 >= *factor && self.0 % factor == 0)
+            .find(|(factor, _)| self.0 >= *factor && self.0.is_multiple_of(*factor))
         {
             Some((factor, unit)) => write!(f, "{}{unit}", self.0 / factor),
             None => write!(f, "{}B", self.0),

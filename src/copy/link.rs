@@ -83,22 +83,8 @@ pub async fn retrying<T>(
     loop {
         if let Some(error) = failure.take() {
             failed_before = true;
-            let (wait, attempt) = match budget.failed(&error, Instant::now()) {
-                Verdict::Wait { wait, attempt } => (wait, attempt),
-                Verdict::GiveUp(error) => return Err(*error),
-            };
-            env.retries.set(env.retries.get() + 1);
-            *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
-            let wait_ms = wait.as_millis() as u64;
-            env.observer.event(&Event::Retry {
-                side,
-                cause: error.to_string(),
-                attempt,
-                wait_ms,
-            });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
+            if let Some(reason) = pause(env, side, budget, &error).await? {
+                return Ok(Waited::Stopped(reason));
             }
         }
         let result = tokio::select! {
@@ -109,14 +95,44 @@ pub async fn retrying<T>(
             Ok(value) => {
                 budget.contact();
                 if failed_before {
-                    env.throttle.borrow_mut().take();
-                    env.observer.event(&Event::Recovered { side });
+                    recovered(env, side);
                 }
                 return Ok(Waited::Ready(value));
             }
             Err(error) => failure = Some(error),
         }
     }
+}
+
+/// Waits before the next try, as long as the budget says; returns early, and why, if a stop is asked for.
+async fn pause(
+    env: &Env,
+    side: Side,
+    budget: &mut Budget,
+    error: &LinkError,
+) -> Result<Option<StopReason>, Error> {
+    let (wait, attempt) = match budget.failed(error, Instant::now()) {
+        Verdict::Wait { wait, attempt } => (wait, attempt),
+        Verdict::GiveUp(error) => return Err(*error),
+    };
+    env.retries.set(env.retries.get() + 1);
+    *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
+    env.observer.event(&Event::Retry {
+        side,
+        cause: error.to_string(),
+        attempt,
+        wait_ms: wait.as_millis() as u64,
+    });
+    let mut shutdown = env.shutdown.clone();
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Ok(None),
+        reason = shutdown.wait() => Ok(Some(reason)),
+    }
+}
+
+fn recovered(env: &Env, side: Side) {
+    env.throttle.borrow_mut().take();
+    env.observer.event(&Event::Recovered { side });
 }
 
 /// A connection that reads database `db` of the source.
@@ -146,24 +162,27 @@ pub async fn target(
 /// Looks at both servers, waiting for them if need be.
 pub async fn preflight(context: &mut Context, phase: Phase) -> Result<Waited<Facts>, Error> {
     let env = Rc::clone(&context.env);
+    let mut shutdown = env.shutdown.clone();
     let mut budgets = [env.budget(Side::Source), env.budget(Side::Target)];
-    let mut failure: Option<(Side, LinkError)> = None;
+    let mut failed_before: Option<Side> = None;
     loop {
-        // Which side it was is known only afterwards, so each try is one of `retrying`'s with the side that failed last.
-        let (side, error) = match failure.take() {
-            Some((side, error)) => (side, Some(error)),
-            None => (Side::Source, None),
+        let checked = tokio::select! {
+            checked = preflight::check(&env.request, phase) => checked,
+            reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
         };
-        let budget = &mut budgets[side as usize];
-        let attempt = async |_| match preflight::check(&env.request, phase).await {
-            Ok(facts) => Ok(Ok(facts)),
-            Err(refusal) => Ok(Err(refusal)),
+        let (side, error) = match checked {
+            Ok(facts) => {
+                if let Some(side) = failed_before {
+                    recovered(&env, side);
+                }
+                return Ok(Waited::Ready(facts));
+            }
+            Err(Refusal::Error(error)) => return Err(*error),
+            Err(Refusal::Link(side, error)) => (side, error),
         };
-        match retrying(&env, side, budget, error, attempt).await? {
-            Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
-            Waited::Ready(Ok(facts)) => return Ok(Waited::Ready(facts)),
-            Waited::Ready(Err(Refusal::Error(error))) => return Err(*error),
-            Waited::Ready(Err(Refusal::Link(side, error))) => failure = Some((side, error)),
+        failed_before = Some(side);
+        if let Some(reason) = pause(&env, side, &mut budgets[side as usize], &error).await? {
+            return Ok(Waited::Stopped(reason));
         }
     }
 }

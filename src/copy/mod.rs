@@ -22,6 +22,7 @@ use crate::state::record::{Phase, Position};
 use crate::state::{self, Durability, OpenRequest, Store};
 
 pub mod batch;
+mod beside;
 mod doubt;
 mod engine;
 pub mod lane;

@@ -152,17 +152,18 @@ pub async fn ask_canary(
     Ok(Canary::Undecided(why))
 }
 
+/// PTTL rather than EXISTS: the copy needs the right to it anyway.
 async fn existing(wire: &mut Wire, names: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, LinkError> {
     let commands: Vec<[&[u8]; 2]> = names
         .iter()
-        .map(|name| [b"EXISTS".as_slice(), name.as_slice()])
+        .map(|name| [b"PTTL".as_slice(), name.as_slice()])
         .collect();
     let commands: Vec<&[&[u8]]> = commands.iter().map(|command| command.as_slice()).collect();
     let replies = wire.call_all(&commands).await?;
     Ok(names
         .iter()
         .zip(replies)
-        .filter(|(_, reply)| *reply == Reply::Integer(1))
+        .filter(|(_, reply)| matches!(reply, Reply::Integer(ms) if *ms != -2))
         .map(|(name, _)| name.clone())
         .collect())
 }

@@ -62,7 +62,9 @@ pub async fn copy_lane(
             Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
         },
     };
-    let (decision, reason) = match forced {
+    let reason_to_begin = forced;
+    let forced = reason_to_begin.is_some();
+    let (decision, reason) = match reason_to_begin {
         Some(reason) => (LaneDecision::NewPass, reason),
         None => match judge(&env, plan, &checkpoint, &mut source).await {
             Ok(judged) => judged,
@@ -77,8 +79,8 @@ pub async fn copy_lane(
             }
         },
     };
-    if decision == LaneDecision::NewPass {
-        may_begin_anew(&env, &checkpoint, &source, &reason)?;
+    if decision == LaneDecision::NewPass && !forced {
+        may_begin_anew(&env, &reason)?;
     }
     let checkpoint = begin(
         context,
@@ -216,24 +218,16 @@ pub async fn reconnected(
     }
 }
 
-/// With `--on-source-change fail`, a dead cursor ends the run.
-fn may_begin_anew(
-    env: &Env,
-    checkpoint: &LaneCheckpoint,
-    source: &Link,
-    reason: &str,
-) -> Result<(), Error> {
-    let changed = resume::same_process(&checkpoint.source, &source.identity) == Some(false);
-    if !changed || env.request.options.on_source_change == OnSourceChange::NewPass {
-        return Ok(());
-    }
-    Err(
-        Error::new(Class::SourceChanged, "continue the scan", reason)
+/// With `--on-source-change fail`, a cursor that can't be continued ends the run.
+pub fn may_begin_anew(env: &Env, reason: &str) -> Result<(), Error> {
+    match env.request.options.on_source_change {
+        OnSourceChange::NewPass => Ok(()),
+        OnSourceChange::Fail => Err(Error::new(Class::SourceChanged, "continue the scan", reason)
             .on(Side::Source)
             .hint(
                 "without --on-source-change fail, the database is scanned from its beginning again",
-            ),
-    )
+            )),
+    }
 }
 
 /// Makes the decision durable before anything is sent because of it.

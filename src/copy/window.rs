@@ -34,16 +34,18 @@ pub struct Window {
     probes: VecDeque<Duration>,
 }
 
-impl Window {
+impl Default for Window {
     /// Nothing is known yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             payload_bytes: None,
             share: 1.0,
             probes: VecDeque::with_capacity(PROBES),
         }
     }
+}
 
+impl Window {
     /// A payload of this size was read.
     pub fn observe_payload(&mut self, bytes: usize) {
         let bytes = bytes as f64;
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     fn after(payload: usize, count: usize) -> Window {
-        let mut window = Window::new();
+        let mut window = Window::default();
         for _ in 0..count {
             window.observe_payload(payload);
         }
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn small_keys_get_hundreds_and_large_ones_few() {
-        assert_eq!(Window::new().keys(), 32);
+        assert_eq!(Window::default().keys(), 32);
         assert_eq!(after(100, 1).keys(), 1024);
         let of_10_kib = after(10 * 1024, 1).keys();
         assert!((16..=64).contains(&of_10_kib), "{of_10_kib}");

@@ -24,5 +24,14 @@ mod tidy;
 /// What is continued, what begins anew, and what is refused after a run has ended.
 mod resume;
 
+/// Every type, encoding and kind of name between versions; filters, databases, conflicts.
+mod types;
+
+/// Expiries: exact, close, never lost, never invented.
+mod ttl;
+
+/// Bad days of networks and servers.
+mod faults;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -25,11 +25,18 @@ struct Pair {
 
 impl Pair {
     fn new(binary: &Binary) -> Self {
-        Self::of(ServerSpec::new(binary.clone()), ServerSpec::new(binary.clone()))
+        Self::of(
+            ServerSpec::new(binary.clone()),
+            ServerSpec::new(binary.clone()),
+        )
     }
 
     fn of(source: ServerSpec, target: ServerSpec) -> Self {
-        let pair = Self { source: Server::start(source), target: Server::start(target), state: tempfile::tempdir().unwrap() };
+        let pair = Self {
+            source: Server::start(source),
+            target: Server::start(target),
+            state: tempfile::tempdir().unwrap(),
+        };
         fill(&pair.source, 0, &DataSet::new(KEYS, seed()));
         pair
     }
@@ -43,7 +50,11 @@ impl Pair {
         let wanted = self.source.keys(0) / 3;
         let mut connection = self.target.connection();
         wait_for("a third of the keys", Duration::from_secs(60), || {
-            assert!(running.is_running(), "the run ended too early: {}", running.stderr_so_far());
+            assert!(
+                running.is_running(),
+                "the run ended too early: {}",
+                running.stderr_so_far()
+            );
             let keys: u64 = redis::cmd("DBSIZE").query(&mut connection).unwrap();
             (keys >= wanted).then_some(())
         });
@@ -65,7 +76,15 @@ impl Pair {
     fn passes(&self) -> (usize, String) {
         let status = status(NAME, self.state.path());
         assert!(status.counters.balance(), "{status:?}");
-        (status.passes.len(), status.passes.last().expect("a pass was begun").reason.clone())
+        (
+            status.passes.len(),
+            status
+                .passes
+                .last()
+                .expect("a pass was begun")
+                .reason
+                .clone(),
+        )
     }
 }
 
@@ -76,13 +95,18 @@ fn migrate(from: &str, to: &str, state_dir: &Path) -> Redknot {
 /// What the run decided about its lane.
 fn decision(finished: &Finished) -> LaneDecision {
     let lines = finished.json_lines();
-    let line = lines.iter().find(|line| line["type"] == "lane").unwrap_or_else(|| panic!("no lane was decided\n{finished}"));
+    let line = lines
+        .iter()
+        .find(|line| line["type"] == "lane")
+        .unwrap_or_else(|| panic!("no lane was decided\n{finished}"));
     serde_json::from_value(line["decision"].clone()).unwrap()
 }
 
 #[test]
 fn the_same_process_is_continued_at_its_cursor() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     pair.killed_at_a_third();
     let restored = pair.target.calls("restore");
@@ -90,28 +114,40 @@ fn the_same_process_is_continued_at_its_cursor() {
     assert_eq!(decision(&finished), LaneDecision::Continue);
     assert_eq!(pair.passes().0, 1);
     let again = pair.target.calls("restore") - restored;
-    assert!(again < pair.source.keys(0) * 3 / 4, "{again} RESTOREs after the resume: it began anew");
+    assert!(
+        again < pair.source.keys(0) * 3 / 4,
+        "{again} RESTOREs after the resume: it began anew"
+    );
     pair.assert_equal();
 }
 
 #[test]
 fn a_run_finds_its_way_back_within_a_second() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     pair.killed_at_a_third();
     let restored = pair.target.calls("restore");
     let began = Instant::now();
     let running = pair.migrate().start();
     // More than the handshake's probe.
-    wait_for("the first RESTORE", Duration::from_secs(5), || (pair.target.calls("restore") > restored + 1).then_some(()));
+    wait_for("the first RESTORE", Duration::from_secs(5), || {
+        (pair.target.calls("restore") > restored + 1).then_some(())
+    });
     let took = began.elapsed();
     running.wait().expect_code(0);
-    assert!(took < Duration::from_secs(1), "the first RESTORE came {took:?} after the start");
+    assert!(
+        took < Duration::from_secs(1),
+        "the first RESTORE came {took:?} after the start"
+    );
 }
 
 #[test]
 fn a_restarted_source_is_scanned_again_and_no_key_is_missing() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let mut pair = Pair::new(&redis);
     let mut running = pair.migrate().start();
     pair.wait_for_a_third(&mut running);
@@ -119,13 +155,18 @@ fn a_restarted_source_is_scanned_again_and_no_key_is_missing() {
     running.wait().expect_code(0);
     let (passes, reason) = pair.passes();
     assert_eq!(passes, 2, "{reason}");
-    assert!(reason.contains("run_id changed") && reason.contains("canary"), "{reason}");
+    assert!(
+        reason.contains("run_id changed") && reason.contains("canary"),
+        "{reason}"
+    );
     pair.assert_equal();
 }
 
 #[test]
 fn a_source_restarted_between_two_runs_is_scanned_again() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let mut pair = Pair::new(&redis);
     pair.killed_at_a_third();
     pair.source.restart();
@@ -137,11 +178,17 @@ fn a_source_restarted_between_two_runs_is_scanned_again() {
 
 #[test]
 fn a_dead_cursor_ends_the_run_if_that_was_asked_for() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let mut pair = Pair::new(&redis);
     pair.killed_at_a_third();
     pair.source.restart();
-    let finished = pair.migrate().args(["--on-source-change", "fail"]).run().expect_code(23);
+    let finished = pair
+        .migrate()
+        .args(["--on-source-change", "fail"])
+        .run()
+        .expect_code(23);
     assert!(finished.stderr().contains("run_id changed"), "{finished}");
     pair.migrate().run().expect_code(0);
     pair.assert_equal();
@@ -149,24 +196,41 @@ fn a_dead_cursor_ends_the_run_if_that_was_asked_for() {
 
 #[test]
 fn a_mere_reconnect_begins_no_new_pass() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     let mut running = pair.migrate().start();
     for server in [&pair.source, &pair.target] {
         pair.wait_for_a_third(&mut running);
         let mut connection = server.connection();
-        let killed: u64 = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes").query(&mut connection).unwrap();
+        let killed: u64 = redis::cmd("CLIENT")
+            .arg("KILL")
+            .arg("TYPE")
+            .arg("normal")
+            .arg("SKIPME")
+            .arg("yes")
+            .query(&mut connection)
+            .unwrap();
         assert!(killed > 0, "there was a connection to kill");
     }
     let finished = running.wait().expect_code(0);
-    assert!(finished.json_lines().iter().any(|line| line["type"] == "retry"), "nothing was retried\n{finished}");
+    assert!(
+        finished
+            .json_lines()
+            .iter()
+            .any(|line| line["type"] == "retry"),
+        "nothing was retried\n{finished}"
+    );
     assert_eq!(pair.passes().0, 1);
     pair.assert_equal();
 }
 
 #[test]
 fn a_fixed_hash_seed_keeps_the_cursor_alive_over_a_restart() {
-    let Some(valkey) = require(VALKEY_9_1) else { return };
+    let Some(valkey) = require(VALKEY_9_1) else {
+        return;
+    };
     let spec = || ServerSpec::new(valkey.clone()).config("hash-seed", "redknot");
     let mut pair = Pair::of(spec(), spec());
     pair.killed_at_a_third();
@@ -180,7 +244,9 @@ fn a_fixed_hash_seed_keeps_the_cursor_alive_over_a_restart() {
 
 #[test]
 fn a_target_that_came_back_empty_is_written_again() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     // While it runs.
     let mut pair = Pair::new(&redis);
     let mut running = pair.migrate().start();
@@ -203,51 +269,78 @@ fn a_target_that_came_back_empty_is_written_again() {
 
 #[test]
 fn a_complete_migration_is_not_called_complete_on_a_target_that_came_back_empty() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let mut pair = Pair::new(&redis);
     pair.migrate().run().expect_code(0);
     pair.target.restart_empty();
     let finished = pair.migrate().run().expect_code(1);
     assert!(finished.stderr().contains("suspect"), "{finished}");
-    assert_eq!(pair.target.keys(0), 0, "nothing is written without being asked for");
+    assert_eq!(
+        pair.target.keys(0),
+        0,
+        "nothing is written without being asked for"
+    );
     pair.migrate().arg("--new-pass").run().expect_code(0);
     pair.assert_equal();
 }
 
 #[test]
 fn a_complete_migration_started_again_sends_nothing() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     pair.migrate().run().expect_code(0);
     let restored = pair.target.calls("restore");
     let scanned = pair.source.calls("scan");
     let finished = pair.migrate().run().expect_code(0);
-    assert_eq!((pair.target.calls("restore"), pair.source.calls("scan")), (restored, scanned));
+    assert_eq!(
+        (pair.target.calls("restore"), pair.source.calls("scan")),
+        (restored, scanned)
+    );
     assert!(finished.stderr().contains("already complete"), "{finished}");
 }
 
 #[test]
 fn another_plan_under_the_same_name_is_refused_with_both_values() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     pair.killed_at_a_third();
-    let finished = pair.migrate().args(["--match", "user:*"]).run().expect_code(26);
+    let finished = pair
+        .migrate()
+        .args(["--match", "user:*"])
+        .run()
+        .expect_code(26);
     let said = finished.stderr();
-    assert!(said.contains("--match") && said.contains("user:*") && said.contains("(none)"), "{finished}");
+    assert!(
+        said.contains("--match") && said.contains("user:*") && said.contains("(none)"),
+        "{finished}"
+    );
     pair.migrate().run().expect_code(0);
     pair.assert_equal();
 }
 
 #[test]
 fn a_stop_saves_a_checkpoint_and_the_same_command_goes_on() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let pair = Pair::new(&redis);
         let mut running = pair.migrate().start();
         pair.wait_for_a_third(&mut running);
         running.signal(signal);
         let finished = running.wait().expect_code(code);
-        assert!(finished.stderr().contains("Run the same command to continue"), "{finished}");
+        assert!(
+            finished
+                .stderr()
+                .contains("Run the same command to continue"),
+            "{finished}"
+        );
         let stopped = status(NAME, pair.state.path());
         assert_eq!(stopped.state, RunState::Stopped);
         // A stop brings what is in flight to its end: nothing of it is copied again.
@@ -261,12 +354,17 @@ fn a_stop_saves_a_checkpoint_and_the_same_command_goes_on() {
 
 #[test]
 fn two_runs_on_one_state_do_not_meet() {
-    let Some(redis) = require(REDIS_7_0) else { return };
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
     let pair = Pair::new(&redis);
     let mut running = pair.migrate().start();
     pair.wait_for_a_third(&mut running);
     let refused = pair.migrate().run().expect_code(14);
-    assert!(refused.stderr().contains(&running.pid().to_string()), "the holder is named\n{refused}");
+    assert!(
+        refused.stderr().contains(&running.pid().to_string()),
+        "the holder is named\n{refused}"
+    );
     running.wait().expect_code(0);
     pair.assert_equal();
 }

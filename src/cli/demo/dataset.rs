@@ -42,7 +42,7 @@ fn one(commands: &mut Pipeline, index: u64) {
         17 | 18 => sorted_set(commands, &name, index, &mut dice),
         _ => stream(commands, &name, index, &mut dice),
     }
-    if index % SHORT_LIVED_EVERY == 0 {
+    if index.is_multiple_of(SHORT_LIVED_EVERY) {
         commands
             .cmd("PEXPIRE")
             .arg(&name)
@@ -79,7 +79,7 @@ fn set(commands: &mut Pipeline, name: &[u8], value: &[u8]) {
 }
 
 fn bitmap_or_sketch(commands: &mut Pipeline, name: &[u8], index: u64, dice: &mut Dice) {
-    if index / 20 % 2 == 0 {
+    if (index / 20).is_multiple_of(2) {
         let bytes = dice.bytes(64);
         commands
             .cmd("SETRANGE")
@@ -138,7 +138,7 @@ fn set_of(commands: &mut Pipeline, name: &[u8], index: u64, dice: &mut Dice) {
 
 fn sorted_set(commands: &mut Pipeline, name: &[u8], index: u64, dice: &mut Dice) {
     let length = length(index, dice);
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         let command = commands.cmd("GEOADD").arg(name);
         for place in 0..length.min(20) {
             command
@@ -174,7 +174,7 @@ fn stream(commands: &mut Pipeline, name: &[u8], index: u64, dice: &mut Dice) {
             .arg(entry)
             .ignore();
     }
-    if index / 20 % 4 == 0 {
+    if (index / 20).is_multiple_of(4) {
         commands
             .cmd("XGROUP")
             .arg("CREATE")

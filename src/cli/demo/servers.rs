@@ -174,9 +174,9 @@ impl Server {
             if let Ok(Some(status)) = self.process.try_wait() {
                 return Err(format!("it ended at once: {status}"));
             }
-            let answer = self.connect().and_then(|mut connection| {
-                Ok(redis::cmd("PING").query::<String>(&mut connection)?)
-            });
+            let answer = self
+                .connect()
+                .and_then(|mut connection| redis::cmd("PING").query::<String>(&mut connection));
             match answer {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => return Err(error.to_string()),

@@ -202,7 +202,7 @@ impl Lane {
             finished: VecDeque::new(),
             not_durable: 0,
             stopping: false,
-            window: Window::new(),
+            window: Window::default(),
             ready_bytes_max: in_flight_bytes_max,
             source_answers: 0,
             target_answers: 0,

@@ -25,18 +25,19 @@ impl Lane {
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         let after = self.unread.len().saturating_sub(window - self.asked_keys);
-        if after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+        if after <= window / 2
+            && !self.stopping
+            && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+            && let Some(cursor) = self.scan.begin()
         {
-            if let Some(cursor) = self.scan.begin() {
-                encode_scan(
-                    out,
-                    cursor,
-                    self.rules.batch_keys,
-                    self.rules.match_glob.as_deref(),
-                    self.rules.scan_type.map(KeyType::name),
-                );
-                self.asked.push_back(Asked::Scan);
-            }
+            encode_scan(
+                out,
+                cursor,
+                self.rules.batch_keys,
+                self.rules.match_glob.as_deref(),
+                self.rules.scan_type.map(KeyType::name),
+            );
+            self.asked.push_back(Asked::Scan);
         }
         let expected = self.window.payload_bytes();
         let query = match self.rules.expire_time {

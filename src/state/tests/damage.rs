@@ -14,8 +14,8 @@ use super::*;
 use crate::error::{Class, Error};
 use crate::state::record::{BatchRecord, PassRecord};
 
-/// How many damages; `REDKNOT_STATE_DAMAGES` asks for more.
-const DAMAGES: u64 = 240;
+/// How many damages each test tries; `REDKNOT_REPEAT` asks for so many times as many.
+const DAMAGES: u64 = 120;
 
 /// An opening that takes longer hangs.
 const OPEN_MAX: Duration = Duration::from_secs(60);
@@ -156,12 +156,9 @@ fn open_watched(state_dir: &Path) -> Result<Meaning, StoreError> {
     }
 }
 
-/// Opens `DAMAGES` damaged copies of a specimen; `fits` judges those that open.
+/// Opens damaged copies of a specimen; `fits` judges those that open.
 fn try_damages(clean: bool, fits: impl Fn(&Meaning, &Meaning) -> bool) {
-    let damages = match std::env::var("REDKNOT_STATE_DAMAGES") {
-        Ok(asked) => asked.parse().unwrap(),
-        Err(_) => DAMAGES / 2,
-    };
+    let damages = DAMAGES * repeat();
     let specimen_dir = tempfile::tempdir().unwrap();
     let wanted = specimen(specimen_dir.path(), clean);
     let (mut opened, mut refused) = (0, 0);

@@ -147,6 +147,11 @@ fn status(store: &Store) -> Status {
     }
 }
 
+/// By how much the soak run multiplies what is repeated.
+fn repeat() -> u64 {
+    std::env::var("REDKNOT_REPEAT").map_or(1, |times| times.parse().unwrap())
+}
+
 /// Copies a folder with everything in it.
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

@@ -432,15 +432,15 @@ fn check_batches(store: &Store, model: &Model) {
     }
 }
 
-/// `PROPTEST_CASES` asks for more.
+/// How many random histories are tried; `REDKNOT_REPEAT` asks for so many times as many.
+const HISTORIES: u32 = 48;
+
 fn config() -> ProptestConfig {
-    let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    let default = ProptestConfig::default();
     ProptestConfig {
-        cases: if asked { default.cases } else { 48 },
+        cases: HISTORIES * u32::try_from(repeat()).unwrap(),
         max_shrink_iters: 400,
         failure_persistence: None,
-        ..default
+        ..ProptestConfig::default()
     }
 }
 
