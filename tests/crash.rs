@@ -164,7 +164,7 @@ fn killed_at(point: &str, times: u32) {
         return;
     };
     let (source, target) = (Server::plain(&redis), Server::plain(&redis));
-    fill(&source, 0, &DataSet::new(10_000, seed()));
+    fill(&source, 0, &DataSet::new(30_000, seed()));
     let state = tempfile::tempdir().unwrap();
     let mut before = None;
     for kill in 1..=3 {
@@ -192,17 +192,17 @@ fn killed_after_the_targets_ok_and_before_the_state_is_written() {
 
 #[test]
 fn killed_after_the_state_is_written_and_before_it_is_flushed() {
-    killed_at("state_written_before_flush", 6);
+    killed_at("state_written_before_flush", 2);
 }
 
 #[test]
 fn killed_after_the_state_is_flushed_and_before_it_is_fsynced() {
-    killed_at("state_flushed_before_fsync", 6);
+    killed_at("state_flushed_before_fsync", 2);
 }
 
 #[test]
 fn killed_right_after_the_fsync() {
-    killed_at("state_fsynced", 6);
+    killed_at("state_fsynced", 2);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::error::StoreError;
 use super::folder;
+use super::watchdog::Watchdog;
 
 /// The engine's page cache. Everything hot is a few pages; the rest is read once, at open.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
@@ -42,10 +43,10 @@ impl Writes {
     }
 }
 
-/// An open engine.
+/// An open engine. Used by one thread at a time.
 pub(super) struct Engine {
     /// `None` only while being dropped.
-    db: Option<sled::Db>,
+    open: Option<Open>,
     /// A second descriptor of the engine's data file, opened once: an error is reported once per descriptor, and an
     /// fsync acts on the file, whichever descriptor it comes through.
     data: File,
@@ -54,45 +55,50 @@ pub(super) struct Engine {
     dir: PathBuf,
 }
 
+struct Open {
+    // Dropped first: it holds the engine open.
+    watchdog: Watchdog,
+    db: sled::Db,
+}
+
 impl Engine {
     /// Opens or creates the engine's files in `dir`.
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         let db_dir = dir.join(folder::DB);
         let data_path = db_dir.join("db");
         wait_for_lock(&data_path)?;
+        folder::ensure(&db_dir)?;
         let config = sled::Config::new()
             .path(&db_dir)
             .cache_capacity(CACHE_BYTES)
             // Its own flusher only logs errors.
             .flush_every_ms(None)
             .mode(sled::Mode::LowSpace);
-        folder::ensure(&db_dir)?;
-        let db = guard(dir, || config.open())?;
+        let db = caught(dir, || config.open())?;
         let data = File::options()
             .read(true)
             .write(true)
             .open(&data_path)
-            .map_err(|error| StoreError::io("open", &data_path, &error));
-        let engine = match data {
-            Ok(data) => Self {
-                db: Some(db),
-                data,
-                data_path,
-                dir: dir.to_owned(),
-            },
-            Err(error) => {
-                close(db);
-                return Err(error);
-            }
-        };
+            .map_err(|error| StoreError::io("open", &data_path, &error))?;
+        let watched = db.clone();
+        let watchdog = Watchdog::start(move || {
+            // It finds the error that the operation waits behind, and wakes it.
+            let _ = quietly(|| watched.flush());
+        })
+        .map_err(|error| StoreError::io("start a thread for", dir, &error))?;
         folder::seal(&db_dir)?;
         folder::sync(dir)?;
-        Ok(engine)
+        Ok(Self {
+            open: Some(Open { watchdog, db }),
+            data,
+            data_path,
+            dir: dir.to_owned(),
+        })
     }
 
     /// The record at `key`.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let value = guard(&self.dir, || self.db().get(key))?;
+        let value = self.run(|db| db.get(key))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
@@ -102,8 +108,8 @@ impl Engine {
         range: (Vec<u8>, Vec<u8>),
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        guard(&self.dir, || {
-            for record in self.db().range(range.0..range.1) {
+        self.run(|db| {
+            for record in db.range(range.0..range.1) {
                 let (key, value) = record?;
                 if visit(&key, &value).is_break() {
                     break;
@@ -115,20 +121,17 @@ impl Engine {
 
     /// Whether it holds no record at all.
     pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
-        guard(&self.dir, || {
-            Ok(self.db().iter().next().transpose()?.is_none())
-        })
+        self.run(|db| Ok(db.iter().next().transpose()?.is_none()))
     }
 
     /// Writes all records or none. They are not durable yet.
     pub(super) fn apply(&self, writes: Writes) -> Result<(), StoreError> {
-        guard(&self.dir, || self.db().apply_batch(writes.batch))
+        self.run(|db| db.apply_batch(writes.batch))
     }
 
     /// Makes everything written so far survive the death of this process.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        guard(&self.dir, || self.db().flush())?;
-        Ok(())
+        self.run(|db| db.flush().map(drop))
     }
 
     /// Makes everything written so far survive a power cut, not only a killed process.
@@ -143,22 +146,37 @@ impl Engine {
             .map_err(|error| StoreError::io("sync", &self.data_path, &error))
     }
 
-    fn db(&self) -> &sled::Db {
-        self.db.as_ref().expect("open until dropped")
+    /// Runs an operation; translates what can come of it.
+    fn run<R>(
+        &self,
+        operation: impl FnOnce(&sled::Db) -> sled::Result<R>,
+    ) -> Result<R, StoreError> {
+        let open = self.open.as_ref().expect("open until dropped");
+        open.watchdog
+            .watch(|| caught(&self.dir, || operation(&open.db)))
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Some(db) = self.db.take() {
-            close(db);
-        }
+        // The engine's destructor writes, and then nobody looks after it: it should find nothing left to write.
+        let _ = self.flush();
+        // It also panics where it can't write.
+        let open = self.open.take();
+        let _ = quietly(|| drop(open));
     }
 }
 
-/// Its destructor writes, and panics where it can't.
-fn close(db: sled::Db) {
-    let _ = quietly(|| drop(db));
+/// Removes the configuration of an engine that died before it had a data file. It may be half written, and would then be
+/// refused as damaged for ever, although nothing was ever in it.
+pub(super) fn forget_unborn(dir: &Path) -> Result<(), StoreError> {
+    let db_dir = dir.join(folder::DB);
+    let (data, conf) = (db_dir.join("db"), db_dir.join("conf"));
+    if data.exists() || !conf.exists() {
+        return Ok(());
+    }
+    std::fs::remove_file(&conf)
+        .map_err(|error| StoreError::io("remove the half-written", &conf, &error))
 }
 
 /// Waits until no closed engine of this process holds the data file any more.
@@ -190,8 +208,8 @@ fn wait_for_lock(data: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Runs an operation of the engine and translates what can come of it.
-fn guard<R>(dir: &Path, operation: impl FnOnce() -> sled::Result<R>) -> Result<R, StoreError> {
+/// Runs an operation of the engine and translates what can come of it, panics too.
+fn caught<R>(dir: &Path, operation: impl FnOnce() -> sled::Result<R>) -> Result<R, StoreError> {
     match quietly(operation) {
         Ok(Ok(result)) => Ok(result),
         Ok(Err(error)) => Err(translate(dir, error)),

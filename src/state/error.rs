@@ -131,7 +131,13 @@ fn words(error: &io::Error) -> String {
         io::ErrorKind::QuotaExceeded => "disk quota exceeded".to_owned(),
         io::ErrorKind::ReadOnlyFilesystem => "read-only file system".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
+        _ => {
+            let text = error.to_string();
+            let inner = text
+                .split_once("message: \"")
+                .and_then(|(_, rest)| rest.split_once('"'));
+            inner.map_or(text.clone(), |(message, _)| message.to_lowercase())
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod watchdog;
 
 pub use error::{IoFailure, StoreError};
 pub use open::open;

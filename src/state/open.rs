@@ -21,7 +21,7 @@ use super::record::{
     RunRecord,
 };
 use super::store::{OpenRequest, Store, journal_error};
-use super::{folder, now_ms, verify};
+use super::{engine, folder, now_ms, verify};
 use crate::audit::journal::{Event, Journal, Known, hex};
 use crate::plan::Plan;
 
@@ -56,6 +56,9 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         );
     }
     refuse_newer(known.format, &known.version)?;
+    if known.lines == 0 {
+        engine::forget_unborn(&dir)?;
+    }
     let engine = Engine::open(&dir)?;
     let found = Found::read(&engine, &dir, request, &known)?;
     crate::crash_point!("state_open");

@@ -30,8 +30,7 @@ mod types;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
-/// Bad days of networks and servers.
-mod faults;
-
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
+/// Bad days of networks and servers.
+mod faults;

@@ -474,6 +474,12 @@ fn a_process_that_died_while_it_created_the_state_leaves_a_usable_one() {
     fs::create_dir(&dir).unwrap();
     drop(open_in(folder.path(), &plan(1)).unwrap());
     fs::remove_dir_all(&dir).unwrap();
+    // While the engine wrote its configuration.
+    fs::create_dir_all(dir.join("db/blobs")).unwrap();
+    fs::write(dir.join("lock"), "").unwrap();
+    fs::write(dir.join("db/conf"), "segment_size: 524288\nuse_compre").unwrap();
+    drop(open_in(folder.path(), &plan(1)).unwrap());
+    fs::remove_dir_all(&dir).unwrap();
     // After the engine's files, before its first record.
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("lock"), "").unwrap();

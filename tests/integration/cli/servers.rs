@@ -144,7 +144,7 @@ fn a_server_that_is_not_there_is_named_by_its_side() {
       state     STATE/m
     error: source: failed to reach the server
       Connection refused (os error 111) (tried 1 times in 0.0 s)
-    hint: run the same command to continue when the server is back
+    hint: is the server running, the port right, a firewall in between? Then run the same command again
     exit 11
       migration m  begins
       state     STATE/m
