@@ -7,6 +7,7 @@
 //! Nobody reading is no error: what can't be written is dropped (`redknot status | head` ends quietly), and a migration
 //! does not fail because its terminal went away.
 
+use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
 use super::args::{Color, Common};
@@ -34,11 +35,26 @@ pub struct Console {
 impl Console {
     /// From the flags and the environment.
     pub fn new(common: &Common) -> Self {
+        let plain_lines = common.no_progress || common.verbose > 0;
+        let mut console = Self::of_color(common.color);
+        console.quiet = common.quiet;
+        console.json = common.json;
+        // Lines of the log and a bar that redraws itself do not go together.
+        console.animated &= !plain_lines;
+        console
+    }
+
+    /// Before the flags are known, or where they can't be read.
+    pub fn early(words: &[OsString]) -> Self {
+        Self::of_color(color_asked_for(words))
+    }
+
+    fn of_color(color: Color) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let forced = std::env::var_os("CLICOLOR_FORCE")
             .is_some_and(|value| !value.is_empty() && value != "0");
-        let paint = |terminal: bool| match common.color {
+        let paint = |terminal: bool| match color {
             Color::Always => Paint::COLOURED,
             Color::Never => Paint::PLAIN,
             Color::Auto if no_color || dumb => Paint::PLAIN,
@@ -49,31 +65,13 @@ impl Console {
         let stdout_terminal = std::io::stdout().is_terminal();
         let unicode = has_unicode();
         Self {
-            quiet: common.quiet,
-            json: common.json,
-            out_paint: paint(stdout_terminal),
-            err_paint: paint(stderr_terminal),
-            // Lines of the log and a bar that redraws itself do not go together.
-            animated: stderr_terminal
-                && !dumb
-                && unicode
-                && !common.no_progress
-                && common.verbose == 0,
-            redraws_output: stdout_terminal && !dumb,
-            unicode,
-        }
-    }
-
-    /// What a failure looks like before the flags are known.
-    pub fn plain() -> Self {
-        Self {
             quiet: false,
             json: false,
-            out_paint: Paint::PLAIN,
-            err_paint: Paint::PLAIN,
-            animated: false,
-            redraws_output: false,
-            unicode: has_unicode(),
+            out_paint: paint(stdout_terminal),
+            err_paint: paint(stderr_terminal),
+            animated: stderr_terminal && !dumb && unicode,
+            redraws_output: stdout_terminal && !dumb,
+            unicode,
         }
     }
 
@@ -136,6 +134,27 @@ impl Console {
             }
         }
         shown
+    }
+}
+
+/// The value of `--color`, wherever it stands; what can't be read counts as not said.
+pub fn color_asked_for(words: &[OsString]) -> Color {
+    let mut asked = std::env::var("REDKNOT_COLOR").unwrap_or_default();
+    for (index, word) in words.iter().enumerate() {
+        let word = word.to_string_lossy();
+        if word == "--color" {
+            asked = words
+                .get(index + 1)
+                .map(|value| value.to_string_lossy().into_owned())
+                .unwrap_or_default();
+        } else if let Some(value) = word.strip_prefix("--color=") {
+            asked = value.to_owned();
+        }
+    }
+    match asked.as_str() {
+        "always" => Color::Always,
+        "never" => Color::Never,
+        _ => Color::Auto,
     }
 }
 

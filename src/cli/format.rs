@@ -86,6 +86,11 @@ pub fn time(unix_ms: u64) -> String {
     text.replace('T', " ").replace('Z', " UTC")
 }
 
+/// `text` without what would begin a new line or speak to the terminal.
+pub fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// `text`, cut to `columns` characters.
 pub fn cut(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {

@@ -68,7 +68,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
                 error.to_string(),
                 "is `ulimit -u` too low?",
             );
-            Console::plain().fail(&failure);
+            Console::early(&[]).fail(&failure);
             failure.code
         }
     }
@@ -100,7 +100,8 @@ impl Exit {
 }
 
 fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
-    let parsed = args::command().try_get_matches_from(words);
+    let command = args::command().color(console::color_asked_for(words).into());
+    let parsed = command.try_get_matches_from(words);
     let cli = parsed.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     match cli {
         Ok((cli, matches)) => {
@@ -121,7 +122,7 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
             let events = words.iter().any(|word| word == "--json");
             report(
                 Err(failure),
-                &Console::plain(),
+                &Console::early(words),
                 events.then(Header::default),
             )
         }

@@ -41,7 +41,7 @@ pub fn or_internal_error(command: impl FnOnce() -> ExitCode) -> ExitCode {
         let why = format!("{}\nredknot {}", last.unwrap_or_default(), env!("CARGO_PKG_VERSION"));
         let failure = Failure::new(ExitCode::Internal, "internal error: this is a bug in redknot", why)
             .hint("please report these lines; RUST_BACKTRACE=1 shows more. What was acknowledged is safe, as after a crash");
-        Console::plain().fail(&failure);
+        Console::early(&[]).fail(&failure);
         failure.code
     })
 }

@@ -72,12 +72,12 @@ impl Description {
     }
 }
 
-/// Compares every key of both sides. Ends early once `stop` says so.
+/// Compares every key of both sides. `go_on` is told how many were compared so far; it ends once that says no.
 pub fn compare(
     source: &mut Connection,
     target: &mut Connection,
     expiries: Expiries,
-    stop: impl Fn() -> bool,
+    go_on: impl Fn(u64) -> bool,
 ) -> RedisResult<Findings> {
     let mut both = Both {
         source,
@@ -90,7 +90,7 @@ pub fn compare(
         let (next, keys) = scan(both.source, cursor)?;
         both.compare(&keys)?;
         cursor = next;
-        if cursor == 0 || stop() {
+        if cursor == 0 || !go_on(both.findings.compared) {
             break;
         }
     }
@@ -115,7 +115,7 @@ pub fn compare(
             .collect();
         both.compare(&extra)?;
         cursor = next;
-        if cursor == 0 || stop() {
+        if cursor == 0 || !go_on(both.findings.compared) {
             return Ok(both.findings);
         }
     }
@@ -142,8 +142,15 @@ impl Both<'_> {
             return Ok(());
         }
         let streams = streams(self.source, keys)?;
-        let on_source = describe(self.source, keys, &streams, self.expiries)?;
-        let on_target = describe(self.target, keys, &streams, self.expiries)?;
+        let (source, target, expiries) = (&mut *self.source, &mut *self.target, self.expiries);
+        // Both servers at the same time: digests take them longer than anything else here.
+        let (on_source, on_target) = std::thread::scope(|scope| {
+            let on_source = scope.spawn(|| describe(source, keys, &streams, expiries));
+            let on_target = describe(target, keys, &streams, expiries);
+            (on_source.join(), on_target)
+        });
+        let on_source = on_source.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let on_target = on_target?;
         self.findings.compared += keys.len() as u64;
         for ((key, left), right) in keys.iter().zip(on_source).zip(on_target) {
             if left.is_same(&right, self.expiries) {

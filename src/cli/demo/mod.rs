@@ -139,9 +139,16 @@ impl Demo<'_> {
         let mut connection = target.connect()?;
         let restores = check::restores(&mut connection)?;
         let expiries = self.expiries(&mut connection)?;
-        let findings = check::compare(&mut source.connect()?, &mut connection, expiries, || {
-            self.stop().is_err()
-        })?;
+        let findings = check::compare(
+            &mut source.connect()?,
+            &mut connection,
+            expiries,
+            |compared| {
+                self.show_passing(&format!("  {} keys", format::count(compared)));
+                self.stop().is_ok()
+            },
+        )?;
+        self.show_passing("");
         self.stop()?;
         let status = status::read(&self.state_dir(), NAME)
             .map_err(|error| failed("read the status", &error))?;
@@ -360,6 +367,13 @@ impl Demo<'_> {
             .collect::<Vec<_>>()
             .join(" ");
         self.tell(&self.console.out_paint.cyan(&format!("  $ redknot {words}")));
+    }
+
+    /// Shows a line that the next one replaces, where that is possible.
+    fn show_passing(&self, text: &str) {
+        if self.console.redraws_output && !self.console.quiet && !self.console.json {
+            self.console.out(&format!("\r\x1b[2K{text}"));
+        }
     }
 
     fn tell(&self, text: &str) {

@@ -43,11 +43,14 @@ impl Lines {
                 last_run,
                 percent,
             } => {
-                let began = start(*run, *resumed, last_run.as_deref(), *percent);
+                let name = self.console.err_paint.bold(&self.name);
                 self.line(&format!(
-                    "  migration {}  {began}",
-                    self.console.err_paint.bold(&self.name)
+                    "  migration {name}  {}",
+                    start(*run, *resumed, *percent)
                 ));
+                if let Some(last_run) = last_run {
+                    self.line(&format!("  last run  {}", format::one_line(last_run)));
+                }
                 self.line(&format!("  state     {}", self.state));
             }
             Event::Lane {
@@ -71,7 +74,7 @@ impl Lines {
                 // An outage of ten minutes is not worth hundreds of lines.
                 if *attempt <= 3 || attempt.is_power_of_two() {
                     let wait = format::seconds(*wait_ms as f64 / 1000.0);
-                    let cause = redknot::key::Escaped(cause.as_bytes());
+                    let cause = format::one_line(cause);
                     self.console.warn(&format!(
                         "{side}: {cause}; next try in {wait} (try {attempt})"
                     ));
@@ -138,12 +141,11 @@ impl Lines {
     }
 }
 
-fn start(run: u32, resumed: bool, last_run: Option<&str>, percent: f64) -> String {
-    if !resumed {
-        return "begins".into();
+fn start(run: u32, resumed: bool, percent: f64) -> String {
+    match resumed {
+        true => format!("resumed at {} (run {run})", format::percent(percent)),
+        false => "begins".into(),
     }
-    let last = last_run.map_or_else(String::new, |last| format!("; {last}"));
-    format!("resumed at {} (run {run}{last})", format::percent(percent))
 }
 
 /// One line that says how far it is and why it is slow.

@@ -346,6 +346,15 @@ fn a_terminal_gets_what_it_can_show() {
         let shown = migrate(flags, env, 100);
         assert!(!moved(&shown), "{shown}");
     }
+    for (words, wanted) in [
+        (["--help", "--color=never"], false),
+        (["--help", "--color=always"], true),
+        (["--color=never", "migarte"], false),
+        (["--color=always", "migarte"], true),
+    ] {
+        let (_, shown) = on_terminal(&words, &[("NO_COLOR", "1")], 100, None);
+        assert_eq!(coloured(&shown), wanted, "{shown}");
+    }
     let ascii = migrate(&[], &[("LC_ALL", "C")], 100);
     assert!(ascii.is_ascii(), "{ascii}");
     let narrow = migrate(&[], &[], 20);
