@@ -7,12 +7,12 @@
 
 use std::num::NonZeroU64;
 
+use super::commit::AcknowledgedBatch;
 use super::layout;
 use super::record::{
     BatchRecord, CANARY_BATCHES, CANARY_BYTES, CANARY_KEYS, CanaryBatch, LaneCheckpoint, Position,
     ServerIdentity,
 };
-use super::store::AcknowledgedBatch;
 use crate::progress::Counters;
 
 impl LaneCheckpoint {

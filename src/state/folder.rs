@@ -238,6 +238,29 @@ fn is_ours(state_dir: &Path) -> Result<bool, StoreError> {
     Ok(!foreign)
 }
 
+/// A warning, if `dir` is on a file system whose locks and fsyncs are only as good as somebody else's word.
+pub(super) fn doubts(dir: &Path) -> Option<String> {
+    let stat = rustix::fs::statfs(dir).ok()?;
+    // The width of the field differs between architectures; the numbers have 32 bits.
+    let kind = remote(stat.f_type as u32)?;
+    Some(format!(
+        "{} is on {kind}: its locks and fsyncs may not hold what they promise; a local disk is safer",
+        dir.display()
+    ))
+}
+
+/// Names of file systems by their number (`statfs(2)`), if they are not a disk of this machine.
+fn remote(kind: u32) -> Option<&'static str> {
+    match kind {
+        0x6969 => Some("NFS"),
+        0x517b | 0xfe53_4d42 | 0xff53_4d42 => Some("SMB"),
+        0x6573_5546 => Some("FUSE"),
+        0x0102_1997 => Some("9p"),
+        0x00c3_6400 => Some("Ceph"),
+        _ => None,
+    }
+}
+
 fn is_migration(dir: &Path) -> bool {
     fs::symlink_metadata(dir.join(LOCK)).is_ok_and(|metadata| metadata.is_file())
 }
@@ -254,4 +277,26 @@ fn entries(dir: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
                 .collect::<io::Result<_>>()
         })
         .map_err(|error| StoreError::io("list the folder", dir, &error))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_file_system_is_doubted_and_a_local_one_is_not() {
+        assert_eq!(remote(0x6969), Some("NFS"));
+        assert_eq!(remote(0x6573_5546), Some("FUSE"));
+        // ext4, tmpfs, xfs, btrfs, overlayfs.
+        for local in [0xef53, 0x0102_1994, 0x5846_5342, 0x9123_683e, 0x794c_7630] {
+            assert_eq!(remote(local), None);
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let stat = rustix::fs::statfs(folder.path()).unwrap();
+        assert_eq!(
+            doubts(folder.path()).is_some(),
+            remote(stat.f_type as u32).is_some()
+        );
+    }
 }

@@ -15,6 +15,7 @@ pub mod record;
 pub mod status;
 
 mod chain;
+mod commit;
 mod engine;
 mod error;
 mod folder;
@@ -27,11 +28,13 @@ mod store;
 mod tests;
 mod verify;
 mod watchdog;
+mod witness;
 
+pub use commit::{AcknowledgedBatch, Commit};
 pub use error::{IoFailure, StoreError};
 pub use open::open;
 pub use recorder::{Durable, Recorder};
-pub use store::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store};
+pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.
 fn now_ms() -> u64 {

@@ -20,7 +20,8 @@ use super::record::{
     CanaryRecord, FORMAT_VERSION, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
     RunRecord,
 };
-use super::store::{OpenRequest, Store, journal_error};
+use super::store::{OpenRequest, Store};
+use super::witness::journal_error;
 use super::{engine, folder, now_ms, verify};
 use crate::audit::journal::{Event, Journal, Known, hex};
 use crate::plan::Plan;
@@ -36,7 +37,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     let dir = folder::prepare(request.state_dir, request.name)?;
     let (lock, died) = Lock::take(&dir)?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<String> = folder::doubts(&dir).into_iter().collect();
     if let Some(holder) = died {
         notes.push(format!(
             "the process with pid {} on {} died without releasing this migration; taken over",

@@ -5,32 +5,23 @@
 //! - The lanes in memory are the lanes on disk: they change only after a write is durable.
 //! - The first error of a write is the last write: it is remembered and returned to everybody after it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::commit::{put_canary, put_lane};
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
 use super::record::{
-    BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, Meta, PassRecord, Phase,
-    QUARANTINED_NAME_BYTES, QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity,
-    TEXT_BYTES,
+    BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry, QuarantineRecord,
+    RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
-use super::{folder, now_ms, status};
-use crate::audit::journal::{Event, Journal, JournalError, Milestone, hex};
-use crate::key::Escaped;
+use super::{now_ms, status};
+use crate::audit::journal::{Event, Journal};
 use crate::plan::Plan;
 use crate::progress::{Counters, Status};
-
-/// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
-/// each time costs one more fsync.
-const MILESTONE_EVERY: Duration = Duration::from_secs(5);
-
-/// How often a lane's canary is written. An older canary of the same pass proves a cursor as well as the newest, and
-/// writing it with every commit would be most of what is written.
-const CANARY_EVERY: Duration = Duration::from_secs(1);
 
 /// What is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -54,42 +45,6 @@ pub enum Durability {
     Fsync,
     /// A killed process; a power cut only after the next milestone, some seconds later.
     None,
-}
-
-/// Batches of one lane that become durable together.
-#[derive(Debug)]
-pub struct Commit {
-    /// Index of the lane in the plan.
-    pub lane: u32,
-    /// In the order of SCAN, beginning at the lane's position.
-    pub batches: Vec<AcknowledgedBatch>,
-}
-
-/// A batch whose every key has its outcome.
-#[derive(Debug, Clone)]
-pub struct AcknowledgedBatch {
-    /// Run that copied it.
-    pub run: u32,
-    /// Cursor that was sent; 0 at the beginning.
-    pub cursor_in: u64,
-    /// Cursor that came back; 0 at the end.
-    pub cursor_out: u64,
-    /// COUNT that was sent.
-    pub count: u32,
-    /// DBSIZE at the time, if known.
-    pub keyspace: Option<u64>,
-    /// Outcomes; they must balance.
-    pub counters: Counters,
-    /// See [`BatchRecord::keys_digest`].
-    pub keys_digest: [u8; 32],
-    /// When SCAN's reply came, Unix milliseconds.
-    pub scanned_ms: u64,
-    /// When the last key got its outcome, Unix milliseconds.
-    pub acknowledged_ms: u64,
-    /// Some of its key names; as many are kept as the checkpoint has room for.
-    pub canary_keys: Vec<Vec<u8>>,
-    /// Keys that could not be copied.
-    pub quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
 }
 
 /// An open state.
@@ -179,7 +134,7 @@ impl Store {
         self.last_sync
     }
 
-    /// Every key that could not be copied, in any pass: lane, name (its first [`QUARANTINED_NAME_BYTES`]), record.
+    /// Every key that could not be copied, in any pass: lane, name (its first [`QUARANTINED_NAME_BYTES`](super::record::QUARANTINED_NAME_BYTES)), record.
     pub fn quarantine(
         &self,
     ) -> Result<impl Iterator<Item = (u32, Vec<u8>, QuarantineRecord)>, StoreError> {
@@ -337,135 +292,9 @@ impl Store {
         self.sync_journal()
     }
 
-    /// Makes the batches of one lane durable; see [`Self::commit_all`].
-    pub fn commit(&mut self, commit: &Commit) -> Result<(), StoreError> {
-        self.commit_all(std::slice::from_ref(commit))
-    }
-
-    /// Makes batches durable: all of them, with the checkpoints that count them and the keys they quarantined, or none.
-    ///
-    /// # Panics
-    ///
-    /// If a batch does not begin where its lane stands, or has a key without an outcome.
-    pub fn commit_all(&mut self, commits: &[Commit]) -> Result<(), StoreError> {
-        self.check()?;
-        let mut writes = Writes::default();
-        let mut advanced: Vec<(u32, LaneCheckpoint)> = Vec::new();
-        for commit in commits {
-            let lane = commit.lane;
-            assert!(
-                advanced.iter().all(|(other, _)| *other != lane),
-                "lane {lane} twice in one commit"
-            );
-            let mut checkpoint = self.lanes[lane as usize].clone();
-            for batches in commit.batches.chunks(BATCHES_PER_RECORD) {
-                let key = layout::batches(lane, checkpoint.pass, checkpoint.next_seq);
-                let records: Vec<BatchRecord> = batches
-                    .iter()
-                    .map(|batch| checkpoint.advance(lane, batch))
-                    .collect();
-                writes.put(key, layout::encode(&records));
-            }
-            put_lane(&mut writes, lane, &checkpoint);
-            if self.canary_at[lane as usize].is_none_or(|at| at.elapsed() >= CANARY_EVERY) {
-                put_canary(&mut writes, lane, &checkpoint);
-                self.canary_at[lane as usize] = Some(Instant::now());
-            }
-            advanced.push((lane, checkpoint));
-        }
-        let (events, added) = self.put_quarantined(&mut writes, commits)?;
-        self.attempt(|store| store.commit_writes(writes))?;
-        for (lane, checkpoint) in advanced {
-            self.lanes[lane as usize] = checkpoint;
-            self.moved.insert(lane);
-        }
-        self.quarantine_len += added;
-        self.journal_commit(events)
-    }
-
-    /// Adds the keys that `commits` quarantined. Returns their lines for the journal, and how many have no entry yet: a
-    /// key that is met again, in another pass or because SCAN doubles it, keeps its one entry.
-    fn put_quarantined(
-        &self,
-        writes: &mut Writes,
-        commits: &[Commit],
-    ) -> Result<(Vec<Event>, u64), StoreError> {
-        let mut events = Vec::new();
-        let mut added = HashSet::new();
-        for commit in commits {
-            let quarantined = commit.batches.iter().flat_map(|batch| &batch.quarantined);
-            for (name, record) in quarantined {
-                let (key, value) = quarantine_entry(commit.lane, name, record);
-                if self.engine.get(&key)?.is_none() {
-                    added.insert(key.clone());
-                }
-                writes.put(key, value);
-                events.push(quarantine_event(commit.lane, name, record));
-            }
-        }
-        Ok((events, added.len() as u64))
-    }
-
     /// Replaces the status file.
     pub fn write_status(&self, status: &Status) -> Result<(), StoreError> {
         status::write(&self.dir, status)
-    }
-
-    fn commit_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
-        self.engine.apply(writes)?;
-        crate::crash_point!("state_written_before_flush");
-        let began = Instant::now();
-        match self.durability {
-            Durability::Fsync => self.engine.make_durable()?,
-            Durability::None => self.engine.flush()?,
-        }
-        self.last_sync = began.elapsed();
-        crate::crash_point!("state_fsynced");
-        Ok(())
-    }
-
-    /// Tells the journal about a commit: quarantined keys at once, milestones every few seconds.
-    fn journal_commit(&mut self, events: Vec<Event>) -> Result<(), StoreError> {
-        for event in events {
-            self.journal.append(now_ms(), event);
-        }
-        if self.milestone_at.elapsed() < MILESTONE_EVERY {
-            return self.attempt(|store| {
-                store
-                    .journal
-                    .write()
-                    .map_err(|error| store.journal_error(error))
-            });
-        }
-        if self.durability == Durability::None {
-            // The journal must not know more than the engine.
-            self.attempt(|store| store.engine.make_durable())?;
-        }
-        self.append_milestone();
-        self.sync_journal()
-    }
-
-    /// Adds how far the lanes are that moved since the last milestone.
-    pub(super) fn append_milestone(&mut self) {
-        self.milestone_at = Instant::now();
-        let moved = std::mem::take(&mut self.moved);
-        if moved.is_empty() {
-            return;
-        }
-        let lanes = moved
-            .into_iter()
-            .map(|lane| {
-                let checkpoint = &self.lanes[lane as usize];
-                Milestone {
-                    lane,
-                    pass: checkpoint.pass,
-                    next_seq: checkpoint.next_seq,
-                    chain: hex(&checkpoint.chain),
-                    counters: checkpoint.counters,
-                }
-            })
-            .collect();
-        self.journal.append(now_ms(), Event::Checkpoint { lanes });
     }
 
     /// Writes and makes durable whatever the durability asked for: for what happens a few times a run.
@@ -476,24 +305,11 @@ impl Store {
         })
     }
 
-    pub(super) fn sync_journal(&mut self) -> Result<(), StoreError> {
-        self.attempt(|store| {
-            store
-                .journal
-                .sync()
-                .map_err(|error| store.journal_error(error))
-        })
-    }
-
-    fn journal_error(&self, error: JournalError) -> StoreError {
-        journal_error(&self.dir, error)
-    }
-
     /// Does a write, unless one has failed before; remembers if this one does.
-    fn attempt(
+    pub(super) fn attempt<R>(
         &mut self,
-        write: impl FnOnce(&mut Self) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+        write: impl FnOnce(&mut Self) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
         self.check()?;
         let result = write(self);
         if let Err(error) = &result {
@@ -529,62 +345,6 @@ impl Store {
     }
 }
 
-/// What the journal said, with the state's folder in it.
-pub(super) fn journal_error(dir: &Path, error: JournalError) -> StoreError {
-    match error {
-        JournalError::Io { doing, error } => {
-            StoreError::io(doing, &dir.join(folder::JOURNAL), &error)
-        }
-        JournalError::Damaged { line, what } => {
-            StoreError::damaged(format!("line {line} of {}: {what}", folder::JOURNAL), dir)
-        }
-    }
-}
-
-fn put_lane(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
-    let without_canary = LaneCheckpoint {
-        canary: Vec::new(),
-        source: checkpoint.source.clone(),
-        target: checkpoint.target.clone(),
-        ..*checkpoint
-    };
-    writes.put(layout::lane(lane), layout::encode(&without_canary));
-}
-
-fn put_canary(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
-    let canary = CanaryRecord {
-        pass: checkpoint.pass,
-        batches: checkpoint.canary.clone(),
-    };
-    writes.put(layout::canary(lane), layout::encode(&canary));
-}
-
-fn quarantine_entry(lane: u32, name: &[u8], record: &QuarantineRecord) -> (Vec<u8>, Vec<u8>) {
-    let entry = QuarantineEntry {
-        name: name[..name.len().min(QUARANTINED_NAME_BYTES)].to_vec(),
-        name_bytes: name.len() as u64,
-        record: QuarantineRecord {
-            reason: shortened(&record.reason),
-            error: record.error.as_deref().map(shortened),
-            ..record.clone()
-        },
-    };
-    (layout::quarantine(lane, name), layout::encode(&entry))
-}
-
-fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event {
-    let name = &name[..name.len().min(QUARANTINED_NAME_BYTES)];
-    Event::Quarantined {
-        lane,
-        pass: record.pass,
-        seq: record.seq,
-        key: Escaped(name).to_string(),
-        key_hex: hex(name),
-        reason: shortened(&record.reason),
-        error: record.error.as_deref().map(shortened),
-    }
-}
-
 /// Cuts what servers said about themselves to what a record has room for.
 fn tame(mut checkpoint: LaneCheckpoint) -> LaneCheckpoint {
     for identity in [&mut checkpoint.source, &mut checkpoint.target] {
@@ -596,7 +356,7 @@ fn tame(mut checkpoint: LaneCheckpoint) -> LaneCheckpoint {
 }
 
 /// At most [`TEXT_BYTES`] of `text`.
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     let mut text = text.to_owned();
     truncate(&mut text, TEXT_BYTES);
     text
