@@ -20,7 +20,7 @@ test: setup ## everything that must hold before a change is merged
 
 .PHONY: soak
 soak: setup ## the crash and fault tests with ten times the repetitions
-	REDKNOT_REPEAT=10 cargo test --locked --all-features --no-fail-fast --test crash --test integration -- --nocapture --include-ignored
+	REDKNOT_REPEAT=10 cargo test --locked --all-features --no-fail-fast --lib --test crash --test integration --test power_cut -- --nocapture --include-ignored
 
 .PHONY: bench
 bench: setup ## micro benches, then source floor, target floor and redknot on the same data

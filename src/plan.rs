@@ -156,9 +156,11 @@ impl Plan {
 
     /// The fields in which `self`, the stored plan, and `now` differ. Empty exactly if the plans are equal.
     pub fn differences(&self, now: &Self) -> Vec<Difference> {
-        let shown = |value: Vec<u8>| match value.is_empty() {
-            true => "(none)".to_owned(),
-            false => crate::key::Escaped(&value).to_string(),
+        let shown = |field: &str, value: Vec<u8>| match (field, value.as_slice()) {
+            (_, []) => "(none)".to_owned(),
+            // Without the mark that tells an empty pattern from none.
+            ("--match", [b'=', glob @ ..]) => crate::key::Escaped(glob).to_string(),
+            (_, value) => crate::key::Escaped(value).to_string(),
         };
         self.fields()
             .into_iter()
@@ -166,8 +168,8 @@ impl Plan {
             .filter(|((_, previous), (_, now))| previous != now)
             .map(|((field, previous), (_, now))| Difference {
                 field,
-                previous: shown(previous),
-                now: shown(now),
+                previous: shown(field, previous),
+                now: shown(field, now),
             })
             .collect()
     }

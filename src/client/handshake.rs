@@ -177,6 +177,17 @@ async fn connect(
     })
 }
 
+/// Whether a Redis server listens there at all: any reply to PING will do, also a refusal.
+///
+/// # Errors
+///
+/// [`LinkError::NotResp`] with what came instead, or what keeps the connection from being made.
+pub async fn speaks_resp(endpoint: &Endpoint, timeout: Duration) -> Result<(), LinkError> {
+    let mut wire = open(endpoint, timeout).await?;
+    wire.call(&[b"PING"]).await?;
+    Ok(())
+}
+
 /// Ends an earlier connection of ours on the same server, with whatever it had been sent and had not executed.
 ///
 /// Without the right to CLIENT KILL nothing happens: the server ends it by itself when it sees it closed.

@@ -262,6 +262,7 @@ async fn supervise(context: &mut Context, shared: &Rc<Shared>) -> End {
     let mut stop: Option<StopReason> = None;
     let mut grace = Box::pin(tokio::time::sleep(Duration::MAX));
     let mut status = tokio::time::interval(STATUS_EVERY);
+    let mut last_asked_for = false;
     loop {
         tokio::select! {
             () = shared.settled_wake.notified() => submit_finished(context, shared),
@@ -292,6 +293,11 @@ async fn supervise(context: &mut Context, shared: &Rc<Shared>) -> End {
         }
         tell_quarantined(context, shared);
         let mut lane = shared.lane.borrow_mut();
+        if lane.is_settled() && !last_asked_for {
+            // Nothing will join the last batches: they need not wait for company in their commit.
+            last_asked_for = true;
+            context.recorder.with_store(|_| ());
+        }
         if let Some(error) = lane.fatal.take() {
             return End::Failed(error);
         }

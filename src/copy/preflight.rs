@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Request;
 use crate::client::LinkError;
 use crate::client::control::{Control, Info, Role};
+use crate::client::handshake::speaks_resp;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
@@ -109,6 +110,8 @@ struct Asked {
 impl Asked {
     async fn connect(side: Side, endpoint: &Endpoint, timeout: Duration) -> Result<Self, Refusal> {
         let failed = |error| Refusal::Link(side, error);
+        // Our own codec shows what a server said that is none of Redis; the crate's parser would not.
+        speaks_resp(endpoint, timeout).await.map_err(failed)?;
         let mut control = Control::connect(endpoint, 0, timeout)
             .await
             .map_err(failed)?;
@@ -207,13 +210,16 @@ async fn must_be_empty(request: &Request, lanes: &[LanePlan]) -> Result<(), Refu
         let error = match dbsize(Side::Target, &request.target, db, request.options.timeout).await?
         {
             Some(0) => continue,
-            Some(keys) => Error::new(
-                Class::TargetNotEmpty,
-                "begin",
-                format!(
-                    "database {db} has {keys} keys, and nothing was said about keys that are there already"
-                ),
-            ),
+            Some(keys) => {
+                let keys = match keys {
+                    1 => "1 key".to_owned(),
+                    several => format!("{several} keys"),
+                };
+                let cause = format!(
+                    "database {db} has {keys}, and nothing was said about keys that are there already"
+                );
+                Error::new(Class::TargetNotEmpty, "begin", cause)
+            }
             None => Error::new(
                 Class::TargetNotEmpty,
                 "begin",

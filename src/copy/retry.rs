@@ -129,8 +129,8 @@ impl Budget {
             _ => Class::Unreachable,
         };
         let cause = format!(
-            "{error} (tried {} times in {:.1} s)",
-            self.attempts,
+            "{error} (tried {} in {:.1} s)",
+            times(self.attempts),
             failing.as_secs_f64()
         );
         let hint = match (class, error) {
@@ -146,6 +146,13 @@ impl Budget {
         Error::new(class, "reach the server", cause)
             .on(self.side)
             .hint(hint)
+    }
+}
+
+fn times(attempts: u32) -> String {
+    match attempts {
+        1 => "once".to_owned(),
+        several => format!("{several} times"),
     }
 }
 

@@ -95,7 +95,7 @@ fn another_plan_is_refused_with_both_values_and_three_ways_out() {
         &[
             "resume migration shop",
             "target: previous target:6379, now elsewhere:6380",
-            "--match: previous (none), now =user:*",
+            "--match: previous (none), now user:*",
             "previous values",
             "--name",
             "--restart",

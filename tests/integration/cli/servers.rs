@@ -143,13 +143,13 @@ fn a_server_that_is_not_there_is_named_by_its_side() {
       migration m  begins
       state     STATE/m
     error: source: failed to reach the server
-      Connection refused (os error 111) (tried 1 times in 0.0 s)
+      Connection refused (os error 111) (tried once in 0.0 s)
     hint: is the server running, the port right, a firewall in between? Then run the same command again
     exit 11
       migration m  begins
       state     STATE/m
     error: target: failed to reach the server
-      Connection refused (os error 111) (tried 1 times in 0.0 s)
+      Connection refused (os error 111) (tried once in 0.0 s)
     hint: is the server running, the port right, a firewall in between? Then run the same command again
     ");
     // What a resolver says is its own.
@@ -461,6 +461,12 @@ fn whatever_else_listens_there_is_an_unreachable_server() {
             lines.starts_with("error: source: failed to ") && lines.contains("\nhint: "),
             "{finished}"
         );
+        if answer.starts_with(b"HTTP") {
+            assert!(
+                lines.contains("HTTP/1.1 400"),
+                "what answered is shown: {finished}"
+            );
+        }
         assert!(
             !lines.contains('\x1b'),
             "what the server sent is shown raw: {finished}"
@@ -488,7 +494,7 @@ fn a_target_with_keys_is_written_only_as_was_said() {
       migration m  begins
       state     STATE/m
     error: target: failed to begin
-      database 0 has 1 keys, and nothing was said about keys that are there already
+      database 0 has 1 key, and nothing was said about keys that are there already
     hint: --on-conflict skip keeps the target's keys, replace overwrites them, fail stops at the first
     ");
     let value = || -> String {

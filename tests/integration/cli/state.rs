@@ -188,7 +188,7 @@ fn a_state_of_another_plan_is_refused_with_both_values() {
     exit 26
     error: failed to resume migration m
       the plan differs
-        --match: previous (none), now =key:*
+        --match: previous (none), now key:*
         --on-conflict: previous (not given), now skip
         --ttl: previous keep, now drop
     hint: use the previous values to continue it, another `--name` to begin another migration, or `--restart` to set the old state aside and begin anew
