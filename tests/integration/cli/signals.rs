@@ -290,9 +290,12 @@ fn quiet_says_nothing_and_a_pipe_gets_plain_lines() {
 #[test]
 fn a_terminal_gets_what_it_can_show() {
     let Some(pair) = Pair::new() else { return };
+    // Slow enough at first that a second passes, and with it a frame of the bar.
+    let proxy = Proxy::start(pair.target.port(), 0);
+    proxy.requests().bandwidth(4_000_000);
     let (from, to, state) = (
         pair.source.url(0),
-        pair.target.url(0),
+        proxy.url(0),
         pair.state.path().display().to_string(),
     );
     let migrate = |flags: &[&str], env: &[(&str, &str)], columns| {
@@ -331,6 +334,7 @@ fn a_terminal_gets_what_it_can_show() {
         coloured(&full) && moved(&full) && full.contains('\u{2588}'),
         "{full}"
     );
+    proxy.requests().calm();
     for (flags, env) in [
         (&["--color", "never"][..], &[][..]),
         (&[], &[("NO_COLOR", "1")]),
