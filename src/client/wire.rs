@@ -220,14 +220,15 @@ impl WireReader {
 
     fn make_room(&mut self) {
         let wanted = self.decoder.bytes_wanted();
-        if wanted > READ_BYTES {
-            // Exactly what the bulk still needs: the buffer must not double on its way to a big payload.
+        let free = self.input.capacity() - self.input.len();
+        if self.input.len() + wanted > READ_BYTES {
+            // Within a big bulk: exactly what it still needs, in the buffer where it lies. It must not double on its
+            // way, and not be moved either: that would be a second copy of it in memory.
             self.input.reserve(wanted);
-        } else if self.input.capacity() - self.input.len() < READ_BYTES / 4
-            || self.input.capacity() > 4 * READ_BYTES
-        {
-            // A fresh buffer instead of `reserve`: the old one belongs to the payloads cut from it, and a big one goes with them.
-            let mut fresh = BytesMut::with_capacity(READ_BYTES.max(self.input.len() + wanted));
+        } else if free < READ_BYTES / 4 || self.input.capacity() > 4 * READ_BYTES {
+            // A fresh buffer instead of `reserve`: the old one belongs to the payloads cut from it, and a big one goes
+            // with them.
+            let mut fresh = BytesMut::with_capacity(READ_BYTES);
             fresh.extend_from_slice(&self.input);
             self.input = fresh;
         }
@@ -279,5 +280,51 @@ impl WireWriter {
     /// Sends all of `bytes`.
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         Ok(self.stream.write_all(bytes).await?)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+mod tests {
+    use super::*;
+
+    /// A second copy of a payload on its way would break the bound on memory.
+    #[tokio::test]
+    async fn a_big_payload_stays_where_it_was_begun() {
+        const LENGTH: usize = 4 * 1024 * 1024;
+        let (ours, mut server) = tokio::io::duplex(64 * 1024);
+        let mut wire = Wire::over(Box::new(ours), Duration::from_secs(5));
+        let sent = tokio::spawn(async move {
+            server
+                .write_all(format!("${LENGTH}\r\n").as_bytes())
+                .await
+                .unwrap();
+            server.write_all(&vec![7; LENGTH]).await.unwrap();
+            server.write_all(b"\r\n+OK\r\n").await.unwrap();
+            server
+        });
+        let mut begun_at = None;
+        let payload = loop {
+            if let Some(Token::Bulk(payload)) = wire.reader.buffered().unwrap() {
+                break payload;
+            }
+            wire.reader.fill().await.unwrap();
+            if wire.reader.input.len() > READ_BYTES {
+                let at = wire.reader.input.as_ptr();
+                assert_eq!(*begun_at.get_or_insert(at), at, "the payload was moved");
+            }
+        };
+        assert_eq!(payload.len(), LENGTH);
+        assert!(begun_at.is_some());
+        assert_eq!(
+            wire.reader.reply().await.unwrap(),
+            Reply::Simple(Bytes::from_static(b"OK"))
+        );
+        sent.await.unwrap();
+        wire.reader.make_room();
+        assert!(
+            wire.reader.input.capacity() <= 4 * READ_BYTES,
+            "the big buffer is kept"
+        );
     }
 }
