@@ -8,6 +8,10 @@ use std::fmt;
 /// Prints a key so that it is one line of visible ASCII or UTF-8 and can be read back.
 ///
 /// Control characters, backslash, quotes, and bytes that are not UTF-8 are escaped as `\n`, `\\`, `\"`, `\x1b`, as redis-cli does.
+///
+/// ```
+/// assert_eq!(redknot::key::Escaped(b"cart\x1b[31m\n").to_string(), r"cart\x1b[31m\n");
+/// ```
 #[derive(Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
