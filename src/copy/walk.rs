@@ -239,20 +239,11 @@ async fn begin(
 ) -> Result<LaneCheckpoint, Error> {
     let lane = index as u32;
     let same = checkpoint.source == *source && checkpoint.target == *target;
-    checkpoint.source = source.clone();
-    checkpoint.target = target.clone();
-    let stored = checkpoint.clone();
+    let (source, target) = (source.clone(), target.clone());
     let reason = reason.to_owned();
     let written = match decision {
         LaneDecision::Begin | LaneDecision::NewPass => {
-            let fresh = LaneCheckpoint {
-                pass: stored.pass + 1,
-                position: Position::Start,
-                next_seq: 0,
-                counters: Default::default(),
-                canary: Vec::new(),
-                ..stored
-            };
+            let fresh = checkpoint.next_pass(source, target);
             checkpoint = fresh.clone();
             context.pass_began(lane, fresh.pass, &reason);
             context
@@ -260,9 +251,13 @@ async fn begin(
                 .with_store(move |store| store.begin_pass(lane, fresh, &reason))
         }
         LaneDecision::Continue if same => return Ok(checkpoint),
-        LaneDecision::Continue | LaneDecision::Finished => context
-            .recorder
-            .with_store(move |store| store.update_identity(lane, stored.source, stored.target)),
+        LaneDecision::Continue | LaneDecision::Finished => {
+            checkpoint.source = source.clone();
+            checkpoint.target = target.clone();
+            context
+                .recorder
+                .with_store(move |store| store.update_identity(lane, source, target))
+        }
     };
     written.await.map_err(lost_store)??;
     Ok(checkpoint)

@@ -153,6 +153,16 @@ impl Target {
     }
 }
 
+/// One exchange with the source: what the lane asks is answered, all of it.
+fn ask(lane: &mut Lane, source: &mut Source, now: Instant) {
+    let mut out = BytesMut::new();
+    lane.request(&mut out);
+    source.serve(&mut out);
+    while let Some(token) = source.answers.pop_front() {
+        lane.source_token(token, now).expect("a right answer");
+    }
+}
+
 fn write(lane: &mut Lane, target: &mut Target, now: Instant) {
     let mut out = BytesMut::new();
     while let Some(large) = lane.write(0, &mut out, now) {
@@ -167,12 +177,7 @@ fn finish(lane: &mut Lane, source: &mut Source, target: &mut Target) -> Vec<Fini
     let mut finished = Vec::new();
     for _ in 0..10_000 {
         let now = Instant::now();
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("no trouble is played");
-        }
+        ask(lane, source, now);
         write(lane, target, now);
         while let Some(token) = target.answers.pop_front() {
             lane.target_token(0, token).expect("no trouble is played");
@@ -369,12 +374,7 @@ fn what_waited_too_long_is_read_again() {
     let mut lane = Lane::new(rules(), 1, Position::Start, 0, 1, 0);
     let long_ago = Instant::now();
     for _ in 0..2 {
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, long_ago).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, long_ago);
     }
     write(
         &mut lane,
@@ -410,12 +410,7 @@ fn a_refused_key_does_not_keep_its_neighbours_back() {
     let mut lane = Lane::new(rules(), 1, Position::Start, 0, 1, 0);
     let now = Instant::now();
     for _ in 0..2 {
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, now);
     }
     write(&mut lane, &mut target, now);
     target.answers[1] = error("ERR Bad data format");
@@ -449,12 +444,7 @@ fn a_hundred_refusals_without_one_key_written_are_not_about_the_keys() {
     let mut target = Target::default();
     for _ in 0..1000 {
         let now = Instant::now();
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, now);
         write(&mut lane, &mut target, now);
         while target.answers.pop_front().is_some() {
             match lane.target_token(0, error("ERR DUMP payload version or checksum are wrong")) {
@@ -493,12 +483,7 @@ fn conflicts_follow_the_policy_and_our_own_writes_are_none() {
     let mut lane = Lane::new(skip, 1, Position::Start, 0, 1, 64);
     let now = Instant::now();
     for _ in 0..3 {
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, now);
     }
     write(&mut lane, &mut target, now);
     while let Some(token) = target.answers.pop_front() {
@@ -579,12 +564,7 @@ fn no_more_than_the_allowed_bytes_are_asked_for() {
     }
     let now = Instant::now();
     for _ in 0..100 {
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, now);
     }
     assert!(
         lane.is_full() || lane.ready_bytes() + 1100 > 4096,
@@ -602,12 +582,7 @@ fn batches_in_flight_are_bounded_until_they_are_durable() {
     let mut handed_out = 0;
     for _ in 0..3000 {
         let now = Instant::now();
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
+        ask(&mut lane, &mut source, now);
         write(&mut lane, &mut target, now);
         while let Some(token) = target.answers.pop_front() {
             lane.target_token(0, token).expect("a right answer");
