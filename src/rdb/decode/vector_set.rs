@@ -74,6 +74,11 @@ pub(super) fn vector_set<V: Visitor + ?Sized>(
             return Err(Flaw::VectorSet);
         }
         let [norm, range] = norm_and_range(reader)?;
+        // Of other vectors a server stores whatever was there in its memory.
+        let range = match quantization {
+            QUANTIZATION_EIGHT_BITS => range,
+            _ => 0.0,
+        };
         visitor.vector(&VectorElement {
             name,
             attributes,
