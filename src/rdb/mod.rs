@@ -9,3 +9,4 @@
 )]
 
 pub mod footer;
+pub mod string;
