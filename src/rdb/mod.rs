@@ -10,4 +10,5 @@
 
 pub mod decode;
 pub mod footer;
+pub mod string;
 pub mod visit;
