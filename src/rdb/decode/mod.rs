@@ -79,7 +79,7 @@ struct Scratch {
 }
 
 impl Decoder {
-    /// A decoder that holds no memory yet. It keeps what its largest compressed strings took.
+    /// A decoder that holds no memory yet. Between two payloads it keeps a few buffers for strings of ordinary length.
     pub fn new() -> Self {
         Self::default()
     }
@@ -90,6 +90,24 @@ impl Decoder {
     ///
     /// As [`walk`].
     pub fn walk<V: Visitor + ?Sized>(
+        &mut self,
+        payload: &[u8],
+        visitor: &mut V,
+    ) -> Result<Walked, DecodeError> {
+        let walked = self.walk_once(payload, visitor);
+        let Scratch {
+            first,
+            second,
+            more,
+        } = &mut self.scratch;
+        for text in [first, second, more] {
+            text.forget_long();
+        }
+        walked
+    }
+
+    #[inline]
+    fn walk_once<V: Visitor + ?Sized>(
         &mut self,
         payload: &[u8],
         visitor: &mut V,

@@ -9,6 +9,9 @@ use super::error::Flaw;
 use super::lzf;
 use crate::rdb::visit::StreamId;
 
+/// Memory that is kept for the next compressed string. Most are short; one long string is no reason to keep its size.
+pub(super) const UNCOMPRESSED_BYTES_KEPT: usize = 64 * 1024;
+
 /// Where a string is made that the payload does not hold as it is: an integer's digits, or uncompressed bytes.
 #[derive(Default)]
 pub(super) struct Text {
@@ -17,6 +20,19 @@ pub(super) struct Text {
 }
 
 impl Text {
+    /// Gives back the memory that an unusually long string took.
+    #[inline]
+    pub(super) fn forget_long(&mut self) {
+        if self.uncompressed.capacity() > UNCOMPRESSED_BYTES_KEPT {
+            self.uncompressed = Vec::new();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_kept(&self) -> usize {
+        self.uncompressed.capacity()
+    }
+
     /// The decimal text of `number`.
     #[inline]
     pub(super) fn number(&mut self, number: i64) -> &[u8] {

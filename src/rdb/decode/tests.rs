@@ -175,6 +175,32 @@ fn strings() {
 }
 
 #[test]
+fn a_long_string_is_no_reason_to_keep_its_memory() {
+    let run_of = |bytes: u64| {
+        // Each three bytes of it stand for 264.
+        let copies = bytes / 264;
+        let compressed = [b"\x00a".to_vec(), b"\xe0\xff\x00".repeat(copies as usize)].concat();
+        let lengths = [compressed.len() as u64, 1 + 264 * copies].map(u64::to_be_bytes);
+        let body = [
+            b"\x00\xc3\x81",
+            &lengths[0][..],
+            b"\x81",
+            &lengths[1],
+            &compressed,
+        ]
+        .concat();
+        payload(&body, 10)
+    };
+    let mut decoder = Decoder::new();
+    for (bytes, keeps) in [(50_000, true), (1 << 20, false)] {
+        let mut told = Told::default();
+        decoder.walk(&run_of(bytes), &mut told).expect("a string");
+        assert_eq!(told.0[1].len() as u64, 1 + bytes / 264 * 264);
+        assert_eq!(decoder.scratch.first.bytes_kept() > 0, keeps);
+    }
+}
+
+#[test]
 fn a_stream_with_a_group() {
     check(
         b"\x13\x01\x10\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x1d\x1d\x00\x00\x00\n\x00\
