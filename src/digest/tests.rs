@@ -7,7 +7,7 @@ use proptest::sample::Index;
 use super::*;
 use crate::rdb::visit::{
     Consumer, Group, Idempotence, Pending, SlotValue, StreamCounters, StreamId, StreamState,
-    VectorSetState, Visitor,
+    VectorElement, VectorSetState, Visitor,
 };
 
 const NOW_MS: i64 = 1_000_000;
@@ -131,7 +131,7 @@ proptest! {
         prop_assert_eq!(hash(fields.iter().rev()), before);
         let field = fields.keys().nth(at.index(fields.len())).expect("below the length").clone();
         let (value, expires_ms) = fields[&field].clone();
-        let changes: [(Vec<u8>, (Vec<u8>, Option<i64>)); 3] = [
+        let changes = [
             ([&field[..], b"x"].concat(), (value.clone(), expires_ms)),
             (field.clone(), ([&value[..], b"x"].concat(), expires_ms)),
             (field.clone(), (value, expires_ms.map_or(Some(NOW_MS + 1), |_| None))),
@@ -473,24 +473,46 @@ fn arrays_are_compared_slot_by_slot() {
 
 #[test]
 fn vector_sets_are_compared_element_by_element() {
-    type Element = (&'static [u8], &'static [u8], &'static [u8]);
-    let vectors = |dimensions, quantization, elements: &[Element]| {
+    let vectors = |dimensions, quantization, projection: &[u8], elements: &[VectorElement<'_>]| {
         told(Kind::VectorSet, |digester| {
             digester.vector_set(&VectorSetState {
                 dimensions,
                 quantization,
+                projection,
             });
-            for (element, attributes, vector) in elements {
-                digester.vector(element, attributes, vector);
-            }
+            elements.iter().for_each(|element| digester.vector(element));
         })
     };
-    let (a, b): (Element, Element) = ((b"a", b"", b"0001"), (b"b", b"{}", b"0002"));
-    let before = vectors(1, 0, &[a, b]);
-    assert_eq!(vectors(1, 0, &[b, a]), before);
-    assert_ne!(vectors(2, 0, &[a, b]), before);
-    assert_ne!(vectors(1, 1, &[a, b]), before);
-    assert_ne!(vectors(1, 0, &[a]), before);
-    assert_ne!(vectors(1, 0, &[a, (b.0, b"", b.2)]), before);
-    assert_ne!(vectors(1, 0, &[a, (b.0, b.1, b"0003")]), before);
+    let a = VectorElement {
+        name: b"a",
+        attributes: b"",
+        components: b"0001",
+        norm: 1.0,
+        range: 0.5,
+    };
+    let b = VectorElement { name: b"b", ..a };
+    let before = vectors(1, 0, b"", &[a, b]);
+    assert_eq!(vectors(1, 0, b"", &[b, a]), before);
+    assert_ne!(vectors(2, 0, b"", &[a, b]), before);
+    assert_ne!(vectors(1, 1, b"", &[a, b]), before);
+    assert_ne!(vectors(1, 0, b"p", &[a, b]), before);
+    assert_ne!(vectors(1, 0, b"", &[a]), before);
+    let changed = |other| assert_ne!(vectors(1, 0, b"", &[a, other]), before);
+    changed(VectorElement { name: b"c", ..b });
+    changed(VectorElement {
+        attributes: b"{}",
+        ..b
+    });
+    changed(VectorElement {
+        components: b"0002",
+        ..b
+    });
+    changed(VectorElement { norm: 2.0, ..b });
+    let ranged = VectorElement { range: 0.6, ..b };
+    assert_eq!(vectors(1, 0, b"", &[a, ranged]), before);
+    assert_ne!(
+        vectors(1, 1, b"", &[a, ranged]),
+        vectors(1, 1, b"", &[a, b]),
+        "eight bits have a range"
+    );
 }

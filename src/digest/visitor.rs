@@ -3,7 +3,8 @@
 use super::frame::{Frame, domain, hash, summand};
 use super::{DigestRules, KeyDigest, StreamLevel, string_digest};
 use crate::rdb::visit::{
-    Consumer, Group, Idempotence, Kind, SlotValue, StreamId, StreamState, VectorSetState, Visitor,
+    Consumer, Group, Idempotence, Kind, SlotValue, StreamId, StreamState, VectorElement,
+    VectorSetState, Visitor,
 };
 
 // What follows in a sequence of different things.
@@ -14,6 +15,9 @@ const TEXT: &[u8] = b"t";
 const DOUBLE: &[u8] = b"d";
 const PRESENT: &[u8] = b"+";
 const ABSENT: &[u8] = b"-";
+
+/// The quantization of vectors whose components have a range.
+const EIGHT_BITS: u64 = 1;
 
 /// A [`Visitor`] that digests one value after the other.
 pub struct Digester {
@@ -29,6 +33,7 @@ pub struct Digester {
     member: Frame,
     /// Fields that are not there any more.
     expired: u64,
+    eight_bit_vectors: bool,
 }
 
 impl Digester {
@@ -43,6 +48,7 @@ impl Digester {
             sum: 0,
             member: Frame::new(domain::SET_MEMBER),
             expired: 0,
+            eight_bit_vectors: false,
         }
     }
 
@@ -224,16 +230,22 @@ impl Visitor for Digester {
         }
     }
 
-    fn vector_set(&mut self, vector_set: &VectorSetState) {
+    fn vector_set(&mut self, vector_set: &VectorSetState<'_>) {
+        self.eight_bit_vectors = vector_set.quantization == EIGHT_BITS;
         self.sequence.put_u64(vector_set.dimensions);
         self.sequence.put_u64(vector_set.quantization);
+        self.sequence.put_framed(vector_set.projection);
     }
 
-    fn vector(&mut self, element: &[u8], attributes: &[u8], vector: &[u8]) {
+    fn vector(&mut self, vector: &VectorElement<'_>) {
         self.member.restart(domain::VECTOR);
-        self.member.put_framed(element);
-        self.member.put_framed(attributes);
-        self.member.put(vector);
+        self.member.put_framed(vector.name);
+        self.member.put_framed(vector.attributes);
+        self.member.put(&vector.norm.to_le_bytes());
+        if self.eight_bit_vectors {
+            self.member.put(&vector.range.to_le_bytes());
+        }
+        self.member.put(vector.components);
         self.take_member();
     }
 
