@@ -146,12 +146,21 @@ pub struct Idempotence {
     pub duration_s: u64,
     /// How many ids are remembered for a producer.
     pub ids_max: u64,
-    /// Producers: name, and their ids with the entry that each made.
-    pub producers: Vec<(Vec<u8>, Vec<(Vec<u8>, StreamId)>)>,
+    /// Producers, in the payload's order.
+    pub producers: Vec<Producer>,
     /// Ids ever added.
     pub ids_added: u64,
     /// Duplicates ever refused.
     pub ids_duplicates: u64,
+}
+
+/// A producer whose ids are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its ids, each with the entry that it made, in the payload's order.
+    pub ids: Vec<(Vec<u8>, StreamId)>,
 }
 
 /// What an array's slot holds.
