@@ -29,7 +29,7 @@ enum Progress {
     Nothing,
     Opened,
     Cursor(u64),
-    Names { left: usize, batch: Batch },
+    Names { left: usize, batch: Box<Batch> },
 }
 
 impl Scan {
@@ -94,13 +94,16 @@ impl Scan {
                 batch.reserve(keys.min(4096));
                 match keys {
                     0 => return Ok(Some(self.take(batch))),
-                    left => Progress::Names { left, batch },
+                    left => Progress::Names {
+                        left,
+                        batch: Box::new(batch),
+                    },
                 }
             }
             (Progress::Names { left, mut batch }, Token::Bulk(name)) => {
                 batch.push(&name);
                 match left - 1 {
-                    0 => return Ok(Some(self.take(batch))),
+                    0 => return Ok(Some(self.take(*batch))),
                     left => Progress::Names { left, batch },
                 }
             }

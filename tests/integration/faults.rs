@@ -277,9 +277,11 @@ fn a_flipped_bit_is_seen_before_the_target_sees_it() {
     bad.finish(bad.migrate().args(["--read-with", "dump"]).run());
     assert!(rules.iter().all(|rule| bad.source_proxy.fired(*rule) == 1));
     let restore = bad.target.info("commandstats")["cmdstat_restore"].clone();
+    // An empty payload, and one for each version of the format.
+    let probes = 1 + ::redknot::rdb::dialect::PROBED.len();
     assert!(
-        restore.contains("failed_calls=1"),
-        "all but the handshake's probe were whole: {restore}"
+        restore.ends_with(&format!("failed_calls={probes}")),
+        "all but the handshake's probes were whole: {restore}"
     );
 }
 

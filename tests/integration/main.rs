@@ -33,6 +33,11 @@ mod read_with;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
+mod convert;
+/// Re-encoded payloads mean on each server what they meant on each other.
+mod payload_pairs;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
 /// Bad days of networks and servers.

@@ -327,5 +327,5 @@ fn the_servers_see_only_the_commands_that_were_promised() {
         "source",
         &["scan", "mget", "dump", "pexpiretime", "pttl"],
     );
-    check(&target, "target", &["restore"]);
+    check(&target, "target", &["restore", "module|list"]);
 }
