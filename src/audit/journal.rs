@@ -211,6 +211,18 @@ impl Journal {
         Ok((journal, known))
     }
 
+    /// What the journal at `path` says, which is checked and left as it is; nothing, if it is missing.
+    pub fn look(path: &Path) -> Result<Known, JournalError> {
+        match File::open(path) {
+            Ok(file) => Ok(read(&file)?.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::default()),
+            Err(error) => Err(JournalError::Io {
+                doing: "open the journal",
+                error,
+            }),
+        }
+    }
+
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
     pub fn append(&mut self, at_ms: u64, event: Event) {
         let line = Line {

@@ -10,6 +10,8 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
+use redknot::key::Escaped;
+
 use super::args::{Color, Common};
 use super::failure::Failure;
 
@@ -87,6 +89,33 @@ impl Console {
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
             .is_ok()
+    }
+
+    /// A result whose bytes are already what is meant. Returns whether somebody still reads.
+    pub fn raw(&self, bytes: &[u8]) -> bool {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// A key's name for people: one visible line that can be read back, also where only ASCII is shown.
+    pub fn name(&self, name: &[u8]) -> String {
+        let text = Escaped(name).to_string();
+        if self.unicode || text.is_ascii() {
+            return text;
+        }
+        let mut shown = String::new();
+        for c in text.chars() {
+            match c.is_ascii() {
+                true => shown.push(c),
+                false => {
+                    let mut utf8 = [0; 4];
+                    for byte in c.encode_utf8(&mut utf8).bytes() {
+                        shown.push_str(&format!("\\x{byte:02x}"));
+                    }
+                }
+            }
+        }
+        shown
     }
 
     /// Talk: what is going on.

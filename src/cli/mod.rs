@@ -16,8 +16,10 @@ mod failure;
 mod format;
 mod help;
 mod json;
+mod keys;
 mod log;
 mod migrate;
+mod names;
 mod panics;
 mod passwords;
 mod progress;
@@ -163,6 +165,7 @@ fn dispatch(
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
     }

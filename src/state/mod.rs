@@ -22,6 +22,7 @@ mod folder;
 mod layout;
 mod lock;
 mod open;
+mod reader;
 mod recorder;
 mod store;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod witness;
 pub use commit::{AcknowledgedBatch, Commit};
 pub use error::{IoFailure, StoreError};
 pub use open::open;
+pub use reader::{QuarantinedKey, Reader};
 pub use recorder::{Durable, Recorder};
 pub use store::{Durability, OpenRequest, Store};
 

@@ -4,6 +4,7 @@
 
 mod damage;
 mod model;
+mod reader;
 mod recorder;
 mod refusals;
 mod space;

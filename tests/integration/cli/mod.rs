@@ -7,6 +7,8 @@
 
 /// The demonstration, and the old tool's spelling.
 mod demo;
+/// `keys`: every name, harmless.
+mod keys;
 /// Every command as it is really used: passwords, files, variables.
 mod passwords;
 mod rump;
