@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::Counters;
+use crate::progress::{CompareCounters, Counters};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -110,6 +110,47 @@ pub enum Event {
         /// Sums over the final passes of all lanes.
         counters: Counters,
     },
+    /// A comparison of both sides began.
+    CompareStarted {
+        /// From 1.
+        compare: u32,
+        /// Run that began it.
+        run: u32,
+        /// Which part of the keys is looked at; all, if absent.
+        sample: Option<String>,
+        /// Seed of the sample.
+        seed: Option<u64>,
+        /// Keys that only the target has are not looked for.
+        one_way: bool,
+    },
+    /// A lane's comparison begins, or begins anew.
+    CompareLaneBegan {
+        /// Number of the comparison.
+        compare: u32,
+        /// Index in the plan.
+        lane: u32,
+        /// Why.
+        reason: String,
+        /// The source process, if known.
+        source_run_id: Option<String>,
+        /// The target process, if known.
+        target_run_id: Option<String>,
+    },
+    /// A comparison has its result.
+    Compared {
+        /// From 1.
+        compare: u32,
+        /// Run that ended it.
+        run: u32,
+        /// Sums over all lanes.
+        counters: CompareCounters,
+        /// Digest of all keys compared on the source.
+        source_digest: String,
+        /// Digest of all keys compared on the target.
+        target_digest: String,
+        /// What was not compared, in sentences.
+        not_compared: Vec<String>,
+    },
     /// Written by a newer redknot of the same format.
     #[serde(other)]
     Unknown,
@@ -150,6 +191,8 @@ pub struct Known {
     pub version: String,
     /// Number of the last run that began.
     pub runs: u32,
+    /// Number of the last comparison that began.
+    pub compares: u32,
     /// The newest milestone of each lane.
     pub lanes: BTreeMap<u32, Milestone>,
     /// Whether the last line was torn by a crash and cut off.
@@ -326,7 +369,10 @@ impl Known {
                     self.lanes.insert(milestone.lane, milestone);
                 }
             }
+            Event::CompareStarted { compare, .. } => self.compares = compare,
             Event::Restarted { .. }
+            | Event::CompareLaneBegan { .. }
+            | Event::Compared { .. }
             | Event::Phase { .. }
             | Event::Quarantined { .. }
             | Event::RunEnded { .. }
@@ -519,7 +565,7 @@ mod tests {
         let path = folder.path().join("audit.ndjson");
         let zeros = "0".repeat(64);
         let line =
-            format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"compared\",\"keys\":3}}\n");
+            format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"reheated\",\"keys\":3}}\n");
         let known = open(&path, line.as_bytes()).unwrap();
         assert_eq!(known.lines, 1);
     }

@@ -61,5 +61,6 @@ pub fn status() -> Status {
                 reason: "the source restarted".into(),
             },
         ],
+        compare: None,
     }
 }

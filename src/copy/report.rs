@@ -7,7 +7,7 @@ use super::Request;
 use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
-use crate::progress::{Counters, LaneStatus, PassStatus, RunState, Status};
+use crate::progress::{CompareStatus, Counters, LaneStatus, PassStatus, RunState, Status};
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
 
@@ -27,6 +27,8 @@ pub struct Report {
     completed_ms: Option<u64>,
     last_run: Option<RunRecord>,
     passes: Vec<PassStatus>,
+    /// What an earlier run found both sides to be.
+    compare: Option<CompareStatus>,
     lanes: Vec<(u32, u32)>,
     /// DBSIZE a lane.
     keyspace: Vec<Option<u64>>,
@@ -57,6 +59,7 @@ impl Report {
             },
             last_run: store.last_run().cloned(),
             passes: passes.collect(),
+            compare: store.compare_status(),
             lanes: request
                 .plan
                 .lanes
@@ -182,6 +185,7 @@ impl Report {
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),
+            compare: self.compare.clone(),
         }
     }
 

@@ -41,6 +41,11 @@ impl Writes {
         );
         self.batch.insert(key, value);
     }
+
+    /// Takes the record at `key` away, if there is one.
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.batch.remove(key);
+    }
 }
 
 /// An open engine. Used by one thread at a time.

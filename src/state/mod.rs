@@ -16,6 +16,7 @@ pub mod status;
 
 mod chain;
 mod commit;
+mod compare;
 mod engine;
 mod error;
 mod folder;
@@ -32,6 +33,7 @@ mod watchdog;
 mod witness;
 
 pub use commit::{AcknowledgedBatch, Commit};
+pub use compare::{Candidate, CompareCommit, Finding};
 pub use error::{IoFailure, StoreError};
 pub use open::open;
 pub use reader::{QuarantinedKey, Reader};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::compare::Compared;
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
@@ -62,6 +63,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     }
     let engine = Engine::open(&dir)?;
     let found = Found::read(&engine, &dir, request, &known)?;
+    let compared = Compared::read(&engine, &dir, found.lanes.len(), &known)?;
     crate::crash_point!("state_open");
     let canary_at = vec![None; found.lanes.len()];
     let mut store = Store {
@@ -80,6 +82,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
         canary_at,
+        compared,
         last_sync: Duration::ZERO,
         dir,
         _lock: lock,
@@ -328,7 +331,7 @@ fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckp
 }
 
 /// The record at `key`, if there is one.
-fn read<T: DeserializeOwned>(
+pub(super) fn read<T: DeserializeOwned>(
     engine: &Engine,
     dir: &Path,
     key: &[u8],

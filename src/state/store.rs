@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::commit::{put_canary, put_lane};
+use super::compare::Compared;
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind};
@@ -69,6 +70,7 @@ pub struct Store {
     pub(super) milestone_at: Instant,
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
+    pub(super) compared: Compared,
     pub(super) last_sync: Duration,
     pub(super) _lock: Lock,
 }
@@ -346,13 +348,19 @@ impl Store {
 }
 
 /// Cuts what servers said about themselves to what a record has room for.
-fn tame(mut checkpoint: LaneCheckpoint) -> LaneCheckpoint {
-    for identity in [&mut checkpoint.source, &mut checkpoint.target] {
-        for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
-            truncate(text, 128);
-        }
+fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
+    LaneCheckpoint {
+        source: tame_identity(checkpoint.source),
+        target: tame_identity(checkpoint.target),
+        ..checkpoint
     }
-    checkpoint
+}
+
+pub(super) fn tame_identity(mut identity: ServerIdentity) -> ServerIdentity {
+    for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
+        truncate(text, 128);
+    }
+    identity
 }
 
 /// At most [`TEXT_BYTES`] of `text`.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use redknot::plan::LanePlan;
-use redknot::progress::{Event, LaneDecision, Status};
+use redknot::progress::{CompareState, CompareStatus, Event, LaneDecision, Status};
 use redknot::shutdown::StopReason;
 
 use crate::cli::console::Console;
@@ -96,8 +96,31 @@ impl Lines {
             Event::Stopping { batches } => {
                 self.line(&format!("  stopping: {} in flight", batches_text(*batches)))
             }
+            Event::CompareStart {
+                resumed,
+                run,
+                percent,
+                ..
+            } => {
+                let name = self.console.err_paint.bold(&self.name);
+                self.line(&format!(
+                    "  compare   {name}  {}",
+                    start(*run, *resumed, *percent)
+                ));
+            }
+            Event::CompareLane {
+                lane,
+                decision,
+                reason,
+            } => self.compare_lane(*lane, *decision, reason),
+            Event::CompareProgress(status) => {
+                if self.last_progress.elapsed() >= INTERVAL {
+                    self.last_progress = Instant::now();
+                    self.line(&format!("  compare   {}", compared(status).join("  ")));
+                }
+            }
             // The summary says it.
-            Event::Complete(_) => {}
+            Event::Complete(_) | Event::Finding { .. } | Event::Compared(_) => {}
         }
     }
 
@@ -136,6 +159,22 @@ impl Lines {
         self.line(&format!("  db{source}{to} {what}, pass {pass}: {reason}"));
     }
 
+    fn compare_lane(&self, lane: LanePlan, decision: LaneDecision, reason: &str) {
+        let what = match decision {
+            LaneDecision::Begin => "is compared",
+            LaneDecision::Continue => "is compared further",
+            LaneDecision::NewPass => "is compared anew",
+            LaneDecision::Finished => "has been compared",
+        };
+        let LanePlan {
+            source_db,
+            target_db,
+        } = lane;
+        self.line(&format!(
+            "  db{source_db} and db{target_db} {what}: {reason}"
+        ));
+    }
+
     fn line(&self, text: &str) {
         self.console.say(&format!("{text}\n"));
     }
@@ -158,6 +197,44 @@ fn progress(status: &Status) -> String {
     }
     parts.extend(details(status));
     parts.join("  ")
+}
+
+/// How far a comparison is and what it has found, most important first.
+pub fn compared(status: &CompareStatus) -> Vec<String> {
+    let counters = &status.counters;
+    let keys = format::count(counters.keys_scanned);
+    let mut parts = vec![format::percent(status.percent)];
+    parts.push(match status.keys_estimate {
+        Some(estimate) if estimate >= counters.keys_scanned => {
+            format!("{keys} of about {} keys", format::count(estimate))
+        }
+        _ => format!("{keys} keys"),
+    });
+    parts.push(match status.state {
+        CompareState::Extras => "looking for keys that only the target has".to_owned(),
+        CompareState::Settling => "reading again what differed".to_owned(),
+        CompareState::Comparing | CompareState::Stopped | CompareState::Compared => {
+            format!("{} keys/s", format::rough(status.keys_per_s))
+        }
+    });
+    if let Some(eta) = status.eta_s {
+        parts.push(format!("{} left", format::seconds(eta)));
+    }
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    let named = [
+        ("to be read again", counters.candidates),
+        ("differ", counters.findings()),
+        ("not compared", counters.not_compared),
+    ];
+    parts.extend(
+        named
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {}", format::count(count))),
+    );
+    parts
 }
 
 /// `8 911 220 of about 12 481 903 keys`.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod compare;
 mod damage;
 mod model;
 mod reader;
@@ -145,6 +146,7 @@ fn status(store: &Store) -> Status {
         read_window: 32,
         throttle: None,
         passes: vec![],
+        compare: None,
     }
 }
 
