@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order: [`plan`] says what is to be moved, [`copy`] moves it, [`compare`] says whether both
 //! sides are equal, [`client`] speaks to both servers, [`state`] remembers what both of them have acknowledged, [`audit`]
-//! keeps the journal. [`resp`], [`rdb`] and [`key`] are pure: bytes in, values out.
+//! keeps the journal. [`resp`], [`rdb`], [`digest`] and [`key`] are pure: bytes in, values out.
 //!
 //! `docs/ARCHITECTURE.md` tells the life of a batch and which module may know which.
 
@@ -16,6 +16,7 @@ pub mod compare;
 pub mod copy;
 pub mod state;
 
+pub mod digest;
 pub mod key;
 pub mod rdb;
 pub mod resp;

@@ -8,5 +8,6 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+pub mod decode;
 pub mod footer;
 pub mod visit;

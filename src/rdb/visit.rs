@@ -60,9 +60,9 @@ pub trait Visitor {
     /// A slot of an array in use.
     fn slot(&mut self, index: u64, value: SlotValue<'_>);
     /// What a vector set says of itself.
-    fn vector_set(&mut self, vector_set: &VectorSetState);
-    /// An element of a vector set: its name, its attributes (empty: none) and its vector as it is stored.
-    fn vector(&mut self, element: &[u8], attributes: &[u8], vector: &[u8]);
+    fn vector_set(&mut self, vector_set: &VectorSetState<'_>);
+    /// An element of a vector set.
+    fn vector(&mut self, vector: &VectorElement<'_>);
     /// A module's value: the name of its type, its version, and its tokens as they are stored, without the end mark.
     fn module(&mut self, name: &str, version: u16, tokens: &[u8]);
 }
@@ -146,12 +146,21 @@ pub struct Idempotence {
     pub duration_s: u64,
     /// How many ids are remembered for a producer.
     pub ids_max: u64,
-    /// Producers: name, and their ids with the entry that each made.
-    pub producers: Vec<(Vec<u8>, Vec<(Vec<u8>, StreamId)>)>,
+    /// Producers, in the payload's order.
+    pub producers: Vec<Producer>,
     /// Ids ever added.
     pub ids_added: u64,
     /// Duplicates ever refused.
     pub ids_duplicates: u64,
+}
+
+/// A producer whose ids are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its ids, each with the entry that it made, in the payload's order.
+    pub ids: Vec<(Vec<u8>, StreamId)>,
 }
 
 /// What an array's slot holds.
@@ -167,9 +176,26 @@ pub enum SlotValue<'a> {
 
 /// What a vector set says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VectorSetState {
-    /// Dimensions of each vector.
+pub struct VectorSetState<'a> {
+    /// Dimensions of each vector, after the projection if there is one.
     pub dimensions: u64,
     /// How vectors are stored, as the module numbers it (0 none, 1 eight bits, 2 binary).
     pub quantization: u64,
+    /// The random matrix that reduces a query's dimensions, as it is stored; empty: none.
+    pub projection: &'a [u8],
+}
+
+/// An element of a vector set. Its links to others are left out: a server may lay them anew whenever it loads them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct VectorElement<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its attributes; empty: none.
+    pub attributes: &'a [u8],
+    /// Its vector, of length 1, as it is stored.
+    pub components: &'a [u8],
+    /// The length that the vector had before.
+    pub norm: f32,
+    /// What the largest of eight-bit components stands for; without meaning in other quantizations.
+    pub range: f32,
 }
