@@ -27,6 +27,7 @@ mod visitor;
 pub use keyspace::KeyspaceDigest;
 pub use visitor::Digester;
 
+use crate::rdb::decode::DecodeError;
 use crate::rdb::visit::Kind;
 use frame::domain;
 
@@ -95,6 +96,15 @@ impl KeyDigest {
             _ => Comparison::Different,
         }
     }
+}
+
+/// The digest of a payload's value. The checksum is not looked at. For many payloads, [`Digester`] is cheaper.
+///
+/// # Errors
+///
+/// The payload can't be decoded.
+pub fn of_payload(payload: &[u8], rules: DigestRules) -> Result<KeyDigest, DecodeError> {
+    Digester::new(rules).of_payload(payload)
 }
 
 /// The digest of a string that was read by GET: the same as of its payload.

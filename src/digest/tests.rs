@@ -4,22 +4,23 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::visitor::Pieces;
 use super::*;
 use crate::rdb::visit::{
-    Consumer, Group, Idempotence, Pending, SlotValue, StreamCounters, StreamId, StreamState,
-    VectorElement, VectorSetState, Visitor,
+    Consumer, Group, Idempotence, Pending, Producer, SlotValue, StreamCounters, StreamId,
+    StreamState, VectorElement, VectorSetState, Visitor,
 };
 
 const NOW_MS: i64 = 1_000_000;
 
-fn digester(stream_level: StreamLevel) -> Digester {
-    Digester::new(DigestRules {
+fn digester(stream_level: StreamLevel) -> Pieces {
+    Pieces::new(DigestRules {
         now_ms: NOW_MS,
         stream_level,
     })
 }
 
-fn told(kind: Kind, tell: impl FnOnce(&mut Digester)) -> [u8; 32] {
+fn told(kind: Kind, tell: impl FnOnce(&mut Pieces)) -> [u8; 32] {
     let mut digester = digester(StreamLevel::Unowned);
     digester.begin(kind);
     tell(&mut digester);
@@ -318,7 +319,10 @@ fn stream() -> Stream {
         idempotence: Some(Idempotence {
             duration_s: 60,
             ids_max: 100,
-            producers: vec![(b"p".to_vec(), vec![(b"i".to_vec(), id(1, 0))])],
+            producers: vec![Producer {
+                name: b"p".to_vec(),
+                ids: vec![(b"i".to_vec(), id(1, 0))],
+            }],
             ids_added: 1,
             ids_duplicates: 0,
         }),
@@ -409,7 +413,7 @@ fn every_change_of_a_stream_is_seen_from_its_level_on() {
     let idempotent = StreamLevel::Idempotent;
     check("idempotence", idempotent, |s| s.idempotence = None);
     check("producer's id", idempotent, |s| {
-        s.idempotence.as_mut().expect("has it").producers[0].1[0]
+        s.idempotence.as_mut().expect("has it").producers[0].ids[0]
             .0
             .push(b'x');
     });

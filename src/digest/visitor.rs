@@ -2,6 +2,7 @@
 
 use super::frame::{Frame, domain, hash, summand};
 use super::{DigestRules, KeyDigest, StreamLevel, string_digest};
+use crate::rdb::decode::{DecodeError, Decoder};
 use crate::rdb::visit::{
     Consumer, Group, Idempotence, Kind, SlotValue, StreamId, StreamState, VectorElement,
     VectorSetState, Visitor,
@@ -19,8 +20,39 @@ const ABSENT: &[u8] = b"-";
 /// The quantization of vectors whose components have a range.
 const EIGHT_BITS: u64 = 1;
 
-/// A [`Visitor`] that digests one value after the other.
+/// Digests one value after the other, in the same memory.
 pub struct Digester {
+    decoder: Decoder,
+    pieces: Pieces,
+}
+
+impl Digester {
+    /// For values that are compared by these rules.
+    pub fn new(rules: DigestRules) -> Self {
+        Self {
+            decoder: Decoder::new(),
+            pieces: Pieces::new(rules),
+        }
+    }
+
+    /// For the values that follow, other rules.
+    pub fn set_rules(&mut self, rules: DigestRules) {
+        self.pieces.rules = rules;
+    }
+
+    /// The digest of a payload's value. The checksum is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// The payload can't be decoded.
+    pub fn of_payload(&mut self, payload: &[u8]) -> Result<KeyDigest, DecodeError> {
+        self.decoder.walk(payload, &mut self.pieces)?;
+        Ok(self.pieces.finish())
+    }
+}
+
+/// Takes a value's pieces and makes its digest; ready for the next one then.
+pub struct Pieces {
     rules: DigestRules,
     kind: Kind,
     string: [u8; 32],
@@ -36,7 +68,7 @@ pub struct Digester {
     eight_bit_vectors: bool,
 }
 
-impl Digester {
+impl Pieces {
     /// For values that are compared by these rules.
     pub fn new(rules: DigestRules) -> Self {
         Self {
@@ -88,7 +120,7 @@ impl Digester {
     }
 }
 
-impl Visitor for Digester {
+impl Visitor for Pieces {
     fn begin(&mut self, kind: Kind) {
         self.kind = kind;
         self.count = 0;
@@ -187,11 +219,11 @@ impl Visitor for Digester {
         self.sequence.put_u64(idempotence.ids_max);
         self.sequence.put_u64(idempotence.ids_added);
         self.sequence.put_u64(idempotence.ids_duplicates);
-        for (name, ids) in &idempotence.producers {
+        for producer in &idempotence.producers {
             self.member.restart(domain::PRODUCER);
-            self.member.put_framed(name);
+            self.member.put_framed(&producer.name);
             // In the order in which they will be forgotten.
-            for (id, entry) in ids {
+            for (id, entry) in &producer.ids {
                 self.member.put_framed(id);
                 put_id(&mut self.member, *entry);
             }
