@@ -10,8 +10,10 @@ use crate::endpoint::Side;
 use crate::plan::LanePlan;
 
 mod compare;
+mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
+pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
 pub trait Observer {
@@ -174,6 +176,36 @@ pub enum Event {
     },
     /// The comparison has its result.
     Compared(Box<CompareStatus>),
+    /// A repair begins or is continued.
+    RepairStart {
+        /// 1 for the first repair of this migration.
+        repair: u32,
+        /// Number of the comparison whose findings it works on.
+        compare: u32,
+        /// The run that works on it.
+        run: u32,
+        /// Findings to be looked at.
+        findings: u64,
+        /// How many keys were confirmed to be deleted.
+        delete: Option<u64>,
+    },
+    /// A finding was tried, and that is on disk.
+    Repair {
+        /// Database on the source.
+        db: u32,
+        /// The key, escaped.
+        key: String,
+        /// What was wrong with it.
+        verdict: Verdict,
+        /// What became of it.
+        outcome: RepairOutcome,
+        /// Why it still differs, if it does.
+        detail: String,
+    },
+    /// About once a second.
+    RepairProgress(Box<RepairStatus>),
+    /// Every finding was tried.
+    Repaired(Box<RepairStatus>),
 }
 
 /// Where a lane starts in this run.
@@ -251,6 +283,9 @@ pub struct Status {
     /// The newest comparison, if there is one.
     #[serde(default)]
     pub compare: Option<CompareStatus>,
+    /// The newest repair, if there is one.
+    #[serde(default)]
+    pub repair: Option<RepairStatus>,
 }
 
 /// What the run is doing.

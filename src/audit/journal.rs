@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::{CompareCounters, Counters};
+use crate::progress::{CompareCounters, Counters, RepairCounters};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,41 @@ pub enum Event {
         reason: String,
         /// The server's words, if it was a server that refused.
         error: Option<String>,
+    },
+    /// A repair of a comparison's findings began, or goes on.
+    RepairStarted {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that works on it.
+        run: u32,
+        /// Open findings.
+        findings: u64,
+        /// How many keys may be deleted on the target; none, if absent.
+        delete: Option<u64>,
+    },
+    /// A key that only the target had was deleted there.
+    Deleted {
+        /// Index in the plan.
+        lane: u32,
+        /// Its name, escaped, for people.
+        key: String,
+        /// Its name, hex, for programs.
+        key_hex: String,
+    },
+    /// A repair has tried every finding.
+    Repaired {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that ended it.
+        run: u32,
+        /// What was done, over all runs of this repair.
+        counters: RepairCounters,
+        /// Findings that are left.
+        findings_left: u64,
     },
     /// A process came to its end and could still say so.
     RunEnded {
@@ -373,6 +408,9 @@ impl Known {
             Event::Restarted { .. }
             | Event::CompareLaneBegan { .. }
             | Event::Compared { .. }
+            | Event::RepairStarted { .. }
+            | Event::Deleted { .. }
+            | Event::Repaired { .. }
             | Event::Phase { .. }
             | Event::Quarantined { .. }
             | Event::RunEnded { .. }

@@ -7,16 +7,22 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod keys;
+mod repair;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
 use redknot::copy::OnSourceChange;
 use redknot::plan::{KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
+
+pub use keys::{KeyClass, KeysArgs};
+pub use repair::RepairArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -95,6 +101,8 @@ pub enum Command {
     Migrate(Box<MigrateArgs>),
     /// How one migration stands, or all of them; works beside a running one
     Status(StatusArgs),
+    /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
+    Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
@@ -361,53 +369,6 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  redknot keys shop --class quarantined
-  redknot keys shop --class quarantined -0 | xargs -0 -n 1 redis-cli -h cache.example.com type
-
-A line is the escaped name, the database of the source, the class and the reason, separated by tabs.")]
-pub struct KeysArgs {
-    /// Which migration; may be left out where there is only one
-    pub name: Option<String>,
-    /// Which keys
-    #[arg(long, env = "REDKNOT_CLASS", value_name = "CLASS", value_parser = key_class())]
-    pub class: Option<String>,
-    /// The names alone and as they are, each followed by a NUL, as xargs -0 reads them
-    #[arg(short = '0', long, env = "REDKNOT_NULL", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
-    pub null: bool,
-}
-
-/// Which keys are listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyClass {
-    Quarantined,
-}
-
-impl KeyClass {
-    const ALL: [Self; 1] = [Self::Quarantined];
-
-    /// As `--class` takes it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Quarantined => "quarantined",
-        }
-    }
-
-    /// All of them.
-    pub fn names() -> Vec<&'static str> {
-        Self::ALL.into_iter().map(Self::name).collect()
-    }
-
-    /// The class of that name; `None` for [`KEPT`], whose keys nobody can list.
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
-}
-
-/// A class that there is and that is not listed: understood, so that the answer can say why.
-const KEPT: &str = "kept";
-
-#[derive(Debug, Args)]
 pub struct DemoArgs {
     /// How many keys to move
     #[arg(long, env = "REDKNOT_KEYS", value_name = "N", default_value_t = 200_000, value_parser = demo_keys)]
@@ -458,11 +419,6 @@ fn key_type() -> impl TypedValueParser<Value = KeyType> {
             .find(|key_type| key_type.name() == name);
         known.expect("only the names of types are possible values")
     })
-}
-
-fn key_class() -> PossibleValuesParser {
-    let listed = KeyClass::names().into_iter().map(PossibleValue::new);
-    PossibleValuesParser::new(listed.chain([PossibleValue::new(KEPT).hide(true)]))
 }
 
 fn ttl() -> impl TypedValueParser<Value = TtlPolicy> {

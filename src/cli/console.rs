@@ -135,6 +135,11 @@ impl Console {
         self.say(&format!("{} {text}\n", self.err_paint.cyan("note:")));
     }
 
+    /// A question, to be answered on the same line: said even when quiet.
+    pub fn ask(&self, text: &str) {
+        self.err(text);
+    }
+
     /// Why the command did not reach its goal: said even when quiet.
     pub fn fail(&self, failure: &Failure) {
         self.err(&failure.lines(self.err_paint));

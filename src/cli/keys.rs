@@ -14,7 +14,9 @@ use redknot::audit::journal::hex;
 use redknot::error::Error;
 use redknot::key::Escaped;
 use redknot::plan::LanePlan;
-use redknot::state::{QuarantinedKey, Reader};
+use redknot::progress::Verdict;
+use redknot::state::record::FindingState;
+use redknot::state::{Finding, QuarantinedKey, Reader};
 use serde_json::{Map, Value, json};
 
 use super::args::{Common, KeyClass, KeysArgs};
@@ -45,6 +47,8 @@ pub fn run(args: &KeysArgs, common: &Common, console: &Console) -> Result<ExitCo
                 .visit_quarantine(|key| list.add(&quarantined(key, lanes)))
                 .map_err(Error::from)?;
         }
+        KeyClass::Findings => findings(&reader, None, &mut list)?,
+        KeyClass::Finding(verdict) => findings(&reader, Some(verdict), &mut list)?,
     }
     Ok(list.end(class.name()))
 }
@@ -218,6 +222,69 @@ impl<'a> List<'a> {
     }
 }
 
+/// Adds what the newest comparison found and nobody has repaired since, of one verdict or of all.
+fn findings(reader: &Reader, verdict: Option<Verdict>, list: &mut List<'_>) -> Result<(), Failure> {
+    if reader.compare().is_none() {
+        return Err(Failure::usage(
+            "there are no findings",
+            "both sides have never been compared",
+            format!("redknot compare {}", reader.meta().name),
+        ));
+    }
+    let lanes = &reader.meta().plan.lanes;
+    let listed = |found: &Finding| {
+        let record = &found.record;
+        record.state == FindingState::Open && verdict.is_none_or(|asked| asked == record.verdict)
+    };
+    reader
+        .visit_findings(|found| match listed(found) {
+            true => list.add(&finding(found, lanes)),
+            false => ControlFlow::Continue(()),
+        })
+        .map_err(|error| Error::from(error).into())
+}
+
+fn finding<'a>(found: &'a Finding, lanes: &[LanePlan]) -> Listed<'a> {
+    let record = &found.record;
+    let fields = [
+        ("verdict", json!(record.verdict)),
+        ("type", json!(record.key_type)),
+        ("detail", json!(record.detail)),
+        (
+            "source_digest",
+            json!(record.source_digest.map(|digest| hex(&digest))),
+        ),
+        (
+            "target_digest",
+            json!(record.target_digest.map(|digest| hex(&digest))),
+        ),
+        ("payload_bytes", json!(record.payload_bytes)),
+        ("found_ms", json!(record.found_ms)),
+    ];
+    Listed {
+        name: &found.name,
+        name_bytes: found.name.len() as u64,
+        db: source_db(lanes, found.lane),
+        class: record.verdict.name(),
+        reason: match record.key_type.as_str() {
+            "" => record.detail.clone(),
+            key_type => format!("{key_type}  {}", record.detail),
+        },
+        fields: owned(fields),
+    }
+}
+
+fn source_db(lanes: &[LanePlan], lane: u32) -> u32 {
+    lanes.get(lane as usize).map_or(0, |lane| lane.source_db)
+}
+
+fn owned<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
 fn quarantined<'a>(key: &'a QuarantinedKey, lanes: &[LanePlan]) -> Listed<'a> {
     let entry = &key.entry;
     let record = &entry.record;
@@ -236,14 +303,9 @@ fn quarantined<'a>(key: &'a QuarantinedKey, lanes: &[LanePlan]) -> Listed<'a> {
     Listed {
         name: &entry.name,
         name_bytes: entry.name_bytes,
-        db: lanes
-            .get(key.lane as usize)
-            .map_or(0, |lane| lane.source_db),
+        db: source_db(lanes, key.lane),
         class: KeyClass::Quarantined.name(),
         reason,
-        fields: fields
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
+        fields: owned(fields),
     }
 }

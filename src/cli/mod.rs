@@ -23,11 +23,13 @@ mod names;
 mod panics;
 mod passwords;
 mod progress;
+mod repair;
 mod rump;
 mod servers;
 mod settings;
 mod signals;
 mod status;
+mod stored;
 #[cfg(test)]
 mod testing;
 mod usage;
@@ -108,9 +110,12 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
     match cli {
         Ok((cli, matches)) => {
             let console = Console::new(&cli.common);
-            // Only a migration has events; the others answer with one object, or fail with a text.
+            // Only what works on servers has events; the others answer with one object, or fail with a text.
             let events = cli.common.json
-                && matches!(cli.command, Some(Command::Migrate(_) | Command::Rump(_)));
+                && matches!(
+                    cli.command,
+                    Some(Command::Migrate(_) | Command::Rump(_) | Command::Repair(_))
+                );
             let end = dispatch(cli, &matches, &console, exit);
             report(end, &console, events.then(|| exit.header()))
         }
@@ -165,6 +170,13 @@ fn dispatch(
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Repair(args)) => {
+            let visible = matches
+                .subcommand_matches("repair")
+                .map(OnCommandLine::of)
+                .unwrap_or_default();
+            repair::run(&args, visible, &common, console, exit)
+        }
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),

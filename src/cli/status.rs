@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redknot::error::Error;
 use redknot::key::Escaped;
-use redknot::progress::{LaneStatus, RunState, Status};
+use redknot::progress::{LaneStatus, RepairState, RepairStatus, RunState, Status};
 use redknot::state::status::{self, StatusFile};
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::args::{Common, StatusArgs};
 use super::console::{Console, Paint};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::{format, migrate};
+use super::{format, migrate, repair};
 
 /// How often `--watch` looks again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -154,6 +154,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
             ),
         );
     }
+    if let Some(repair) = &status.repair {
+        line("repair", repair_text(repair, file.running));
+    }
     if file.running {
         line("health", health(status));
     }
@@ -234,6 +237,28 @@ fn lane_text(lane: &LaneStatus) -> String {
     format!(
         "db{} \u{2192} db{}   pass {}{server}   {position}",
         lane.source_db, lane.target_db, lane.pass
+    )
+}
+
+/// What was done about the findings of a comparison.
+fn repair_text(status: &RepairStatus, running: bool) -> String {
+    let state = match status.state {
+        RepairState::Repairing if running => "at work".to_owned(),
+        RepairState::Repairing => "interrupted".to_owned(),
+        RepairState::Stopped => "stopped".to_owned(),
+        RepairState::Repaired => format!(
+            "at {}",
+            format::time(status.ended_ms.unwrap_or(status.began_ms))
+        ),
+    };
+    let left = match status.findings_left {
+        0 => String::new(),
+        left => format!("   {} left", format::count(left)),
+    };
+    format!(
+        "of comparison {} {state}: {}{left}",
+        status.compare,
+        repair::summary(status)
     )
 }
 

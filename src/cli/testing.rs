@@ -62,5 +62,6 @@ pub fn status() -> Status {
             },
         ],
         compare: None,
+        repair: None,
     }
 }

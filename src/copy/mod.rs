@@ -138,6 +138,7 @@ pub fn run(
         plan: &request.plan,
         restart: request.restart,
         durability: request.options.durability,
+        command: "redknot migrate",
     })
     .map_err(Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

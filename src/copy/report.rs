@@ -7,7 +7,9 @@ use super::Request;
 use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
-use crate::progress::{CompareStatus, Counters, LaneStatus, PassStatus, RunState, Status};
+use crate::progress::{
+    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status,
+};
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
 
@@ -29,6 +31,7 @@ pub struct Report {
     passes: Vec<PassStatus>,
     /// What an earlier run found both sides to be.
     compare: Option<CompareStatus>,
+    repair: Option<RepairStatus>,
     lanes: Vec<(u32, u32)>,
     /// DBSIZE a lane.
     keyspace: Vec<Option<u64>>,
@@ -60,6 +63,7 @@ impl Report {
             last_run: store.last_run().cloned(),
             passes: passes.collect(),
             compare: store.compare_status(),
+            repair: store.repair_status(),
             lanes: request
                 .plan
                 .lanes
@@ -186,6 +190,7 @@ impl Report {
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),
             compare: self.compare.clone(),
+            repair: self.repair.clone(),
         }
     }
 

@@ -25,6 +25,7 @@ mod lock;
 mod open;
 mod reader;
 mod recorder;
+mod repair;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use error::{IoFailure, StoreError};
 pub use open::open;
 pub use reader::{QuarantinedKey, Reader};
 pub use recorder::{Durable, Recorder};
+pub use repair::RepairCommit;
 pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.

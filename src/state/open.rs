@@ -37,7 +37,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// been set aside if `restart` asked for it.
 pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     let dir = folder::prepare(request.state_dir, request.name)?;
-    let (lock, died) = Lock::take(&dir, "redknot migrate")?;
+    let (lock, died) = Lock::take(&dir, request.command)?;
     let mut notes: Vec<String> = folder::doubts(&dir).into_iter().collect();
     if let Some(holder) = died {
         notes.push(format!(
@@ -64,6 +64,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     let engine = Engine::open(&dir)?;
     let found = Found::read(&engine, &dir, request, &known)?;
     let compared = Compared::read(&engine, &dir, found.lanes.len(), &known)?;
+    let repair = read(&engine, &dir, &layout::repair())?;
     crate::crash_point!("state_open");
     let canary_at = vec![None; found.lanes.len()];
     let mut store = Store {
@@ -83,6 +84,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         milestone_at: Instant::now(),
         canary_at,
         compared,
+        repair,
         last_sync: Duration::ZERO,
         dir,
         _lock: lock,

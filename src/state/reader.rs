@@ -10,12 +10,13 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use super::compare::{Compared, Finding};
 use super::engine::Engine;
 use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
-use super::open::{Found, emptied, read_meta, refuse_newer};
-use super::record::{Meta, QuarantineEntry};
+use super::open::{Found, emptied, read, read_meta, refuse_newer};
+use super::record::{CompareRecord, Meta, QuarantineEntry, RepairRecord};
 use super::witness::journal_error;
 use super::{folder, status};
 use crate::audit::journal::Journal;
@@ -29,6 +30,8 @@ pub struct Reader {
     engine: Engine,
     dir: PathBuf,
     meta: Meta,
+    compared: Compared,
+    repair: Option<RepairRecord>,
     _lock: Lock,
 }
 
@@ -77,10 +80,14 @@ impl Reader {
             return Err(nothing(&dir));
         };
         let found = Found::of(&engine, &dir, meta, &known)?;
+        let compared = Compared::read(&engine, &dir, found.meta.plan.lanes.len(), &known)?;
+        let repair = read(&engine, &dir, &layout::repair())?;
         Ok(Self {
             engine,
             dir,
             meta: found.meta,
+            compared,
+            repair,
             _lock: lock,
         })
     }
@@ -88,6 +95,37 @@ impl Reader {
     /// Who made this state and for what.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// The newest comparison, if there was one.
+    pub fn compare(&self) -> Option<&CompareRecord> {
+        self.compared.record()
+    }
+
+    /// The newest repair of that comparison's findings, if there was one.
+    pub fn repair(&self) -> Option<&RepairRecord> {
+        let compare = self.compare()?.compare;
+        self.repair
+            .as_ref()
+            .filter(|repair| repair.compare == compare)
+    }
+
+    /// Shows `visit` every finding of the newest comparison, repaired ones included, until it breaks; page by page as well.
+    pub fn visit_findings(
+        &self,
+        mut visit: impl FnMut(&Finding) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let page = self
+                .compared
+                .findings(&self.engine, &self.dir, after, PAGE_RECORDS)?;
+            after = page.last().map(|last| last.id);
+            let broken = page.iter().any(|finding| visit(finding).is_break());
+            if broken || page.len() < PAGE_RECORDS {
+                return Ok(());
+            }
+        }
     }
 
     /// Shows `visit` every key that could not be copied, in any pass, until it breaks. They come in no order that means

@@ -41,6 +41,7 @@ fn open_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: false,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -51,6 +52,7 @@ fn restart_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: true,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -147,6 +149,7 @@ fn status(store: &Store) -> Status {
         throttle: None,
         passes: vec![],
         compare: None,
+        repair: None,
     }
 }
 
