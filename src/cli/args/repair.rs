@@ -53,6 +53,7 @@ pub struct RepairArgs {
         env = "REDKNOT_YES",
         value_name = "COUNT",
         value_parser = keys,
+        allow_negative_numbers = true,
         help_heading = "What is done"
     )]
     pub yes: Option<u64>,

@@ -189,7 +189,7 @@ fn what_can_not_be_listed_is_said() {
     exit 2
     error: --class is missing
       which keys are to be listed has to be said
-    hint: --class quarantined
+    hint: --class quarantined|findings|missing|value|type|ttl|extra|undecided
 
     $ redknot keys --class kept
     exit 2
@@ -200,7 +200,7 @@ fn what_can_not_be_listed_is_said() {
     $ redknot keys --class wrong
     exit 2
     error: --class can't be `wrong`
-      possible: quarantined
+      possible: quarantined, findings, missing, value, type, ttl, extra, undecided
     hint: redknot keys --help
 
     $ redknot keys nosuch --class quarantined

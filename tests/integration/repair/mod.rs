@@ -42,7 +42,9 @@ impl Pair {
 
     fn of(source: &Binary, target: &Binary, keys: u32) -> Self {
         let (source, target) = (Server::plain(source), Server::plain(target));
-        fill(&source, 0, &DataSet::new(keys, seed()));
+        if keys > 0 {
+            fill(&source, 0, &DataSet::new(keys, seed()));
+        }
         let to = target.url(0);
         let pair = Self {
             source,
