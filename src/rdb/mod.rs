@@ -9,5 +9,8 @@
 )]
 
 pub mod decode;
+pub mod dialect;
+pub mod encode;
 pub mod footer;
+pub mod string;
 pub mod visit;
