@@ -3,6 +3,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{NAME, Pair, last_event};
+use crate::support::dataset::{BIG_STRING_BYTES, DataSet, fill};
 use crate::support::oracle;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::redknot::Redknot;
@@ -247,4 +248,21 @@ fn a_repair_that_is_under_way_keeps_others_out() {
     proxy.replies().flow();
     running.wait().expect_code(0);
     let _ = NAME;
+}
+
+#[test]
+fn a_string_of_64_mib_and_many_findings_take_bounded_memory() {
+    let Some(mut pair) = Pair::new(0) else { return };
+    let set = DataSet {
+        big_string: true,
+        ..DataSet::new(3_000, seed())
+    };
+    pair.state = tempfile::tempdir().unwrap();
+    pair.migrate(&[]);
+    fill(&pair.source, 0, &set);
+    pair.compare();
+    let repaired = pair.repair(&["--apply"]).run().expect_code(0);
+    oracle::assert_equal(&pair.source, &pair.target);
+    let max = 64 * 1024 * 1024 + 2 * BIG_STRING_BYTES as u64;
+    assert!(repaired.rss_max_bytes < max, "{repaired}");
 }
