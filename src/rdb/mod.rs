@@ -9,5 +9,7 @@
 )]
 
 pub mod decode;
+pub mod dialect;
+pub mod encode;
 pub mod footer;
 pub mod visit;

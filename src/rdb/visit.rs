@@ -196,6 +196,6 @@ pub struct VectorElement<'a> {
     pub components: &'a [u8],
     /// The length that the vector had before.
     pub norm: f32,
-    /// What the largest of eight-bit components stands for; without meaning in other quantizations.
+    /// What the largest of eight-bit components stands for; 0 in other quantizations.
     pub range: f32,
 }

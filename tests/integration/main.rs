@@ -34,3 +34,5 @@ mod ttl;
 mod cli;
 /// Bad days of networks and servers.
 mod faults;
+/// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
+mod payloads;

@@ -10,27 +10,34 @@
 //!   three of those. What a consumer group is told with takes memory in proportion to the bytes that it was read from.
 //! - Elements that belong together are told together or not at all; a payload that ends in the middle is an error.
 
+mod array;
 mod collections;
 mod error;
+mod hash_expiry;
 mod intset;
 mod listpack;
 mod lzf;
+mod module;
 mod packed;
 mod reader;
 mod stream;
 mod stream_group;
+mod vector_set;
 mod ziplist;
 mod zipmap;
 
 pub use error::{DecodeError, Flaw};
 pub use lzf::{EXPANSION_MAX as LZF_EXPANSION_MAX, decompress as lzf_decompress};
 
-use super::footer::FOOTER_BYTES;
+use super::footer::{FOOTER_BYTES, VALKEY_VERSION};
 use super::visit::{Kind, Visitor};
 use reader::{Reader, Text};
 
 #[cfg(test)]
 mod tests;
+
+/// Precedes the type where a module has attached metadata to the key (Redis 8.6).
+const KEY_METADATA: u8 = 0xf3;
 
 /// What a payload has beside its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +100,13 @@ impl Decoder {
         let [low, high, ..] = *footer;
         let version = u16::from_le_bytes([low, high]);
         let mut reader = Reader::new(body);
-        let type_byte = reader.byte().map_err(|_| too_short)?;
         let scratch = &mut self.scratch;
+        let mut type_byte = reader.byte().map_err(|_| too_short)?;
+        let has_key_metadata = type_byte == KEY_METADATA;
+        if has_key_metadata {
+            skip_key_metadata(&mut reader, scratch)?;
+            type_byte = reader.byte()?;
+        }
         let known = value(type_byte, version, &mut reader, scratch, visitor)?;
         if !known {
             return Err(DecodeError::UnknownType { type_byte, version });
@@ -102,17 +114,26 @@ impl Decoder {
         Ok(Walked {
             type_byte,
             version,
-            has_key_metadata: false,
+            has_key_metadata,
             trailing_bytes: reader.len(),
         })
     }
+}
+
+/// Passes what modules attached to the key: per class its name, version and flags in four bytes, and tokens.
+fn skip_key_metadata(reader: &mut Reader<'_>, scratch: &mut Scratch) -> Result<(), Flaw> {
+    for _ in 0..reader.length()? {
+        reader.bytes(4)?;
+        module::skip_tokens(reader, &mut scratch.first)?;
+    }
+    Ok(())
 }
 
 /// Reads the value behind its type; false where the type is unknown.
 #[inline]
 fn value<V: Visitor + ?Sized>(
     type_byte: u8,
-    _version: u16,
+    version: u16,
     reader: &mut Reader<'_>,
     scratch: &mut Scratch,
     visitor: &mut V,
@@ -127,6 +148,7 @@ fn value<V: Visitor + ?Sized>(
         3 => collections::zset_with_text_scores(reader, scratch, visitor)?,
         4 => collections::hash(reader, scratch, visitor)?,
         5 => collections::zset(reader, scratch, visitor)?,
+        7 => module::module(reader, scratch, visitor)?,
         9 => collections::hash_of_zipmap(reader, scratch, visitor)?,
         10 => collections::list_of_ziplist(reader, scratch, visitor)?,
         11 => collections::set_of_intset(reader, scratch, visitor)?,
@@ -136,8 +158,14 @@ fn value<V: Visitor + ?Sized>(
         16 => collections::hash_of_listpack(reader, scratch, visitor)?,
         17 => collections::zset_of_listpack(reader, scratch, visitor)?,
         18 => collections::quicklist(reader, scratch, visitor)?,
-        15 | 19 | 21 => stream::stream(type_byte, reader, scratch, visitor)?,
+        15 | 19 | 21 | 26 | 27 => stream::stream(type_byte, reader, scratch, visitor)?,
         20 => collections::set_of_listpack(reader, scratch, visitor)?,
+        22 if version >= VALKEY_VERSION => hash_expiry::valkey_hash(reader, scratch, visitor)?,
+        22 => hash_expiry::hash_with_instants(reader, scratch, visitor)?,
+        23 => hash_expiry::hash_of_listpack_with_instants(reader, scratch, visitor)?,
+        24 => hash_expiry::hash(reader, scratch, visitor)?,
+        25 => hash_expiry::hash_of_listpack(reader, scratch, visitor)?,
+        28 => array::array(reader, scratch, visitor)?,
         _ => return Ok(false),
     }
     Ok(true)

@@ -40,6 +40,12 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// What has been read since this reader was `start`.
+    pub(super) fn since(&self, start: Reader<'a>) -> &'a [u8] {
+        let len = start.rest.len().saturating_sub(self.rest.len());
+        start.rest.get(..len).unwrap_or_default()
+    }
+
     #[inline]
     pub(super) fn bytes(&mut self, len: usize) -> Result<&'a [u8], Flaw> {
         let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Flaw::Truncated)?;

@@ -1,7 +1,8 @@
 //! Streams: entries in nodes, what the stream says of itself, and its groups.
 //!
 //! ```text
-//! nodes │ node's id, listpack │ … │ length │ last id │ [first id, highest deleted id, entries added] │ groups │ …
+//! nodes │ node's id, listpack │ … │ length │ last id │ [first id, highest deleted id, entries added] │ groups
+//! [how long and how many ids are remembered │ producers │ ids added, ids refused]
 //! listpack: living, deleted, n, n fields, 0 │ entry │ …
 //! entry: flags, ms and seq less the node's, [n, then per field its name and value │ only values], their number
 //! ```
@@ -17,15 +18,29 @@ use super::Scratch;
 use super::error::Flaw;
 use super::listpack::Listpack;
 use super::packed::Element;
-use super::reader::Reader;
-use super::stream_group;
-use crate::rdb::visit::{Kind, StreamCounters, StreamId, StreamState, Visitor};
+use super::reader::{Reader, Text};
+use super::stream_group::{self, several};
+use crate::rdb::visit::{
+    Idempotence, Kind, Producer, StreamCounters, StreamId, StreamState, Visitor,
+};
 
 /// The first type with counters (Redis 7.0).
 pub(super) const SINCE_7_0: u8 = 19;
 
 /// The first type with the time at which a consumer was active (Redis 7.2).
 pub(super) const SINCE_7_2: u8 = 21;
+
+/// The first type with what is remembered of idempotent producers (Redis 8.6).
+const SINCE_8_6: u8 = 26;
+
+/// The first type with pending entries without an owner (Redis 8.8).
+pub(super) const SINCE_8_8: u8 = 27;
+
+/// A producer: an empty name, no ids.
+const PRODUCER_BYTES_MIN: usize = 1 + 1;
+
+/// A producer's id: empty, and two lengths of a byte each.
+const PRODUCER_ID_BYTES_MIN: usize = 1 + 2;
 
 /// An entry that was deleted and still takes its place.
 const FLAG_DELETED: i64 = 1;
@@ -52,6 +67,9 @@ pub(super) fn stream<V: Visitor + ?Sized>(
     for _ in 0..reader.length()? {
         visitor.group(&stream_group::group(type_byte, reader, text)?);
     }
+    if type_byte >= SINCE_8_6 {
+        visitor.idempotence(&idempotence(reader, text)?);
+    }
     Ok(())
 }
 
@@ -68,6 +86,23 @@ fn state(type_byte: u8, reader: &mut Reader<'_>) -> Result<StreamState, Flaw> {
         } else {
             None
         },
+    })
+}
+
+fn idempotence(reader: &mut Reader<'_>, text: &mut Text) -> Result<Idempotence, Flaw> {
+    Ok(Idempotence {
+        duration_s: reader.length()?,
+        ids_max: reader.length()?,
+        producers: several(reader, PRODUCER_BYTES_MIN, |reader| {
+            Ok(Producer {
+                name: reader.string(text)?.to_vec(),
+                ids: several(reader, PRODUCER_ID_BYTES_MIN, |reader| {
+                    Ok((reader.string(text)?.to_vec(), reader.stream_id()?))
+                })?,
+            })
+        })?,
+        ids_added: reader.length()?,
+        ids_duplicates: reader.length()?,
     })
 }
 
@@ -173,6 +208,9 @@ impl Entries {
         visitor: &mut V,
     ) -> Result<(), Flaw> {
         let mut fields: Vec<&[u8]> = mem::take(&mut self.fields);
+        // As many as there are: their digits have been collected.
+        let len = usize::try_from(pairs.left).unwrap_or(0).saturating_mul(2);
+        fields.try_reserve_exact(len).map_err(|_| Flaw::TooLarge)?;
         let mut digits = self.digits.as_slice();
         while let Some((name, value)) = pairs.next()? {
             for element in [name, value] {

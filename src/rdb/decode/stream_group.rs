@@ -1,7 +1,7 @@
 //! Consumer groups of a stream.
 //!
 //! ```text
-//! name │ last id │ [entries read] │ pending: id, delivered, deliveries │ … │ consumers
+//! name │ last id │ [entries read] │ pending: id, delivered, deliveries │ … │ consumers │ [pending without an owner: id │ …]
 //! consumer: name │ seen │ [active] │ pending: id │ …
 //! ```
 //!
@@ -13,7 +13,7 @@
 
 use super::error::Flaw;
 use super::reader::{Reader, Text};
-use super::stream::{SINCE_7_0, SINCE_7_2};
+use super::stream::{SINCE_7_0, SINCE_7_2, SINCE_8_8};
 use crate::rdb::visit::{Consumer, Group, Pending, StreamId};
 
 /// A pending entry of a group: id, instant, and a length of a byte at least.
@@ -52,13 +52,18 @@ pub(super) fn group(
     let consumers = several(reader, CONSUMER_BYTES_MIN, |reader| {
         consumer(type_byte, reader, text, &pending, &mut owned)
     })?;
+    let unowned = if type_byte >= SINCE_8_8 {
+        pending_ids(reader, &pending, &mut owned)?
+    } else {
+        Vec::new()
+    };
     Ok(Group {
         name,
         last_id,
         entries_read,
         pending,
         consumers,
-        unowned: Vec::new(),
+        unowned,
     })
 }
 
