@@ -8,7 +8,7 @@
 //! own version, because forks and providers stamp what they like.
 
 /// Version and checksum.
-pub(super) const FOOTER_BYTES: usize = 2 + 8;
+pub const FOOTER_BYTES: usize = 2 + 8;
 
 /// Since this version Redis (8.6) writes a checksum of 0 where it has none, and accepts it.
 const VERSION_WITH_OPTIONAL_CHECKSUM: u16 = 13;
