@@ -4,14 +4,18 @@
 //!
 //! Counters here come from the state store after its fsync: nothing is shown that a crash could take back.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Side;
 use crate::plan::LanePlan;
 
 mod compare;
+mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
+pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
 pub trait Observer {
@@ -174,6 +178,36 @@ pub enum Event {
     },
     /// The comparison has its result.
     Compared(Box<CompareStatus>),
+    /// A repair begins or is continued.
+    RepairStart {
+        /// 1 for the first repair of this migration.
+        repair: u32,
+        /// Number of the comparison whose findings it works on.
+        compare: u32,
+        /// The run that works on it.
+        run: u32,
+        /// Findings to be looked at.
+        findings: u64,
+        /// How many keys were confirmed to be deleted.
+        delete: Option<u64>,
+    },
+    /// A finding was tried, and that is on disk.
+    Repair {
+        /// Database on the source.
+        db: u32,
+        /// The key, escaped.
+        key: String,
+        /// What was wrong with it.
+        verdict: Verdict,
+        /// What became of it.
+        outcome: RepairOutcome,
+        /// Why it still differs, if it does.
+        detail: String,
+    },
+    /// About once a second.
+    RepairProgress(Box<RepairStatus>),
+    /// Every finding was tried.
+    Repaired(Box<RepairStatus>),
 }
 
 /// Where a lane starts in this run.
@@ -242,7 +276,10 @@ pub struct Status {
     pub retries: u64,
     /// Round trip of the probe PING on the source, milliseconds, smoothed.
     pub source_latency_ms: Option<f64>,
-    /// Most DUMPs outstanding on the source at present.
+    /// How strings are read at present, or were last in this run.
+    #[serde(default)]
+    pub strings_by: Option<StringsBy>,
+    /// Most keys whose values are asked of the source at once, at present.
     pub read_window: u32,
     /// Why the copy waits, if it does.
     pub throttle: Option<String>,
@@ -251,6 +288,9 @@ pub struct Status {
     /// The newest comparison, if there is one.
     #[serde(default)]
     pub compare: Option<CompareStatus>,
+    /// The newest repair, if there is one.
+    #[serde(default)]
+    pub repair: Option<RepairStatus>,
 }
 
 /// What the run is doing.
@@ -265,6 +305,25 @@ pub enum RunState {
     Failed,
     /// Every lane is at its end.
     Complete,
+}
+
+/// How strings are read. It is chosen for speed and makes no difference to what arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StringsBy {
+    /// Many by one MGET; DUMP only for keys of other types.
+    Mget,
+    /// By DUMP, as all keys.
+    Dump,
+}
+
+impl fmt::Display for StringsBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mget => "strings by MGET",
+            Self::Dump => "strings by DUMP",
+        })
+    }
 }
 
 /// How one database stands.

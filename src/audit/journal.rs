@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::{CompareCounters, Counters};
+use crate::progress::{CompareCounters, Counters, RepairCounters};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,41 @@ pub enum Event {
         reason: String,
         /// The server's words, if it was a server that refused.
         error: Option<String>,
+    },
+    /// A repair of a comparison's findings began, or goes on.
+    RepairStarted {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that works on it.
+        run: u32,
+        /// Open findings.
+        findings: u64,
+        /// How many keys may be deleted on the target; none, if absent.
+        delete: Option<u64>,
+    },
+    /// A key that only the target had was deleted there.
+    Deleted {
+        /// Index in the plan.
+        lane: u32,
+        /// Its name, escaped, for people.
+        key: String,
+        /// Its name, hex, for programs.
+        key_hex: String,
+    },
+    /// A repair has tried every finding.
+    Repaired {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that ended it.
+        run: u32,
+        /// What was done, over all runs of this repair.
+        counters: RepairCounters,
+        /// Findings that are left.
+        findings_left: u64,
     },
     /// A process came to its end and could still say so.
     RunEnded {
@@ -254,6 +289,35 @@ impl Journal {
         Ok((journal, known))
     }
 
+    /// What the journal at `path` says, which is checked and left as it is; nothing, if it is missing.
+    pub fn look(path: &Path) -> Result<Known, JournalError> {
+        match File::open(path) {
+            Ok(file) => Ok(read(&file)?.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::default()),
+            Err(error) => Err(JournalError::Io {
+                doing: "open the journal",
+                error,
+            }),
+        }
+    }
+
+    /// The plan of the migration whose journal is at `path`, as its first line tells it; nothing, if there is none.
+    pub fn plan(path: &Path) -> io::Result<Option<Plan>> {
+        let mut text = Vec::new();
+        match File::open(path) {
+            Ok(file) => BufReader::new(file).read_until(b'\n', &mut text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match serde_json::from_slice(&text) {
+            Ok(Line {
+                event: Event::Created { plan, .. },
+                ..
+            }) => Some(*plan),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
     pub fn append(&mut self, at_ms: u64, event: Event) {
         let line = Line {
@@ -361,6 +425,9 @@ impl Known {
             Event::Restarted { .. }
             | Event::CompareLaneBegan { .. }
             | Event::Compared { .. }
+            | Event::RepairStarted { .. }
+            | Event::Deleted { .. }
+            | Event::Repaired { .. }
             | Event::Phase { .. }
             | Event::Quarantined { .. }
             | Event::RunEnded { .. }

@@ -7,6 +7,10 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod compare;
+mod keys;
+mod repair;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +18,13 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
-use redknot::copy::OnSourceChange;
+use redknot::copy::{OnSourceChange, ReadWith};
 use redknot::plan::{KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
+
+pub use compare::CompareArgs;
+pub use keys::{KeyClass, KeysArgs};
+pub use repair::RepairArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -95,6 +103,12 @@ pub enum Command {
     Migrate(Box<MigrateArgs>),
     /// How one migration stands, or all of them; works beside a running one
     Status(StatusArgs),
+    /// Are both sides equal, by value, in both directions? Resumable; rereads what differs before it is believed
+    Compare(Box<CompareArgs>),
+    /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
+    Repair(Box<RepairArgs>),
+    /// List keys by what became of them: escaped, as they are with -0, or as JSON
+    Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
@@ -189,6 +203,9 @@ pub struct MigrateArgs {
     /// Begin from nothing; the old state is set aside, not deleted
     #[arg(long, env = "REDKNOT_RESTART", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub restart: bool,
+    /// Compare both sides when the copy is complete
+    #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
+    pub compare: bool,
     /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
     #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "Safety")]
     pub durability: Option<Durability>,
@@ -211,6 +228,10 @@ pub struct MigrateArgs {
     /// Payload bytes held in memory, with their unit [default: 32MiB]
     #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
     pub max_memory: Option<u64>,
+    /// How values are read: strings by MGET, which spares the source; or all by DUMP, which compresses and has checksums
+    /// [default: auto]
+    #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
+    pub read_with: Option<ReadWith>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -301,11 +322,13 @@ impl MigrateArgs {
             trust_target,
             new_pass,
             restart,
+            compare,
             durability,
             max_quarantine,
             batch,
             connections,
             max_memory,
+            read_with,
             max_unavailable,
             timeout,
             grace,
@@ -337,11 +360,13 @@ impl MigrateArgs {
             trust_target: trust_target || other.trust_target,
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
+            compare: compare || other.compare,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),
             batch: batch.or(other.batch),
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
+            read_with: read_with.or(other.read_with),
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
@@ -437,6 +462,13 @@ fn durability() -> impl TypedValueParser<Value = Durability> {
     PossibleValuesParser::new(["fsync", "none"]).map(|policy| match policy.as_str() {
         "none" => Durability::None,
         _ => Durability::Fsync,
+    })
+}
+
+fn read_with() -> impl TypedValueParser<Value = ReadWith> {
+    PossibleValuesParser::new(["auto", "dump"]).map(|how| match how.as_str() {
+        "dump" => ReadWith::Dump,
+        _ => ReadWith::Auto,
     })
 }
 

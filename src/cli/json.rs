@@ -24,7 +24,10 @@ pub struct Header {
 impl Header {
     /// The line for something that happened.
     pub fn event(&mut self, event: &Event) -> String {
-        if let Event::Start { run, .. } | Event::CompareStart { run, .. } = event {
+        if let Event::Start { run, .. }
+        | Event::CompareStart { run, .. }
+        | Event::RepairStart { run, .. } = event
+        {
             self.run = Some(*run);
         }
         let mut fields = match serde_json::to_value(event) {

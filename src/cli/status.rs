@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redknot::error::Error;
 use redknot::key::Escaped;
-use redknot::progress::{LaneStatus, RunState, Status};
+use redknot::progress::{
+    CompareState, LaneStatus, RepairState, RepairStatus, RunState, Status, Verdict,
+};
 use redknot::state::status::{self, StatusFile};
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ use super::args::{Common, StatusArgs};
 use super::console::{Console, Paint};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::{format, migrate};
+use super::{format, migrate, repair};
 
 /// How often `--watch` looks again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -154,6 +156,10 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
             ),
         );
     }
+    line("compare", compare_text(file, paint));
+    if let Some(repair) = &status.repair {
+        line("repair", repair_text(repair, file.running));
+    }
     if file.running {
         line("health", health(status));
     }
@@ -237,6 +243,79 @@ fn lane_text(lane: &LaneStatus) -> String {
     )
 }
 
+/// What was done about the findings of a comparison.
+/// Whether both sides were found equal, and whether that still says something.
+fn compare_text(file: &StatusFile, paint: Paint) -> String {
+    const UNSAFE: &str = "not safe to cut over";
+    let Some(status) = &file.status.compare else {
+        return format!("not started \u{2014} {UNSAFE}");
+    };
+    let counters = &status.counters;
+    let keys = format::count(counters.keys_compared + counters.extra);
+    let Some(ended) = status.ended_ms else {
+        let how = match (status.state, file.running) {
+            (CompareState::Stopped, _) => "stopped",
+            (_, true) => "comparing",
+            (_, false) => "interrupted (the process died)",
+        };
+        return format!(
+            "{} at {}, {keys} keys, {} to be read again, {} differ \u{2014} {UNSAFE}",
+            paint.yellow(how),
+            format::percent(status.percent),
+            format::count(counters.candidates),
+            format::count(counters.findings())
+        );
+    };
+    let at = format::time(ended);
+    let mut text = match counters.findings() {
+        0 => format!("{}, {keys} keys by value at {at}", paint.green("equal")),
+        findings => {
+            let terms: Vec<String> = Verdict::ALL
+                .into_iter()
+                .filter(|verdict| counters.of(*verdict) > 0)
+                .map(|verdict| {
+                    format!("{} {}", verdict.name(), format::count(counters.of(verdict)))
+                })
+                .collect();
+            format!(
+                "{} of {keys} keys at {at}: {} \u{2014} {UNSAFE}",
+                paint.red(&format!("{} differ", format::count(findings))),
+                terms.join(", ")
+            )
+        }
+    };
+    if status.outdated {
+        text.push_str(&format!(
+            "   but keys have been copied since \u{2014} {UNSAFE}"
+        ));
+    }
+    for sentence in &status.not_compared {
+        text.push_str(&format!("   not compared: {sentence}"));
+    }
+    text
+}
+
+fn repair_text(status: &RepairStatus, running: bool) -> String {
+    let state = match status.state {
+        RepairState::Repairing if running => "at work".to_owned(),
+        RepairState::Repairing => "interrupted".to_owned(),
+        RepairState::Stopped => "stopped".to_owned(),
+        RepairState::Repaired => format!(
+            "at {}",
+            format::time(status.ended_ms.unwrap_or(status.began_ms))
+        ),
+    };
+    let left = match status.findings_left {
+        0 => String::new(),
+        left => format!("   {} left", format::count(left)),
+    };
+    format!(
+        "of comparison {} {state}: {}{left}",
+        status.compare,
+        repair::summary(status)
+    )
+}
+
 fn health(status: &Status) -> String {
     let mut parts = vec![
         format!("{} keys/s", format::rough(status.keys_per_s)),
@@ -248,6 +327,7 @@ fn health(status: &Status) -> String {
     if let Some(latency) = status.source_latency_ms {
         parts.push(format!("source latency {latency:.1} ms"));
     }
+    parts.extend(status.strings_by.map(|by| by.to_string()));
     parts.push(format!("{} retries", format::count(status.retries)));
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
@@ -339,7 +419,7 @@ mod tests {
         lane        db0 → db0   pass 2 of source 8867557519e1   cursor 188414
         pass        db0 pass 1 since 2026-11-22 13:43:20 UTC: first pass
         pass        db0 pass 2 since 2026-11-22 14:02:11 UTC: the source restarted
-        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   3 retries
+        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   strings by MGET   3 retries
         next        redknot status shop --watch
         ");
     }

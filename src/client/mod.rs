@@ -13,6 +13,7 @@ pub mod canary;
 pub mod control;
 pub mod handshake;
 pub mod retry;
+pub mod topology;
 pub mod wire;
 
 pub use handshake::{Clock, Link, connect_source, connect_target};

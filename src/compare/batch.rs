@@ -171,13 +171,6 @@ impl Counted {
             }
         }
     }
-
-    /// Adds what another batch sums up to, but for its candidates.
-    pub fn add(&mut self, other: &Self) {
-        self.counters.add(&other.counters);
-        self.source_keys.merge(&other.source_keys);
-        self.target_keys.merge(&other.target_keys);
-    }
 }
 
 fn first_seen(difference: &Difference) -> CandidateRecord {

@@ -8,7 +8,7 @@
 //! - A connection that leads to another process than before ends the use of the lane: what was read has to be judged anew.
 //! - A side is not read while more than the allowed bytes of its answers wait for the other side.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,6 @@ pub struct Shared {
     read: [Notify; 2],
     /// Who the sides are.
     identities: [ServerIdentity; 2],
-    latency: Cell<Option<Duration>>,
 }
 
 /// The tasks that move the bytes; they end when this is dropped.
@@ -85,7 +84,6 @@ impl Traffic {
             ask: [Notify::new(), Notify::new()],
             read: [Notify::new(), Notify::new()],
             identities,
-            latency: Cell::new(None),
         });
         let mut tasks = JoinSet::new();
         for (side, link) in links.into_iter().enumerate() {
@@ -122,11 +120,6 @@ impl Shared {
             self.ask[side].notify_one();
             self.read[side].notify_one();
         }
-    }
-
-    /// Round trip of the newest probe PING on the source.
-    pub fn latency(&self) -> Option<Duration> {
-        self.latency.get()
     }
 }
 
@@ -247,7 +240,6 @@ async fn probe(shared: Rc<Shared>) -> End {
             },
         };
         if let Ok(latency) = control.ping().await {
-            shared.latency.set(Some(latency));
             shared.lane.borrow_mut().observe_latency(latency);
             shared.wake();
             connected = Some(control);

@@ -156,6 +156,7 @@ pub fn run(
         name: &request.name,
         plan: &request.plan,
         restart: false,
+        command: "redknot compare",
         durability: request.options.durability,
     })
     .map_err(Error::from)?;

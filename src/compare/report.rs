@@ -233,9 +233,11 @@ fn never_run(store: &Store, request: &Request) -> Status {
         checkpoint_ms: None,
         retries: 0,
         source_latency_ms: None,
+        strings_by: None,
         read_window: 0,
         throttle: None,
         passes: Vec::new(),
         compare: None,
+        repair: None,
     }
 }

@@ -18,7 +18,7 @@ use crate::client::handshake::unix_ms;
 use crate::digest::KeyspaceDigest;
 use crate::error::Error;
 use crate::key::Escaped;
-use crate::progress::{Event, Verdict};
+use crate::progress::Verdict;
 use crate::shutdown::Shutdown;
 use crate::state::record::CompareLane;
 use crate::state::{Candidate, CompareCommit};

@@ -7,7 +7,9 @@ use super::Request;
 use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
-use crate::progress::{CompareStatus, Counters, LaneStatus, PassStatus, RunState, Status};
+use crate::progress::{
+    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status,
+};
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
 
@@ -31,6 +33,7 @@ pub struct Report {
     compare: Option<CompareStatus>,
     /// How far the lanes were when the run began.
     copied: Vec<(u32, u64)>,
+    repair: Option<RepairStatus>,
     lanes: Vec<(u32, u32)>,
     /// DBSIZE a lane.
     keyspace: Vec<Option<u64>>,
@@ -63,6 +66,7 @@ impl Report {
             passes: passes.collect(),
             compare: store.compare_status(),
             copied: copied(store.lanes()),
+            repair: store.repair_status(),
             lanes: request
                 .plan
                 .lanes
@@ -185,6 +189,7 @@ impl Report {
             source_latency_ms: lane
                 .and_then(|lane| lane.window.latency())
                 .map(|latency| latency.as_secs_f64() * 1000.0),
+            strings_by: env.strings_by.get(),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),
@@ -192,6 +197,7 @@ impl Report {
                 outdated: compare.outdated || self.copied != copied(&durable.lanes),
                 ..compare
             }),
+            repair: self.repair.clone(),
         }
     }
 

@@ -12,4 +12,5 @@ pub mod decode;
 pub mod dialect;
 pub mod encode;
 pub mod footer;
+pub mod string;
 pub mod visit;

@@ -118,6 +118,10 @@ impl Compared {
         Ok(Self { record, lanes })
     }
 
+    pub(super) fn record(&self) -> Option<&CompareRecord> {
+        self.record.as_ref()
+    }
+
     /// The page of at most `limit` findings that follow `after`, in their order; the first page without it.
     pub(super) fn findings(
         &self,

@@ -67,6 +67,11 @@ struct Open {
 }
 
 impl Engine {
+    /// Whether there are files of an engine in `dir`.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(folder::DB).join("db").is_file()
+    }
+
     /// Opens or creates the engine's files in `dir`.
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         let db_dir = dir.join(folder::DB);

@@ -34,6 +34,7 @@ pub(super) enum Kind {
     Candidate = 11,
     Finding = 12,
     Name = 13,
+    Repair = 14,
 }
 
 impl Kind {
@@ -53,6 +54,7 @@ impl Kind {
             Self::Candidate => "candidate",
             Self::Finding => "finding",
             Self::Name => "name",
+            Self::Repair => "repair",
         }
     }
 }
@@ -150,6 +152,11 @@ pub(super) fn name(id: SuspectId, piece: u32) -> Vec<u8> {
         Kind::Name,
         &[&id.epoch.to_be_bytes(), &id.digest, &piece.to_be_bytes()],
     )
+}
+
+/// The newest repair.
+pub(super) fn repair() -> Vec<u8> {
+    vec![Kind::Repair as u8]
 }
 
 /// All records of a kind from one walk up to, without, another.

@@ -10,6 +10,7 @@ use crate::plan::Plan;
 use crate::progress::Counters;
 
 mod compare;
+mod repair;
 
 pub use compare::{
     CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
@@ -18,6 +19,8 @@ pub use compare::{
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot.
 pub const FORMAT_VERSION: u32 = 1;
+
+pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;

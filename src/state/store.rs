@@ -17,7 +17,7 @@ use super::layout::{self, Kind};
 use super::lock::Lock;
 use super::record::{
     BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry, QuarantineRecord,
-    RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
+    RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
 use super::{now_ms, status};
 use crate::audit::journal::{Event, Journal};
@@ -37,6 +37,8 @@ pub struct OpenRequest<'a> {
     pub restart: bool,
     /// What a commit survives.
     pub durability: Durability,
+    /// What whoever waits for the lock is told, without arguments: `redknot migrate`.
+    pub command: &'a str,
 }
 
 /// What a commit survives.
@@ -71,6 +73,7 @@ pub struct Store {
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) compared: Compared,
+    pub(super) repair: Option<RepairRecord>,
     pub(super) last_sync: Duration,
     pub(super) _lock: Lock,
 }

@@ -30,6 +30,9 @@ mod types;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// What a comparison found is made right, and nothing else.
+mod repair;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
 /// Bad days of networks and servers.

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use redknot::plan::LanePlan;
-use redknot::progress::{CompareState, CompareStatus, Event, LaneDecision, Status};
+use redknot::progress::{
+    CompareState, CompareStatus, Event, LaneDecision, RepairOutcome, RepairStatus, Status,
+};
 use redknot::shutdown::StopReason;
 
 use crate::cli::console::Console;
@@ -22,6 +24,8 @@ pub struct Lines {
     state: String,
     last_progress: Instant,
     quarantined: u64,
+    /// Keys that were repaired and still differ.
+    differing: u64,
 }
 
 impl Lines {
@@ -32,6 +36,7 @@ impl Lines {
             state,
             last_progress: Instant::now(),
             quarantined: 0,
+            differing: 0,
         }
     }
 
@@ -119,7 +124,35 @@ impl Lines {
                     self.line(&format!("  compare   {}", compared(status).join("  ")));
                 }
             }
+            Event::RepairStart {
+                repair,
+                compare,
+                findings,
+                delete,
+                ..
+            } => self.repair_start(*repair, *compare, *findings, *delete),
+            Event::Repair {
+                db,
+                key,
+                verdict,
+                outcome: RepairOutcome::Differs,
+                detail,
+            } => {
+                self.differing += 1;
+                if self.differing <= QUARANTINED_SHOWN_MAX {
+                    let (verdict, detail) = (verdict.name(), format::one_line(detail));
+                    self.console
+                        .warn(&format!("still {verdict} db{db} \"{key}\": {detail}"));
+                }
+            }
+            Event::RepairProgress(status) => {
+                if self.last_progress.elapsed() >= INTERVAL {
+                    self.last_progress = Instant::now();
+                    self.line(&format!("  repair    {}", repaired(status)));
+                }
+            }
             // The summary says it.
+            Event::Repair { .. } | Event::Repaired(_) => {}
             Event::Complete(_) | Event::Finding { .. } | Event::Compared(_) => {}
         }
     }
@@ -157,6 +190,17 @@ impl Lines {
             format!(" \u{2192} db{target}")
         };
         self.line(&format!("  db{source}{to} {what}, pass {pass}: {reason}"));
+    }
+
+    fn repair_start(&self, repair: u32, compare: u32, findings: u64, delete: Option<u64>) {
+        let name = self.console.err_paint.bold(&self.name);
+        let findings = format::counted(findings, "finding");
+        let delete = delete.map_or_else(String::new, |keys| {
+            format!(", {} may be deleted", format::counted(keys, "key"))
+        });
+        self.line(&format!(
+            "  repair    {name}  {repair}: {findings} of comparison {compare}{delete}"
+        ));
     }
 
     fn compare_lane(&self, lane: LanePlan, decision: LaneDecision, reason: &str) {
@@ -235,6 +279,29 @@ pub fn compared(status: &CompareStatus) -> Vec<String> {
             .map(|(name, count)| format!("{name} {}", format::count(count))),
     );
     parts
+}
+
+/// How far a repair is.
+fn repaired(status: &RepairStatus) -> String {
+    let counters = &status.counters;
+    let mut parts = Vec::new();
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    let named = [
+        ("repaired", counters.keys_repaired),
+        ("deleted", counters.keys_deleted),
+        ("vanished", counters.keys_vanished),
+        ("still differ", status.keys_differing),
+        ("left", status.findings_left),
+    ];
+    parts.extend(
+        named
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {}", format::count(count))),
+    );
+    parts.join("  ")
 }
 
 /// `8 911 220 of about 12 481 903 keys`.

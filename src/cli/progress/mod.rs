@@ -80,12 +80,18 @@ impl Observer for Progress {
         let backlog = self.backlog.load(Ordering::Relaxed);
         let room = match event {
             Event::Progress(_) | Event::CompareProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
-            Event::Quarantined { .. } | Event::Finding { .. } => backlog < BACKLOG_MAX,
+            Event::RepairProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
+            Event::Quarantined { .. } | Event::Finding { .. } | Event::Repair { .. } => {
+                backlog < BACKLOG_MAX
+            }
             _ => true,
         };
         if room {
             self.send(Message::Event(Box::new(event.clone())));
-        } else if matches!(event, Event::Quarantined { .. } | Event::Finding { .. }) {
+        } else if matches!(
+            event,
+            Event::Quarantined { .. } | Event::Finding { .. } | Event::Repair { .. }
+        ) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -160,13 +160,6 @@ impl Lane {
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
-    /// Whether the walk returned to 0 and every key has its verdict.
-    pub fn is_complete(&self) -> bool {
-        self.scan.as_ref().is_none_or(Scan::is_over)
-            && self.batches.is_empty()
-            && self.finished.is_empty()
-    }
-
     /// Batches whose keys all have verdicts, in order, each handed out once.
     pub fn take_finished(&mut self) -> Option<FinishedBatch> {
         let batch = self.finished.pop_front()?;

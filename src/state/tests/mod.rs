@@ -5,6 +5,7 @@
 mod compare;
 mod damage;
 mod model;
+mod reader;
 mod recorder;
 mod refusals;
 mod space;
@@ -40,6 +41,7 @@ fn open_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: false,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -50,6 +52,7 @@ fn restart_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: true,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -142,10 +145,12 @@ fn status(store: &Store) -> Status {
         checkpoint_ms: None,
         retries: 0,
         source_latency_ms: None,
+        strings_by: None,
         read_window: 32,
         throttle: None,
         passes: vec![],
         compare: None,
+        repair: None,
     }
 }
 
