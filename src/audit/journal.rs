@@ -301,6 +301,23 @@ impl Journal {
         }
     }
 
+    /// The plan of the migration whose journal is at `path`, as its first line tells it; nothing, if there is none.
+    pub fn plan(path: &Path) -> io::Result<Option<Plan>> {
+        let mut text = Vec::new();
+        match File::open(path) {
+            Ok(file) => BufReader::new(file).read_until(b'\n', &mut text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match serde_json::from_slice(&text) {
+            Ok(Line {
+                event: Event::Created { plan, .. },
+                ..
+            }) => Some(*plan),
+            Ok(_) | Err(_) => None,
+        })
+    }
+
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
     pub fn append(&mut self, at_ms: u64, event: Event) {
         let line = Line {

@@ -16,6 +16,7 @@ Usage: redknot <COMMAND> [FLAGS]
 Commands:
   migrate   create a migration, or continue it
   status    how migrations stand
+  compare   are both sides equal, by value?
   repair    make the target right where a comparison found it wrong
   keys      list keys by what became of them
   demo      see it work on two throw-away servers

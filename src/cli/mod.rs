@@ -8,6 +8,7 @@
 //! a second Ctrl-C can leave at once whatever the command is waiting for.
 
 mod args;
+mod compare;
 mod config_file;
 mod console;
 mod demo;
@@ -114,7 +115,12 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
             let events = cli.common.json
                 && matches!(
                     cli.command,
-                    Some(Command::Migrate(_) | Command::Rump(_) | Command::Repair(_))
+                    Some(
+                        Command::Migrate(_)
+                            | Command::Rump(_)
+                            | Command::Compare(_)
+                            | Command::Repair(_)
+                    )
                 );
             let end = dispatch(cli, &matches, &console, exit);
             report(end, &console, events.then(|| exit.header()))
@@ -165,11 +171,18 @@ fn dispatch(
                 .subcommand_matches("migrate")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            let request = settings::request(*args, visible, &common, console)?;
-            migrate::run(request, console, exit)
+            let (request, compare) = settings::migration(*args, visible, &common, console)?;
+            migrate::run(request, compare, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Compare(args)) => {
+            let visible = matches
+                .subcommand_matches("compare")
+                .map(OnCommandLine::of)
+                .unwrap_or_default();
+            compare::run(&args, visible, &common, console, exit)
+        }
         Some(Command::Repair(args)) => {
             let visible = matches
                 .subcommand_matches("repair")

@@ -45,6 +45,20 @@ pub fn request(
     common: &Common,
     console: &Console,
 ) -> Result<Request, Failure> {
+    migration(args, visible, common, console).map(|(request, _)| request)
+}
+
+/// As [`request`]; also whether both sides are to be compared when all is copied.
+///
+/// # Errors
+///
+/// As [`request`].
+pub fn migration(
+    args: MigrateArgs,
+    visible: OnCommandLine,
+    common: &Common,
+    console: &Console,
+) -> Result<(Request, bool), Failure> {
     let args = match &args.config {
         Some(path) => {
             let file = config_file::read(path)?;
@@ -102,7 +116,7 @@ pub fn request(
         durability: args.durability.unwrap_or(Durability::Fsync),
         max_quarantine: args.max_quarantine,
     };
-    Ok(Request {
+    let request = Request {
         plan,
         source: source.endpoint,
         target: target.endpoint,
@@ -110,7 +124,8 @@ pub fn request(
         name: args.name,
         state_dir: common.state_dir(),
         restart: args.restart,
-    })
+    };
+    Ok((request, args.compare))
 }
 
 /// Flags that can't both be meant.

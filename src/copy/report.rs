@@ -31,6 +31,8 @@ pub struct Report {
     passes: Vec<PassStatus>,
     /// What an earlier run found both sides to be.
     compare: Option<CompareStatus>,
+    /// How far the lanes were when the run began.
+    copied: Vec<(u32, u64)>,
     repair: Option<RepairStatus>,
     lanes: Vec<(u32, u32)>,
     /// DBSIZE a lane.
@@ -63,6 +65,7 @@ impl Report {
             last_run: store.last_run().cloned(),
             passes: passes.collect(),
             compare: store.compare_status(),
+            copied: copied(store.lanes()),
             repair: store.repair_status(),
             lanes: request
                 .plan
@@ -190,7 +193,10 @@ impl Report {
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),
-            compare: self.compare.clone(),
+            compare: self.compare.clone().map(|compare| CompareStatus {
+                outdated: compare.outdated || self.copied != copied(&durable.lanes),
+                ..compare
+            }),
             repair: self.repair.clone(),
         }
     }
@@ -222,6 +228,13 @@ fn share(position: Position) -> f64 {
         Position::At(cursor) => cursor.get().reverse_bits() as f64 / 2_f64.powi(64),
         Position::End => 1.0,
     }
+}
+
+fn copied(lanes: &[LaneCheckpoint]) -> Vec<(u32, u64)> {
+    lanes
+        .iter()
+        .map(|lane| (lane.pass, lane.next_seq))
+        .collect()
 }
 
 fn sum(lanes: &[LaneCheckpoint]) -> Counters {

@@ -218,6 +218,8 @@ pub struct CompareStatus {
     pub one_way: bool,
     /// What is not compared, in sentences.
     pub not_compared: Vec<String>,
+    /// Keys have been copied since it began: it says nothing about them.
+    pub outdated: bool,
     /// Keys of the source, as DBSIZE says, where it may be asked.
     pub keys_estimate: Option<u64>,
     /// Share that is done, 0–100.

@@ -168,6 +168,14 @@ impl Store {
         &self.compared.lanes
     }
 
+    /// How far the copy is, a pass and a batch for each lane.
+    pub fn copied(&self) -> Vec<(u32, u64)> {
+        self.lanes
+            .iter()
+            .map(|lane| (lane.pass, lane.next_seq))
+            .collect()
+    }
+
     /// How the newest comparison stands, as far as the state tells; stopped, unless it has its result.
     pub fn compare_status(&self) -> Option<CompareStatus> {
         let record = self.compare()?;
@@ -181,6 +189,7 @@ impl Store {
                 .as_ref()
                 .map(|sample| sample.asked.clone()),
             one_way: record.rules.one_way,
+            outdated: record.copied != self.copied(),
             ..CompareStatus::default()
         };
         match &record.ended {
@@ -219,6 +228,7 @@ impl Store {
             began_ms: now_ms(),
             rules,
             epochs: first_epoch - 1 + lanes.len() as u32,
+            copied: self.copied(),
             ended: None,
         };
         let mut writes = Writes::default();

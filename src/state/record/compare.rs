@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CanaryBatch, Position, ServerIdentity};
+use crate::digest::KeyspaceDigest;
 use crate::progress::{CompareCounters, Verdict};
 
 /// How many bytes of a name are kept in one record.
@@ -25,6 +26,8 @@ pub struct CompareRecord {
     pub rules: CompareRules,
     /// The highest [`CompareLane::epoch`] so far, over all comparisons.
     pub epochs: u32,
+    /// How far the copy was when it began, a pass and a batch for each lane: what is copied later, it has not seen.
+    pub copied: Vec<(u32, u64)>,
     /// Its result, once every key has a verdict.
     pub ended: Option<CompareEnded>,
 }
@@ -88,6 +91,10 @@ pub struct CompareLane {
     pub target: ServerIdentity,
     /// Sums over this walk.
     pub counters: CompareCounters,
+    /// Of all keys compared: what the source has.
+    pub source_keys: KeyspaceDigest,
+    /// What the target has.
+    pub target_keys: KeyspaceDigest,
     /// The newest batches of the stage, as for the copy.
     pub canary: Vec<CanaryBatch>,
 }
