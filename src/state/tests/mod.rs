@@ -8,6 +8,7 @@ mod model;
 mod reader;
 mod recorder;
 mod refusals;
+mod repair;
 mod space;
 
 use std::path::Path;
