@@ -211,7 +211,8 @@ async fn receive(shared: &Shared, side: usize, mut reader: WireReader) -> Troubl
         if let Err(trouble) = take_answers(shared, side, &mut reader) {
             return trouble;
         }
-        shared.ask[side].notify_one();
+        // What one side answers may be a reason to ask the other.
+        shared.ask.iter().for_each(Notify::notify_one);
         shared.read[1 - side].notify_one();
         shared.settled.notify_one();
     }

@@ -35,6 +35,8 @@ mod repair;
 
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
+/// `compare`: what is equal, what is found, what is continued.
+mod compare_basics;
 /// Bad days of networks and servers.
 mod faults;
 /// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.

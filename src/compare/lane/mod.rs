@@ -38,6 +38,8 @@ pub const TARGET: usize = 1;
 
 /// Batches that are scanned and whose verdicts are not durable yet. What a crash makes redknot read again is at most this.
 pub const IN_FLIGHT_BATCHES_MAX: u64 = 64;
+/// Most keys that the source is asked about whether it has them, at once.
+const NAMES_MAX: usize = 2048;
 /// Most keys of one MGET or EXISTS: the server does nothing else while it answers.
 const KEYS_AT_ONCE: usize = 128;
 
@@ -217,13 +219,22 @@ impl Lane {
     /// Asks as much as the window allows.
     fn fill(&mut self) {
         // Refill in halves: a command at a time would cost a system call each.
-        if self.outstanding_keys() > self.window.keys() / 2 {
+        if self.outstanding_keys() > self.keys_max() / 2 {
             return;
         }
         self.fill_scan();
         match self.stage {
             CompareStage::Target => self.fill_exists(),
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.fill_reads(),
+        }
+    }
+
+    /// How many keys may be outstanding.
+    fn keys_max(&self) -> usize {
+        match self.stage {
+            // Nothing but names and numbers travels.
+            CompareStage::Target => NAMES_MAX,
+            CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
         }
     }
 
@@ -236,10 +247,10 @@ impl Lane {
     /// SCAN goes in front of the reads: the next names are known before a side runs out of work.
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
+        let few = self.unread.len() <= self.keys_max();
         let Some(scan) = &mut self.scan else {
             return;
         };
-        let few = self.unread.len() <= self.window.keys();
         let side = match self.stage {
             CompareStage::Target => TARGET,
             _ => SOURCE,
@@ -251,7 +262,7 @@ impl Lane {
 
     /// The source is asked which of the target's keys it has.
     fn fill_exists(&mut self) {
-        while self.outstanding_keys() < self.window.keys() {
+        while self.outstanding_keys() < self.keys_max() {
             let Some((first, count)) = self.take_run(KEYS_AT_ONCE) else {
                 return;
             };
@@ -262,7 +273,7 @@ impl Lane {
     /// Both sides are asked for values and expiries.
     fn fill_reads(&mut self) {
         loop {
-            let room = self.window.keys().saturating_sub(self.outstanding_keys());
+            let room = self.keys_max().saturating_sub(self.outstanding_keys());
             if room == 0 {
                 return;
             }
