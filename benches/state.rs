@@ -119,6 +119,7 @@ fn open_in(state_dir: &Path, durability: Durability) -> Store {
         plan: &plan,
         restart: false,
         durability,
+        command: "bench",
     })
     .unwrap()
 }

@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::Side;
 use crate::plan::LanePlan;
 
+mod compare;
+mod repair;
+
+pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
+pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
+
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
 pub trait Observer {
     /// Called on the thread of the data path.
@@ -140,6 +146,73 @@ pub enum Event {
     },
     /// Every lane is at its end and the accounts add up.
     Complete(Box<Status>),
+    /// A comparison begins or is continued.
+    CompareStart {
+        /// 1 for the first comparison of this migration.
+        compare: u32,
+        /// The run that works on it.
+        run: u32,
+        /// Whether an earlier run left a part of it done.
+        resumed: bool,
+        /// Durable part at the start, in percent.
+        percent: f64,
+    },
+    /// Said when a lane's comparison begins, and whenever its position is decided anew.
+    CompareLane {
+        /// Which databases.
+        lane: LanePlan,
+        /// What was decided.
+        decision: LaneDecision,
+        /// Why, in a sentence for the operator.
+        reason: String,
+    },
+    /// About once a second.
+    CompareProgress(Box<CompareStatus>),
+    /// A key that is not equal, also after it was read again. Said when it happens; counted only when durable.
+    Finding {
+        /// Database on the source.
+        db: u32,
+        /// The key, escaped.
+        key: String,
+        /// What is wrong with it.
+        verdict: Verdict,
+        /// Type of the value on the source; of the one on the target, if only that has it.
+        key_type: String,
+        /// Where it differs first, and the beginnings of both digests.
+        detail: String,
+    },
+    /// The comparison has its result.
+    Compared(Box<CompareStatus>),
+    /// A repair begins or is continued.
+    RepairStart {
+        /// 1 for the first repair of this migration.
+        repair: u32,
+        /// Number of the comparison whose findings it works on.
+        compare: u32,
+        /// The run that works on it.
+        run: u32,
+        /// Findings to be looked at.
+        findings: u64,
+        /// How many keys were confirmed to be deleted.
+        delete: Option<u64>,
+    },
+    /// A finding was tried, and that is on disk.
+    Repair {
+        /// Database on the source.
+        db: u32,
+        /// The key, escaped.
+        key: String,
+        /// What was wrong with it.
+        verdict: Verdict,
+        /// What became of it.
+        outcome: RepairOutcome,
+        /// Why it still differs, if it does.
+        detail: String,
+    },
+    /// About once a second.
+    RepairProgress(Box<RepairStatus>),
+    /// Every finding was tried.
+    Repaired(Box<RepairStatus>),
 }
 
 /// Where a lane starts in this run.
@@ -217,6 +290,12 @@ pub struct Status {
     pub throttle: Option<String>,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
+    /// The newest comparison, if there is one.
+    #[serde(default)]
+    pub compare: Option<CompareStatus>,
+    /// The newest repair, if there is one.
+    #[serde(default)]
+    pub repair: Option<RepairStatus>,
 }
 
 /// What the run is doing.

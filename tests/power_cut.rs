@@ -344,6 +344,7 @@ fn open_state(state_dir: &Path, durability: Durability) -> Result<Store, StoreEr
         plan: &plan,
         restart: false,
         durability,
+        command: "test",
     })
 }
 

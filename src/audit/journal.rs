@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::Counters;
+use crate::progress::{CompareCounters, Counters, RepairCounters};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,41 @@ pub enum Event {
         /// The server's words, if it was a server that refused.
         error: Option<String>,
     },
+    /// A repair of a comparison's findings began, or goes on.
+    RepairStarted {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that works on it.
+        run: u32,
+        /// Open findings.
+        findings: u64,
+        /// How many keys may be deleted on the target; none, if absent.
+        delete: Option<u64>,
+    },
+    /// A key that only the target had was deleted there.
+    Deleted {
+        /// Index in the plan.
+        lane: u32,
+        /// Its name, escaped, for people.
+        key: String,
+        /// Its name, hex, for programs.
+        key_hex: String,
+    },
+    /// A repair has tried every finding.
+    Repaired {
+        /// From 1.
+        repair: u32,
+        /// Number of the comparison.
+        compare: u32,
+        /// Run that ended it.
+        run: u32,
+        /// What was done, over all runs of this repair.
+        counters: RepairCounters,
+        /// Findings that are left.
+        findings_left: u64,
+    },
     /// A process came to its end and could still say so.
     RunEnded {
         /// From 1.
@@ -109,6 +144,47 @@ pub enum Event {
     Completed {
         /// Sums over the final passes of all lanes.
         counters: Counters,
+    },
+    /// A comparison of both sides began.
+    CompareStarted {
+        /// From 1.
+        compare: u32,
+        /// Run that began it.
+        run: u32,
+        /// Which part of the keys is looked at; all, if absent.
+        sample: Option<String>,
+        /// Seed of the sample.
+        seed: Option<u64>,
+        /// Keys that only the target has are not looked for.
+        one_way: bool,
+    },
+    /// A lane's comparison begins, or begins anew.
+    CompareLaneBegan {
+        /// Number of the comparison.
+        compare: u32,
+        /// Index in the plan.
+        lane: u32,
+        /// Why.
+        reason: String,
+        /// The source process, if known.
+        source_run_id: Option<String>,
+        /// The target process, if known.
+        target_run_id: Option<String>,
+    },
+    /// A comparison has its result.
+    Compared {
+        /// From 1.
+        compare: u32,
+        /// Run that ended it.
+        run: u32,
+        /// Sums over all lanes.
+        counters: CompareCounters,
+        /// Digest of all keys compared on the source.
+        source_digest: String,
+        /// Digest of all keys compared on the target.
+        target_digest: String,
+        /// What was not compared, in sentences.
+        not_compared: Vec<String>,
     },
     /// Written by a newer redknot of the same format.
     #[serde(other)]
@@ -150,6 +226,8 @@ pub struct Known {
     pub version: String,
     /// Number of the last run that began.
     pub runs: u32,
+    /// Number of the last comparison that began.
+    pub compares: u32,
     /// The newest milestone of each lane.
     pub lanes: BTreeMap<u32, Milestone>,
     /// Whether the last line was torn by a crash and cut off.
@@ -209,6 +287,35 @@ impl Journal {
             unwritten: Vec::new(),
         };
         Ok((journal, known))
+    }
+
+    /// What the journal at `path` says, which is checked and left as it is; nothing, if it is missing.
+    pub fn look(path: &Path) -> Result<Known, JournalError> {
+        match File::open(path) {
+            Ok(file) => Ok(read(&file)?.0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::default()),
+            Err(error) => Err(JournalError::Io {
+                doing: "open the journal",
+                error,
+            }),
+        }
+    }
+
+    /// The plan of the migration whose journal is at `path`, as its first line tells it; nothing, if there is none.
+    pub fn plan(path: &Path) -> io::Result<Option<Plan>> {
+        let mut text = Vec::new();
+        match File::open(path) {
+            Ok(file) => BufReader::new(file).read_until(b'\n', &mut text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match serde_json::from_slice(&text) {
+            Ok(Line {
+                event: Event::Created { plan, .. },
+                ..
+            }) => Some(*plan),
+            Ok(_) | Err(_) => None,
+        })
     }
 
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
@@ -314,7 +421,13 @@ impl Known {
                     self.lanes.insert(milestone.lane, milestone);
                 }
             }
+            Event::CompareStarted { compare, .. } => self.compares = compare,
             Event::Restarted { .. }
+            | Event::CompareLaneBegan { .. }
+            | Event::Compared { .. }
+            | Event::RepairStarted { .. }
+            | Event::Deleted { .. }
+            | Event::Repaired { .. }
             | Event::Phase { .. }
             | Event::Quarantined { .. }
             | Event::RunEnded { .. }
@@ -507,7 +620,7 @@ mod tests {
         let path = folder.path().join("audit.ndjson");
         let zeros = "0".repeat(64);
         let line =
-            format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"compared\",\"keys\":3}}\n");
+            format!("{{\"prev\":\"{zeros}\",\"at_ms\":1,\"event\":\"reheated\",\"keys\":3}}\n");
         let known = open(&path, line.as_bytes()).unwrap();
         assert_eq!(known.lines, 1);
     }

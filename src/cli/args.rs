@@ -7,6 +7,10 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod compare;
+mod keys;
+mod repair;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +21,10 @@ use redknot::config::{limits, units};
 use redknot::copy::{OnSourceChange, ReadWith};
 use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
+
+pub use compare::CompareArgs;
+pub use keys::{KeyClass, KeysArgs};
+pub use repair::RepairArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -95,6 +103,12 @@ pub enum Command {
     Migrate(Box<MigrateArgs>),
     /// How one migration stands, or all of them; works beside a running one
     Status(StatusArgs),
+    /// Are both sides equal, by value, in both directions? Resumable; rereads what differs before it is believed
+    Compare(Box<CompareArgs>),
+    /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
+    Repair(Box<RepairArgs>),
+    /// List keys by what became of them: escaped, as they are with -0, or as JSON
+    Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
@@ -193,6 +207,9 @@ pub struct MigrateArgs {
     /// Begin from nothing; the old state is set aside, not deleted
     #[arg(long, env = "REDKNOT_RESTART", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub restart: bool,
+    /// Compare both sides when the copy is complete
+    #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
+    pub compare: bool,
     /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
     #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "Safety")]
     pub durability: Option<Durability>,
@@ -310,6 +327,7 @@ impl MigrateArgs {
             trust_target,
             new_pass,
             restart,
+            compare,
             durability,
             max_quarantine,
             batch,
@@ -348,6 +366,7 @@ impl MigrateArgs {
             trust_target: trust_target || other.trust_target,
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
+            compare: compare || other.compare,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),
             batch: batch.or(other.batch),

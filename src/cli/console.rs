@@ -10,6 +10,8 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
+use redknot::key::Escaped;
+
 use super::args::{Color, Common};
 use super::failure::Failure;
 
@@ -89,6 +91,33 @@ impl Console {
             .is_ok()
     }
 
+    /// A result whose bytes are already what is meant. Returns whether somebody still reads.
+    pub fn raw(&self, bytes: &[u8]) -> bool {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// A key's name for people: one visible line that can be read back, also where only ASCII is shown.
+    pub fn name(&self, name: &[u8]) -> String {
+        let text = Escaped(name).to_string();
+        if self.unicode || text.is_ascii() {
+            return text;
+        }
+        let mut shown = String::new();
+        for c in text.chars() {
+            match c.is_ascii() {
+                true => shown.push(c),
+                false => {
+                    let mut utf8 = [0; 4];
+                    for byte in c.encode_utf8(&mut utf8).bytes() {
+                        shown.push_str(&format!("\\x{byte:02x}"));
+                    }
+                }
+            }
+        }
+        shown
+    }
+
     /// Talk: what is going on.
     pub fn say(&self, text: &str) {
         if !self.quiet {
@@ -104,6 +133,11 @@ impl Console {
     /// Something worth knowing.
     pub fn note(&self, text: &str) {
         self.say(&format!("{} {text}\n", self.err_paint.cyan("note:")));
+    }
+
+    /// A question, to be answered on the same line: said even when quiet.
+    pub fn ask(&self, text: &str) {
+        self.err(text);
     }
 
     /// Why the command did not reach its goal: said even when quiet.

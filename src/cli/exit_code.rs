@@ -97,7 +97,7 @@ impl ExitCode {
     /// What it means, in one line.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Done => "done: complete, or nothing to do",
+            Self::Done => "done: complete, equal, or nothing to do",
             Self::Attention => "done, but keys were quarantined or differ",
             Self::Usage => "the command line, the environment or a file it names can't be used",
             Self::NoGo => "a check before the start found that this can't work",

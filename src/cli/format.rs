@@ -15,6 +15,19 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// `1 finding`, `12 findings`.
+pub fn counted(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{} {noun}s", count(number)),
+    }
+}
+
+/// `1 key that only the target has`, `12 keys that …`.
+pub fn keys(number: u64, which: &str) -> String {
+    format!("{} that {which}", counted(number, "key"))
+}
+
 /// `5.9 GiB`.
 pub fn bytes(number: f64) -> String {
     scaled(number, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])

@@ -16,6 +16,9 @@ Usage: redknot <COMMAND> [FLAGS]
 Commands:
   migrate   create a migration, or continue it
   status    how migrations stand
+  compare   are both sides equal, by value?
+  repair    make the target right where a comparison found it wrong
+  keys      list keys by what became of them
   demo      see it work on two throw-away servers
   rump      the old spelling: rump -from URL -to URL [-ttl] [-silent]
   help      more about a command or a topic
@@ -170,6 +173,8 @@ What is guaranteed
   A key with an expiry never becomes permanent; an expired key never comes back.
   The source is only read. The target is never wiped, and written only if it is empty or you said
     with --on-conflict what happens to keys that it already has.
+  Nothing is deleted on the target but by `repair --apply --delete-extra`: only keys that a comparison
+    found there alone, with their number confirmed, each after the source was asked once more.
   A state that is damaged, foreign or contradictory stops the run; nothing in it is deleted.
   Passwords are neither stored nor shown.
 

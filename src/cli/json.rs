@@ -24,7 +24,10 @@ pub struct Header {
 impl Header {
     /// The line for something that happened.
     pub fn event(&mut self, event: &Event) -> String {
-        if let Event::Start { run, .. } = event {
+        if let Event::Start { run, .. }
+        | Event::CompareStart { run, .. }
+        | Event::RepairStart { run, .. } = event
+        {
             self.run = Some(*run);
         }
         let mut fields = match serde_json::to_value(event) {
@@ -39,6 +42,17 @@ impl Header {
             }
             Event::Quarantined { .. } => {
                 fields.insert("type".into(), json!("quarantine"));
+            }
+            Event::CompareProgress(status) | Event::Compared(status) => {
+                fields.insert("phase".into(), json!("compare"));
+                // The figures that scripts ask for stand on the line itself as well.
+                if let Ok(Value::Object(counters)) = serde_json::to_value(status.counters) {
+                    for (name, count) in counters {
+                        fields
+                            .entry(if name == "type" { "types".into() } else { name })
+                            .or_insert(count);
+                    }
+                }
             }
             _ => {}
         }

@@ -11,17 +11,22 @@ use super::console::Console;
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
 use super::json::Header;
-use super::{Exit, format, progress, signals};
+use super::{Exit, compare, format, progress, signals};
 
 /// Connections, the files of the state, and room for what the system's resolver and libraries open.
 const OPEN_FILES_MIN: u64 = 64;
 
-/// Copies what `request` says until it is complete, stopped or failed.
+/// Copies what `request` says until it is complete, stopped or failed; with `compare`, compares both sides then.
 ///
 /// # Errors
 ///
 /// What ended the run.
-pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode, Failure> {
+pub fn run(
+    request: Request,
+    compare: bool,
+    console: &Console,
+    exit: &Exit,
+) -> Result<ExitCode, Failure> {
     refuse_few_files()?;
     let name = request
         .name
@@ -46,7 +51,14 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
-    let end = copy::run(request, Rc::new(observer), shutdown);
+    let comparison = compare.then(|| compare::of_migration(&request, &name));
+    let end = copy::run(request, Rc::new(observer.clone()), shutdown.clone());
+    let compared = match (&end, comparison) {
+        (Ok(CopyEnd::Complete { .. }), Some(request)) => {
+            Some(redknot::compare::run(request, Rc::new(observer), shutdown))
+        }
+        _ => None,
+    };
     exit.set_header(drawing.finish());
     match end {
         Ok(CopyEnd::Complete {
@@ -59,9 +71,13 @@ pub fn run(request: Request, console: &Console, exit: &Exit) -> Result<ExitCode,
                 &complete(&status, already, suspect.as_deref(), &folder, console),
             );
             let whole = status.counters.keys_quarantined == 0 && suspect.is_none();
-            Ok(match whole {
-                true => ExitCode::Done,
-                false => ExitCode::Attention,
+            let compared = match compared {
+                Some(end) => compare::tell(end, &name, console)?,
+                None => ExitCode::Done,
+            };
+            Ok(match (whole, compared) {
+                (false, ExitCode::Done) => ExitCode::Attention,
+                (_, code) => code,
             })
         }
         Ok(CopyEnd::Stopped { reason, status }) => {

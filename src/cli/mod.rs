@@ -8,6 +8,7 @@
 //! a second Ctrl-C can leave at once whatever the command is waiting for.
 
 mod args;
+mod compare;
 mod config_file;
 mod console;
 mod demo;
@@ -16,16 +17,20 @@ mod failure;
 mod format;
 mod help;
 mod json;
+mod keys;
 mod log;
 mod migrate;
+mod names;
 mod panics;
 mod passwords;
 mod progress;
+mod repair;
 mod rump;
 mod servers;
 mod settings;
 mod signals;
 mod status;
+mod stored;
 #[cfg(test)]
 mod testing;
 mod usage;
@@ -106,9 +111,17 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
     match cli {
         Ok((cli, matches)) => {
             let console = Console::new(&cli.common);
-            // Only a migration has events; the others answer with one object, or fail with a text.
+            // Only what works on servers has events; the others answer with one object, or fail with a text.
             let events = cli.common.json
-                && matches!(cli.command, Some(Command::Migrate(_) | Command::Rump(_)));
+                && matches!(
+                    cli.command,
+                    Some(
+                        Command::Migrate(_)
+                            | Command::Rump(_)
+                            | Command::Compare(_)
+                            | Command::Repair(_)
+                    )
+                );
             let end = dispatch(cli, &matches, &console, exit);
             report(end, &console, events.then(|| exit.header()))
         }
@@ -158,11 +171,26 @@ fn dispatch(
                 .subcommand_matches("migrate")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            let request = settings::request(*args, visible, &common, console)?;
-            migrate::run(request, console, exit)
+            let (request, compare) = settings::migration(*args, visible, &common, console)?;
+            migrate::run(request, compare, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Compare(args)) => {
+            let visible = matches
+                .subcommand_matches("compare")
+                .map(OnCommandLine::of)
+                .unwrap_or_default();
+            compare::run(&args, visible, &common, console, exit)
+        }
+        Some(Command::Repair(args)) => {
+            let visible = matches
+                .subcommand_matches("repair")
+                .map(OnCommandLine::of)
+                .unwrap_or_default();
+            repair::run(&args, visible, &common, console, exit)
+        }
+        Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
     }

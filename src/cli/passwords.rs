@@ -8,8 +8,9 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::args::{SourceArgs, TargetArgs};
 use super::console::Console;
 use super::failure::Failure;
 
@@ -105,4 +106,54 @@ pub fn from_prompt(question: &str, flag: &str, no_input: bool) -> Result<Vec<u8>
         Ok(password) => Ok(password.into_bytes()),
         Err(error) => Err(refuse(error.to_string())),
     }
+}
+
+/// Pairs of flags about passwords that can't both be meant, and why.
+pub fn contradictions(
+    source: &SourceArgs,
+    target: &TargetArgs,
+    no_input: bool,
+) -> [(bool, &'static str, &'static str); 7] {
+    let is_stdin = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    let (from_stdin, to_stdin) = (
+        is_stdin(&source.from_pass_file),
+        is_stdin(&target.to_pass_file),
+    );
+    [
+        (
+            from_stdin && to_stdin,
+            "--from-pass-file - and --to-pass-file -",
+            "standard input can hold only one password",
+        ),
+        (
+            source.from_pass_file.is_some() && source.from_askpass,
+            "--from-pass-file and --from-askpass",
+            "both give the password of the source",
+        ),
+        (
+            target.to_pass_file.is_some() && target.to_askpass,
+            "--to-pass-file and --to-askpass",
+            "both give the password of the target",
+        ),
+        (
+            from_stdin && target.to_askpass,
+            "--from-pass-file - and --to-askpass",
+            "standard input holds the one password, so nobody can type the other",
+        ),
+        (
+            to_stdin && source.from_askpass,
+            "--to-pass-file - and --from-askpass",
+            "standard input holds the one password, so nobody can type the other",
+        ),
+        (
+            no_input && source.from_askpass,
+            "--no-input and --from-askpass",
+            "the one forbids what the other does",
+        ),
+        (
+            no_input && target.to_askpass,
+            "--no-input and --to-askpass",
+            "the one forbids what the other does",
+        ),
+    ]
 }

@@ -61,7 +61,7 @@ pub fn run(
         to: true,
     };
     let request = settings::request(args, visible, common, &console)?;
-    migrate::run(request, &console, exit)
+    migrate::run(request, false, &console, exit)
 }
 
 /// A server, which rump knows by its scheme; everything else is a file to it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use redknot::endpoint::url::{self, UrlError};
 use redknot::endpoint::{Address, Endpoint, Side};
 
+use super::args::{SourceArgs, TargetArgs};
 use super::console::Console;
 use super::failure::Failure;
 use super::passwords;
@@ -24,6 +25,36 @@ pub struct Said<'a> {
     pub askpass: bool,
     pub db: Option<u32>,
     pub no_input: bool,
+}
+
+impl<'a> Said<'a> {
+    /// What `--from…` said.
+    pub fn source(url: Option<&'a OsStr>, flags: &'a SourceArgs) -> Self {
+        Self {
+            side: Side::Source,
+            url,
+            url_on_command_line: false,
+            user: flags.from_user.as_deref(),
+            pass_file: flags.from_pass_file.as_deref(),
+            askpass: flags.from_askpass,
+            db: flags.from_db,
+            no_input: false,
+        }
+    }
+
+    /// What `--to…` said.
+    pub fn target(url: Option<&'a OsStr>, flags: &'a TargetArgs) -> Self {
+        Self {
+            side: Side::Target,
+            url,
+            url_on_command_line: false,
+            user: flags.to_user.as_deref(),
+            pass_file: flags.to_pass_file.as_deref(),
+            askpass: flags.to_askpass,
+            db: flags.to_db,
+            no_input: false,
+        }
+    }
 }
 
 /// A server, and whether its database was said or assumed.

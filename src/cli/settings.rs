@@ -1,14 +1,11 @@
 //! From the flags of `migrate` to a request: plain values, checked once.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
-use redknot::endpoint::Side;
 use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
@@ -16,6 +13,7 @@ use super::args::{Common, MigrateArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
+use super::passwords;
 use super::servers::{self, Said, Server};
 
 /// Which of the flags stood on the command line itself.
@@ -47,6 +45,20 @@ pub fn request(
     common: &Common,
     console: &Console,
 ) -> Result<Request, Failure> {
+    migration(args, visible, common, console).map(|(request, _)| request)
+}
+
+/// As [`request`]; also whether both sides are to be compared when all is copied.
+///
+/// # Errors
+///
+/// As [`request`].
+pub fn migration(
+    args: MigrateArgs,
+    visible: OnCommandLine,
+    common: &Common,
+    console: &Console,
+) -> Result<(Request, bool), Failure> {
     let args = match &args.config {
         Some(path) => {
             let file = config_file::read(path)?;
@@ -61,27 +73,17 @@ pub fn request(
     }
     let source = servers::server(
         &Said {
-            side: Side::Source,
-            url: args.from.as_deref(),
             url_on_command_line: visible.from,
-            user: args.source.from_user.as_deref(),
-            pass_file: args.source.from_pass_file.as_deref(),
-            askpass: args.source.from_askpass,
-            db: args.source.from_db,
             no_input: common.no_input,
+            ..Said::source(args.from.as_deref(), &args.source)
         },
         console,
     )?;
     let target = servers::server(
         &Said {
-            side: Side::Target,
-            url: args.to.as_deref(),
             url_on_command_line: visible.to,
-            user: args.target.to_user.as_deref(),
-            pass_file: args.target.to_pass_file.as_deref(),
-            askpass: args.target.to_askpass,
-            db: args.target.to_db,
             no_input: common.no_input,
+            ..Said::target(args.to.as_deref(), &args.target)
         },
         console,
     )?;
@@ -115,7 +117,7 @@ pub fn request(
         durability: args.durability.unwrap_or(Durability::Fsync),
         max_quarantine: args.max_quarantine,
     };
-    Ok(Request {
+    let request = Request {
         plan,
         source: source.endpoint,
         target: target.endpoint,
@@ -123,20 +125,12 @@ pub fn request(
         name: args.name,
         state_dir: common.state_dir(),
         restart: args.restart,
-    })
+    };
+    Ok((request, args.compare))
 }
 
 /// Flags that can't both be meant.
 fn refuse_contradictions(args: &MigrateArgs, common: &Common) -> Result<(), Failure> {
-    let is_stdin = |path: &Option<PathBuf>| {
-        path.as_deref().map(|path| path.as_os_str()) == Some(OsStr::new("-"))
-    };
-    let (from_stdin, to_stdin) = (
-        is_stdin(&args.source.from_pass_file),
-        is_stdin(&args.target.to_pass_file),
-    );
-    let has_file = args.source.from_pass_file.is_some();
-    let to_has_file = args.target.to_pass_file.is_some();
     let pairs = [
         (
             args.restart && args.trust_cursor,
@@ -153,43 +147,16 @@ fn refuse_contradictions(args: &MigrateArgs, common: &Common) -> Result<(), Fail
             "--restart and --new-pass",
             "one sets the state aside, the other continues it",
         ),
-        (
-            from_stdin && to_stdin,
-            "--from-pass-file - and --to-pass-file -",
-            "standard input can hold only one password",
-        ),
-        (
-            has_file && args.source.from_askpass,
-            "--from-pass-file and --from-askpass",
-            "both give the password of the source",
-        ),
-        (
-            to_has_file && args.target.to_askpass,
-            "--to-pass-file and --to-askpass",
-            "both give the password of the target",
-        ),
-        (
-            from_stdin && args.target.to_askpass,
-            "--from-pass-file - and --to-askpass",
-            "standard input holds the one password, so nobody can type the other",
-        ),
-        (
-            to_stdin && args.source.from_askpass,
-            "--to-pass-file - and --from-askpass",
-            "standard input holds the one password, so nobody can type the other",
-        ),
-        (
-            common.no_input && args.source.from_askpass,
-            "--no-input and --from-askpass",
-            "the one forbids what the other does",
-        ),
-        (
-            common.no_input && args.target.to_askpass,
-            "--no-input and --to-askpass",
-            "the one forbids what the other does",
-        ),
     ];
-    match pairs.into_iter().find(|(both, _, _)| *both) {
+    let logins = passwords::contradictions(&args.source, &args.target, common.no_input);
+    refuse_pairs(pairs.into_iter().chain(logins))
+}
+
+/// Refuses the first pair of flags that is there; with each stands why they can't both be meant.
+pub fn refuse_pairs(
+    mut pairs: impl Iterator<Item = (bool, &'static str, &'static str)>,
+) -> Result<(), Failure> {
+    match pairs.find(|(both, _, _)| *both) {
         Some((_, flags, why)) => Err(Failure::usage(
             format!("{flags} contradict each other"),
             why,

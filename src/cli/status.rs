@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redknot::error::Error;
 use redknot::key::Escaped;
-use redknot::progress::{LaneStatus, RunState, Status};
+use redknot::progress::{
+    CompareState, LaneStatus, RepairState, RepairStatus, RunState, Status, Verdict,
+};
 use redknot::state::status::{self, StatusFile};
 use serde_json::{Value, json};
 
@@ -13,7 +15,7 @@ use super::args::{Common, StatusArgs};
 use super::console::{Console, Paint};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::{format, migrate};
+use super::{format, migrate, repair};
 
 /// How often `--watch` looks again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -154,6 +156,10 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
             ),
         );
     }
+    line("compare", compare_text(file, paint));
+    if let Some(repair) = &status.repair {
+        line("repair", repair_text(repair, file.running));
+    }
     if file.running {
         line("health", health(status));
     }
@@ -234,6 +240,79 @@ fn lane_text(lane: &LaneStatus) -> String {
     format!(
         "db{} \u{2192} db{}   pass {}{server}   {position}",
         lane.source_db, lane.target_db, lane.pass
+    )
+}
+
+/// What was done about the findings of a comparison.
+/// Whether both sides were found equal, and whether that still says something.
+fn compare_text(file: &StatusFile, paint: Paint) -> String {
+    const UNSAFE: &str = "not safe to cut over";
+    let Some(status) = &file.status.compare else {
+        return format!("not started \u{2014} {UNSAFE}");
+    };
+    let counters = &status.counters;
+    let keys = format::count(counters.keys_compared + counters.extra);
+    let Some(ended) = status.ended_ms else {
+        let how = match (status.state, file.running) {
+            (CompareState::Stopped, _) => "stopped",
+            (_, true) => "comparing",
+            (_, false) => "interrupted (the process died)",
+        };
+        return format!(
+            "{} at {}, {keys} keys, {} to be read again, {} differ \u{2014} {UNSAFE}",
+            paint.yellow(how),
+            format::percent(status.percent),
+            format::count(counters.candidates),
+            format::count(counters.findings())
+        );
+    };
+    let at = format::time(ended);
+    let mut text = match counters.findings() {
+        0 => format!("{}, {keys} keys by value at {at}", paint.green("equal")),
+        findings => {
+            let terms: Vec<String> = Verdict::ALL
+                .into_iter()
+                .filter(|verdict| counters.of(*verdict) > 0)
+                .map(|verdict| {
+                    format!("{} {}", verdict.name(), format::count(counters.of(verdict)))
+                })
+                .collect();
+            format!(
+                "{} of {keys} keys at {at}: {} \u{2014} {UNSAFE}",
+                paint.red(&format!("{} differ", format::count(findings))),
+                terms.join(", ")
+            )
+        }
+    };
+    if status.outdated {
+        text.push_str(&format!(
+            "   but keys have been copied since \u{2014} {UNSAFE}"
+        ));
+    }
+    for sentence in &status.not_compared {
+        text.push_str(&format!("   not compared: {sentence}"));
+    }
+    text
+}
+
+fn repair_text(status: &RepairStatus, running: bool) -> String {
+    let state = match status.state {
+        RepairState::Repairing if running => "at work".to_owned(),
+        RepairState::Repairing => "interrupted".to_owned(),
+        RepairState::Stopped => "stopped".to_owned(),
+        RepairState::Repaired => format!(
+            "at {}",
+            format::time(status.ended_ms.unwrap_or(status.began_ms))
+        ),
+    };
+    let left = match status.findings_left {
+        0 => String::new(),
+        left => format!("   {} left", format::count(left)),
+    };
+    format!(
+        "of comparison {} {state}: {}{left}",
+        status.compare,
+        repair::summary(status)
     )
 }
 

@@ -62,5 +62,7 @@ pub fn status() -> Status {
                 reason: "the source restarted".into(),
             },
         ],
+        compare: None,
+        repair: None,
     }
 }

@@ -1,16 +1,20 @@
 //! The only sockets.
 //!
 //! [`wire`] is one connection of the data path, with our own codec; [`handshake`] makes it one whose server is known;
-//! [`control`] asks everything that is not the data path, through the `redis` crate.
+//! [`control`] asks everything that is not the data path, through the `redis` crate. [`canary`] proves a cursor alive, and
+//! [`retry`] says how long a server is waited for.
 //!
 //! # Invariant
 //!
 //! What decides whether a cursor is alive (`run_id`, the canary) is asked on the very connection that will use it:
 //! behind a balancer another connection may lead to another server.
 
+pub mod canary;
 pub mod control;
 pub mod handshake;
+pub mod retry;
 mod takes;
+pub mod topology;
 pub mod wire;
 
 pub use handshake::{Clock, Link, connect_source, connect_target};

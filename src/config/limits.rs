@@ -35,6 +35,16 @@ pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs
 /// See [`GRACE`]: within the 30 seconds that Kubernetes, or the 20 that our systemd unit, grants.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// How long a key that differs is left alone before it is read again. Zero reads it again at once.
+pub const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+/// See [`SETTLE`]: longer than a write takes to reach the other side by any way that keeps up.
+pub const SETTLE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// How far instants of expiry may lie apart.
+pub const TTL_TOLERANCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+/// See [`TTL_TOLERANCE`]: what two clocks that are called synchronous may differ by.
+pub const TTL_TOLERANCE_DEFAULT: Duration = Duration::from_secs(1);
+
 /// Databases. SELECT takes no higher number; how many there are, the server says.
 pub const DB: RangeInclusive<u32> = 0..=crate::endpoint::url::DB_MAX;
 

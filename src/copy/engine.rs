@@ -398,7 +398,8 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
             };
         // The durable position may be the start while cursors are in use that are not durable yet: those die with the
         // process as well.
-        let same = super::resume::same_process(&checkpoint.source, &next.identity) == Some(true);
+        let same =
+            crate::client::canary::same_process(&checkpoint.source, &next.identity) == Some(true);
         let unproven = checkpoint.canary.is_empty() && !same && !env.request.options.trust_cursor;
         if decision == LaneDecision::NewPass || unproven {
             return changed_source(&env, reason);

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::Request;
 use super::engine::Context;
-use super::preflight::{self, Facts, Refusal};
-use super::resume::same_process;
-use super::retry::{Budget, Verdict};
+use super::preflight::{self, Facts};
+use crate::client::canary::same_process;
 use crate::client::control::Control;
+use crate::client::retry::{Budget, Verdict};
+use crate::client::topology::Refusal;
 use crate::client::{Link, LinkError, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;

@@ -1,8 +1,8 @@
 //! Source to target: every key once at least, and never less.
 //!
 //! [`run`] is the whole of it: open the state, look at both servers, walk lane after lane, and say how it ended.
-//! [`lane`] decides about keys and does no I/O, [`engine`] moves bytes, [`resume`] judges stored cursors, [`retry`]
-//! says how long to wait, [`preflight`] what would be unsafe.
+//! [`lane`] decides about keys and does no I/O, [`engine`] moves bytes, [`resume`] judges stored cursors,
+//! [`preflight`] says what would be unsafe.
 //!
 //! # Invariant
 //!
@@ -30,7 +30,6 @@ mod link;
 mod preflight;
 mod report;
 pub mod resume;
-pub mod retry;
 mod scan;
 mod walk;
 pub mod window;
@@ -150,6 +149,7 @@ pub fn run(
         plan: &request.plan,
         restart: request.restart,
         durability: request.options.durability,
+        command: "redknot migrate",
     })
     .map_err(Error::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,7 +7,9 @@ use super::Request;
 use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
-use crate::progress::{Counters, LaneStatus, PassStatus, RunState, Status};
+use crate::progress::{
+    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status,
+};
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
 
@@ -27,6 +29,11 @@ pub struct Report {
     completed_ms: Option<u64>,
     last_run: Option<RunRecord>,
     passes: Vec<PassStatus>,
+    /// What an earlier run found both sides to be.
+    compare: Option<CompareStatus>,
+    /// How far the lanes were when the run began.
+    copied: Vec<(u32, u64)>,
+    repair: Option<RepairStatus>,
     lanes: Vec<(u32, u32)>,
     /// DBSIZE a lane.
     keyspace: Vec<Option<u64>>,
@@ -57,6 +64,9 @@ impl Report {
             },
             last_run: store.last_run().cloned(),
             passes: passes.collect(),
+            compare: store.compare_status(),
+            copied: copied(store.lanes()),
+            repair: store.repair_status(),
             lanes: request
                 .plan
                 .lanes
@@ -183,6 +193,11 @@ impl Report {
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),
+            compare: self.compare.clone().map(|compare| CompareStatus {
+                outdated: compare.outdated || self.copied != copied(&durable.lanes),
+                ..compare
+            }),
+            repair: self.repair.clone(),
         }
     }
 
@@ -213,6 +228,13 @@ fn share(position: Position) -> f64 {
         Position::At(cursor) => cursor.get().reverse_bits() as f64 / 2_f64.powi(64),
         Position::End => 1.0,
     }
+}
+
+fn copied(lanes: &[LaneCheckpoint]) -> Vec<(u32, u64)> {
+    lanes
+        .iter()
+        .map(|lane| (lane.pass, lane.next_seq))
+        .collect()
 }
 
 fn sum(lanes: &[LaneCheckpoint]) -> Counters {

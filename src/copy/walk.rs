@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::engine::{Context, drive};
 use super::lane::{IN_FLIGHT_BATCHES_MAX, Lane, Rules};
 use super::link::{self, Env, Waited, retrying};
-use super::resume::{self, Canary, CanaryFilter};
-use super::retry::Budget;
+use super::resume;
 use super::{OnSourceChange, lost_store};
+use crate::client::canary::{self, Canary, CanaryFilter};
+use crate::client::retry::Budget;
 use crate::client::{Link, LinkError};
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
@@ -182,7 +183,7 @@ pub async fn judge(
     };
     let Link { wire, identity, .. } = source;
     let ask = async || -> Result<Canary, LinkError> {
-        resume::ask_canary(wire, &checkpoint.canary, &filter).await
+        canary::ask_canary(wire, &checkpoint.canary, &filter).await
     };
     resume::decide(
         plan,

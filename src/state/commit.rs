@@ -128,7 +128,7 @@ impl Store {
         Ok((events, added.len() as u64))
     }
 
-    fn commit_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
+    pub(super) fn commit_writes(&mut self, writes: Writes) -> Result<(), StoreError> {
         self.engine.apply(writes)?;
         crate::crash_point!("state_written_before_flush");
         let began = Instant::now();

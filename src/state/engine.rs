@@ -41,6 +41,11 @@ impl Writes {
         );
         self.batch.insert(key, value);
     }
+
+    /// Takes the record at `key` away, if there is one.
+    pub(super) fn remove(&mut self, key: Vec<u8>) {
+        self.batch.remove(key);
+    }
 }
 
 /// An open engine. Used by one thread at a time.
@@ -62,6 +67,11 @@ struct Open {
 }
 
 impl Engine {
+    /// Whether there are files of an engine in `dir`.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(folder::DB).join("db").is_file()
+    }
+
     /// Opens or creates the engine's files in `dir`.
     pub(super) fn open(dir: &Path) -> Result<Self, StoreError> {
         let db_dir = dir.join(folder::DB);

@@ -10,6 +10,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::record::SuspectId;
+
 /// Most bytes of a key and its value together: 17 of them, since a page splits when it has more than 16, stay below 128 KiB.
 pub const RECORD_BYTES_MAX: usize = 7 * 1024;
 
@@ -26,6 +28,13 @@ pub(super) enum Kind {
     Batch = 5,
     Quarantine = 6,
     Canary = 7,
+    Compare = 8,
+    CompareLane = 9,
+    CompareCanary = 10,
+    Candidate = 11,
+    Finding = 12,
+    Name = 13,
+    Repair = 14,
 }
 
 impl Kind {
@@ -39,6 +48,13 @@ impl Kind {
             Self::Batch => "batch",
             Self::Quarantine => "quarantine",
             Self::Canary => "canary",
+            Self::Compare => "compare",
+            Self::CompareLane => "compared lane",
+            Self::CompareCanary => "compare canary",
+            Self::Candidate => "candidate",
+            Self::Finding => "finding",
+            Self::Name => "name",
+            Self::Repair => "repair",
         }
     }
 }
@@ -99,6 +115,56 @@ pub(super) fn parse_quarantine(key: &[u8]) -> Option<u32> {
     let rest = key.strip_prefix(&[Kind::Quarantine as u8])?;
     let (lane, digest) = rest.split_first_chunk::<4>()?;
     (digest.len() == 16).then_some(u32::from_be_bytes(*lane))
+}
+
+/// The newest comparison.
+pub(super) fn compare() -> Vec<u8> {
+    vec![Kind::Compare as u8]
+}
+
+pub(super) fn compare_lane(lane: u32) -> Vec<u8> {
+    key(Kind::CompareLane, &[&lane.to_be_bytes()])
+}
+
+pub(super) fn compare_canary(lane: u32) -> Vec<u8> {
+    key(Kind::CompareCanary, &[&lane.to_be_bytes()])
+}
+
+/// A record about a key in a walk of a comparison: a candidate or a finding.
+pub(super) fn suspect(kind: Kind, id: SuspectId) -> Vec<u8> {
+    key(kind, &[&id.epoch.to_be_bytes(), &id.digest])
+}
+
+/// Reads back what [`suspect`] or [`name`] made.
+pub(super) fn parse_suspect(key: &[u8]) -> Option<SuspectId> {
+    let (_, rest) = key.split_first()?;
+    let (epoch, rest) = rest.split_first_chunk::<4>()?;
+    let (digest, _) = rest.split_first_chunk::<16>()?;
+    Some(SuspectId {
+        epoch: u32::from_be_bytes(*epoch),
+        digest: *digest,
+    })
+}
+
+/// A piece of such a key's name, which may be longer than a record.
+pub(super) fn name(id: SuspectId, piece: u32) -> Vec<u8> {
+    key(
+        Kind::Name,
+        &[&id.epoch.to_be_bytes(), &id.digest, &piece.to_be_bytes()],
+    )
+}
+
+/// The newest repair.
+pub(super) fn repair() -> Vec<u8> {
+    vec![Kind::Repair as u8]
+}
+
+/// All records of a kind from one walk up to, without, another.
+pub(super) fn epochs(kind: Kind, from: u32, to: u32) -> (Vec<u8>, Vec<u8>) {
+    (
+        key(kind, &[&from.to_be_bytes()]),
+        key(kind, &[&to.to_be_bytes()]),
+    )
 }
 
 /// All keys of one kind.

@@ -33,8 +33,9 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the migration in `dir`. Also returns who held it before and did not release it: a process that died.
-    pub(super) fn take(dir: &Path) -> Result<(Self, Option<Holder>), StoreError> {
+    /// Takes the lock of the migration in `dir` for `command`, which others are told. Also returns who held it before and
+    /// did not release it: a process that died.
+    pub(super) fn take(dir: &Path, command: &str) -> Result<(Self, Option<Holder>), StoreError> {
         let path = dir.join(folder::LOCK);
         let mut file = OpenOptions::new()
             .read(true)
@@ -59,7 +60,8 @@ impl Lock {
             }
         }
         let died = read(&mut file);
-        write(&mut file).map_err(|error| StoreError::io("write the lock", &path, &error))?;
+        write(&mut file, command)
+            .map_err(|error| StoreError::io("write the lock", &path, &error))?;
         Ok((Self { file }, died))
     }
 }
@@ -115,12 +117,12 @@ fn read(file: &mut File) -> Option<Holder> {
     serde_json::from_slice(&text).ok()
 }
 
-fn write(file: &mut File) -> std::io::Result<()> {
+fn write(file: &mut File, command: &str) -> std::io::Result<()> {
     let holder = Holder {
         pid: std::process::id(),
         host: host(),
         since_ms: super::now_ms(),
-        command: "redknot migrate".to_owned(),
+        command: command.to_owned(),
     };
     file.set_len(0)?;
     file.rewind()?;

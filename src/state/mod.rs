@@ -16,13 +16,17 @@ pub mod status;
 
 mod chain;
 mod commit;
+mod compare;
 mod engine;
 mod error;
 mod folder;
 mod layout;
 mod lock;
 mod open;
+mod plan;
+mod reader;
 mod recorder;
+mod repair;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -31,9 +35,13 @@ mod watchdog;
 mod witness;
 
 pub use commit::{AcknowledgedBatch, Commit};
+pub use compare::{Candidate, CompareCommit, Finding};
 pub use error::{IoFailure, StoreError};
 pub use open::open;
+pub use plan::plan_of;
+pub use reader::{QuarantinedKey, Reader};
 pub use recorder::{Durable, Recorder};
+pub use repair::RepairCommit;
 pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.

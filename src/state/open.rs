@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::compare::Compared;
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
@@ -36,7 +37,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// been set aside if `restart` asked for it.
 pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     let dir = folder::prepare(request.state_dir, request.name)?;
-    let (lock, died) = Lock::take(&dir)?;
+    let (lock, died) = Lock::take(&dir, request.command)?;
     let mut notes: Vec<String> = folder::doubts(&dir).into_iter().collect();
     if let Some(holder) = died {
         notes.push(format!(
@@ -62,6 +63,8 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
     }
     let engine = Engine::open(&dir)?;
     let found = Found::read(&engine, &dir, request, &known)?;
+    let compared = Compared::read(&engine, &dir, found.lanes.len(), &known)?;
+    let repair = read(&engine, &dir, &layout::repair())?;
     crate::crash_point!("state_open");
     let canary_at = vec![None; found.lanes.len()];
     let mut store = Store {
@@ -80,6 +83,8 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
         canary_at,
+        compared,
+        repair,
         last_sync: Duration::ZERO,
         dir,
         _lock: lock,
@@ -156,8 +161,8 @@ impl Store {
 }
 
 /// What lay in the engine, or what a new migration begins with.
-struct Found {
-    meta: Meta,
+pub(super) struct Found {
+    pub(super) meta: Meta,
     lanes: Vec<LaneCheckpoint>,
     passes: Vec<PassRecord>,
     last_run: Option<RunRecord>,
@@ -171,18 +176,9 @@ impl Found {
         request: &OpenRequest<'_>,
         known: &Known,
     ) -> Result<Self, StoreError> {
-        let damaged = |what: String| StoreError::damaged(what, dir);
-        let Some(bytes) = engine.get(&layout::meta())? else {
+        let Some(meta) = read_meta(engine, dir)? else {
             return Self::new(engine, dir, request, known);
         };
-        refuse_other(layout::decode_first_u32(&bytes), "")?;
-        let meta: Meta = layout::decode(&bytes)
-            .ok_or_else(|| damaged("its first record can't be read".to_owned()))?;
-        if meta.plan.fingerprint() != meta.fingerprint {
-            return Err(damaged(
-                "the plan is not the one whose fingerprint was stored".to_owned(),
-            ));
-        }
         let differences = meta.plan.differences(request.plan);
         if !differences.is_empty() {
             return Err(StoreError::Foreign {
@@ -190,6 +186,17 @@ impl Found {
                 differences,
             });
         }
+        Self::of(engine, dir, meta, known)
+    }
+
+    /// What belongs to `meta`, unless it contradicts itself or the journal.
+    pub(super) fn of(
+        engine: &Engine,
+        dir: &Path,
+        meta: Meta,
+        known: &Known,
+    ) -> Result<Self, StoreError> {
+        let damaged = |what: String| StoreError::damaged(what, dir);
         let lanes = read_lanes(engine, dir, &meta.plan)?;
         verify::against_journal(dir, &meta, &lanes, known)?;
         for (lane, checkpoint) in (0..).zip(&lanes) {
@@ -230,13 +237,7 @@ impl Found {
         known: &Known,
     ) -> Result<Self, StoreError> {
         if known.lines > 0 {
-            return Err(StoreError::Amnesia {
-                what: format!(
-                    "the journal knows of {} runs, the store is empty",
-                    known.runs
-                ),
-                kept: dir.to_owned(),
-            });
+            return Err(emptied(dir, known));
         }
         if !engine.is_empty()? {
             return Err(StoreError::damaged("its first record is missing", dir));
@@ -265,6 +266,34 @@ impl Found {
     }
 }
 
+/// Who made the state and for what; `None` in an empty store.
+pub(super) fn read_meta(engine: &Engine, dir: &Path) -> Result<Option<Meta>, StoreError> {
+    let damaged = |what: &str| StoreError::damaged(what, dir);
+    let Some(bytes) = engine.get(&layout::meta())? else {
+        return Ok(None);
+    };
+    refuse_other(layout::decode_first_u32(&bytes), "")?;
+    let meta: Meta =
+        layout::decode(&bytes).ok_or_else(|| damaged("its first record can't be read"))?;
+    if meta.plan.fingerprint() != meta.fingerprint {
+        return Err(damaged(
+            "the plan is not the one whose fingerprint was stored",
+        ));
+    }
+    Ok(Some(meta))
+}
+
+/// The journal knows of a migration of which the store has nothing.
+pub(super) fn emptied(dir: &Path, known: &Known) -> StoreError {
+    StoreError::Amnesia {
+        what: format!(
+            "the journal knows of {} runs, the store is empty",
+            known.runs
+        ),
+        kept: dir.to_owned(),
+    }
+}
+
 fn this_run(run: u32) -> RunRecord {
     RunRecord {
         run,
@@ -276,7 +305,7 @@ fn this_run(run: u32) -> RunRecord {
     }
 }
 
-fn refuse_other(format: Option<u32>, by: &str) -> Result<(), StoreError> {
+pub(super) fn refuse_other(format: Option<u32>, by: &str) -> Result<(), StoreError> {
     match format {
         Some(format) if format > FORMAT_VERSION => Err(StoreError::Newer {
             format,
@@ -308,7 +337,7 @@ fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckp
 }
 
 /// The record at `key`, if there is one.
-fn read<T: DeserializeOwned>(
+pub(super) fn read<T: DeserializeOwned>(
     engine: &Engine,
     dir: &Path,
     key: &[u8],

@@ -9,6 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::progress::Counters;
 
+mod compare;
+mod repair;
+
+pub use compare::{
+    CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
+    CompareStage, FindingRecord, FindingState, NAME_PIECE_BYTES, SampleRecord, SuspectId,
+};
+pub use repair::{Confirmed, RepairEnded, RepairRecord};
+
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
 pub const FORMAT_VERSION: u32 = 2;
@@ -63,9 +72,10 @@ pub enum Phase {
 /// Where a walk of a keyspace stands.
 ///
 /// Redis uses the cursor 0 both to begin and to report the end; kept raw, "finished" and "not started" would be the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Position {
     /// Nothing scanned yet.
+    #[default]
     Start,
     /// SCAN goes on with this cursor.
     At(std::num::NonZeroU64),

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::commit::{put_canary, put_lane};
+use super::compare::Compared;
 use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
 use super::record::{
     BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry, QuarantineRecord,
-    RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
+    RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
 use super::{now_ms, status};
 use crate::audit::journal::{Event, Journal};
@@ -36,6 +37,8 @@ pub struct OpenRequest<'a> {
     pub restart: bool,
     /// What a commit survives.
     pub durability: Durability,
+    /// What whoever waits for the lock is told, without arguments: `redknot migrate`.
+    pub command: &'a str,
 }
 
 /// What a commit survives.
@@ -69,6 +72,8 @@ pub struct Store {
     pub(super) milestone_at: Instant,
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
+    pub(super) compared: Compared,
+    pub(super) repair: Option<RepairRecord>,
     pub(super) last_sync: Duration,
     pub(super) _lock: Lock,
 }
@@ -346,13 +351,19 @@ impl Store {
 }
 
 /// Cuts what servers said about themselves to what a record has room for.
-fn tame(mut checkpoint: LaneCheckpoint) -> LaneCheckpoint {
-    for identity in [&mut checkpoint.source, &mut checkpoint.target] {
-        for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
-            truncate(text, 128);
-        }
+fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
+    LaneCheckpoint {
+        source: tame_identity(checkpoint.source),
+        target: tame_identity(checkpoint.target),
+        ..checkpoint
     }
-    checkpoint
+}
+
+pub(super) fn tame_identity(mut identity: ServerIdentity) -> ServerIdentity {
+    for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
+        truncate(text, 128);
+    }
+    identity
 }
 
 /// At most [`TEXT_BYTES`] of `text`.

@@ -37,9 +37,13 @@ mod ttl;
 mod convert;
 /// Re-encoded payloads mean on each server what they meant on each other.
 mod payload_pairs;
+/// What a comparison found is made right, and nothing else.
+mod repair;
 
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
+/// `compare`: what is equal, what is found, what is continued.
+mod compare_basics;
 /// Bad days of networks and servers.
 mod faults;
 /// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.

@@ -1,9 +1,9 @@
 //! Two lines at the bottom of the terminal that are drawn anew.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use redknot::progress::Status;
+use redknot::progress::{CompareStatus, Status};
 
-use super::lines::{details, keys};
+use super::lines::{compared, details, keys};
 use crate::cli::console::{self, Paint};
 use crate::cli::format;
 
@@ -32,6 +32,14 @@ impl Bar {
         // The last column makes some terminals wrap.
         let columns = console::columns().saturating_sub(1);
         self.bar.set_message(lines(status, columns, self.paint));
+        self.bar.tick();
+    }
+
+    /// Draws how a comparison stands.
+    pub fn show_compared(&self, status: &CompareStatus) {
+        let columns = console::columns().saturating_sub(1);
+        self.bar
+            .set_message(compared_line(status, columns, self.paint));
         self.bar.tick();
     }
 
@@ -66,6 +74,21 @@ fn lines(status: &Status, columns: usize, paint: Paint) -> String {
     };
     let second = fitting("  acks  ", &details(status), " \u{b7} ", columns);
     format!("{first}\n{second}")
+}
+
+/// One line, not wider than `columns`.
+fn compared_line(status: &CompareStatus, columns: usize, paint: Paint) -> String {
+    const LEAD: &str = "  compare  ";
+    let figures = fitting(LEAD, &compared(status), "   ", columns);
+    let room = columns
+        .saturating_sub(figures.chars().count() + 1)
+        .min(BAR_COLUMNS_MAX);
+    match figures.strip_prefix(LEAD) {
+        Some(figures) if room >= BAR_COLUMNS_MIN => {
+            format!("{LEAD}{} {figures}", blocks(status.percent, room, paint))
+        }
+        _ => figures,
+    }
 }
 
 /// As many of `parts` as fit into `columns`, the first of them cut if need be.

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use redknot::plan::LanePlan;
-use redknot::progress::{Event, LaneDecision, Status};
+use redknot::progress::{
+    CompareState, CompareStatus, Event, LaneDecision, RepairOutcome, RepairStatus, Status,
+};
 use redknot::shutdown::StopReason;
 
 use crate::cli::console::Console;
@@ -22,6 +24,8 @@ pub struct Lines {
     state: String,
     last_progress: Instant,
     quarantined: u64,
+    /// Keys that were repaired and still differ.
+    differing: u64,
 }
 
 impl Lines {
@@ -32,6 +36,7 @@ impl Lines {
             state,
             last_progress: Instant::now(),
             quarantined: 0,
+            differing: 0,
         }
     }
 
@@ -96,8 +101,59 @@ impl Lines {
             Event::Stopping { batches } => {
                 self.line(&format!("  stopping: {} in flight", batches_text(*batches)))
             }
+            Event::CompareStart {
+                resumed,
+                run,
+                percent,
+                ..
+            } => {
+                let name = self.console.err_paint.bold(&self.name);
+                self.line(&format!(
+                    "  compare   {name}  {}",
+                    start(*run, *resumed, *percent)
+                ));
+            }
+            Event::CompareLane {
+                lane,
+                decision,
+                reason,
+            } => self.compare_lane(*lane, *decision, reason),
+            Event::CompareProgress(status) => {
+                if self.last_progress.elapsed() >= INTERVAL {
+                    self.last_progress = Instant::now();
+                    self.line(&format!("  compare   {}", compared(status).join("  ")));
+                }
+            }
+            Event::RepairStart {
+                repair,
+                compare,
+                findings,
+                delete,
+                ..
+            } => self.repair_start(*repair, *compare, *findings, *delete),
+            Event::Repair {
+                db,
+                key,
+                verdict,
+                outcome: RepairOutcome::Differs,
+                detail,
+            } => {
+                self.differing += 1;
+                if self.differing <= QUARANTINED_SHOWN_MAX {
+                    let (verdict, detail) = (verdict.name(), format::one_line(detail));
+                    self.console
+                        .warn(&format!("still {verdict} db{db} \"{key}\": {detail}"));
+                }
+            }
+            Event::RepairProgress(status) => {
+                if self.last_progress.elapsed() >= INTERVAL {
+                    self.last_progress = Instant::now();
+                    self.line(&format!("  repair    {}", repaired(status)));
+                }
+            }
             // The summary says it.
-            Event::Complete(_) => {}
+            Event::Repair { .. } | Event::Repaired(_) => {}
+            Event::Complete(_) | Event::Finding { .. } | Event::Compared(_) => {}
         }
     }
 
@@ -136,6 +192,33 @@ impl Lines {
         self.line(&format!("  db{source}{to} {what}, pass {pass}: {reason}"));
     }
 
+    fn repair_start(&self, repair: u32, compare: u32, findings: u64, delete: Option<u64>) {
+        let name = self.console.err_paint.bold(&self.name);
+        let findings = format::counted(findings, "finding");
+        let delete = delete.map_or_else(String::new, |keys| {
+            format!(", {} may be deleted", format::counted(keys, "key"))
+        });
+        self.line(&format!(
+            "  repair    {name}  {repair}: {findings} of comparison {compare}{delete}"
+        ));
+    }
+
+    fn compare_lane(&self, lane: LanePlan, decision: LaneDecision, reason: &str) {
+        let what = match decision {
+            LaneDecision::Begin => "is compared",
+            LaneDecision::Continue => "is compared further",
+            LaneDecision::NewPass => "is compared anew",
+            LaneDecision::Finished => "has been compared",
+        };
+        let LanePlan {
+            source_db,
+            target_db,
+        } = lane;
+        self.line(&format!(
+            "  db{source_db} and db{target_db} {what}: {reason}"
+        ));
+    }
+
     fn line(&self, text: &str) {
         self.console.say(&format!("{text}\n"));
     }
@@ -157,6 +240,67 @@ fn progress(status: &Status) -> String {
         parts.push(format!("{} left", format::seconds(eta)));
     }
     parts.extend(details(status));
+    parts.join("  ")
+}
+
+/// How far a comparison is and what it has found, most important first.
+pub fn compared(status: &CompareStatus) -> Vec<String> {
+    let counters = &status.counters;
+    let keys = format::count(counters.keys_scanned);
+    let mut parts = vec![format::percent(status.percent)];
+    parts.push(match status.keys_estimate {
+        Some(estimate) if estimate >= counters.keys_scanned => {
+            format!("{keys} of about {} keys", format::count(estimate))
+        }
+        _ => format!("{keys} keys"),
+    });
+    parts.push(match status.state {
+        CompareState::Extras => "looking for keys that only the target has".to_owned(),
+        CompareState::Settling => "reading again what differed".to_owned(),
+        CompareState::Comparing | CompareState::Stopped | CompareState::Compared => {
+            format!("{} keys/s", format::rough(status.keys_per_s))
+        }
+    });
+    if let Some(eta) = status.eta_s {
+        parts.push(format!("{} left", format::seconds(eta)));
+    }
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    let named = [
+        ("to be read again", counters.candidates),
+        ("differ", counters.findings()),
+        ("not compared", counters.not_compared),
+    ];
+    parts.extend(
+        named
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {}", format::count(count))),
+    );
+    parts
+}
+
+/// How far a repair is.
+fn repaired(status: &RepairStatus) -> String {
+    let counters = &status.counters;
+    let mut parts = Vec::new();
+    if let Some(throttle) = &status.throttle {
+        parts.push(format!("waiting: {throttle}"));
+    }
+    let named = [
+        ("repaired", counters.keys_repaired),
+        ("deleted", counters.keys_deleted),
+        ("vanished", counters.keys_vanished),
+        ("still differ", status.keys_differing),
+        ("left", status.findings_left),
+    ];
+    parts.extend(
+        named
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {}", format::count(count))),
+    );
     parts.join("  ")
 }
 

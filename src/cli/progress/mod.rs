@@ -5,8 +5,8 @@
 //!
 //! # Invariant
 //!
-//! The queue is bounded: while nobody reads, progress is left out first, then quarantined keys (which `status` counts
-//! and the state keeps), and what was left out is said.
+//! The queue is bounded: while nobody reads, progress is left out first, then quarantined keys and findings (which
+//! `status` counts and the state keeps), and what was left out is said.
 
 mod bar;
 mod lines;
@@ -79,13 +79,19 @@ impl Observer for Progress {
     fn event(&self, event: &Event) {
         let backlog = self.backlog.load(Ordering::Relaxed);
         let room = match event {
-            Event::Progress(_) => backlog < PROGRESS_BACKLOG_MAX,
-            Event::Quarantined { .. } => backlog < BACKLOG_MAX,
+            Event::Progress(_) | Event::CompareProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
+            Event::RepairProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
+            Event::Quarantined { .. } | Event::Finding { .. } | Event::Repair { .. } => {
+                backlog < BACKLOG_MAX
+            }
             _ => true,
         };
         if room {
             self.send(Message::Event(Box::new(event.clone())));
-        } else if matches!(event, Event::Quarantined { .. }) {
+        } else if matches!(
+            event,
+            Event::Quarantined { .. } | Event::Finding { .. } | Event::Repair { .. }
+        ) {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -110,7 +116,7 @@ impl Drawing {
         let left_out = self.progress.left_out.load(Ordering::Relaxed);
         if left_out > 0 {
             let message = format!(
-                "{left_out} quarantined keys are not in this output, because it was not read"
+                "{left_out} quarantined or differing keys are not in this output, because it was not read"
             );
             self.progress.event(&Event::Warning { message });
         }
@@ -157,11 +163,12 @@ impl Sink {
                 console.out(&line);
             }
             Self::Text(lines, bar, header) => {
-                if let Event::Start { run, .. } = event {
+                if let Event::Start { run, .. } | Event::CompareStart { run, .. } = event {
                     header.run = Some(*run);
                 }
                 match (event, bar) {
                     (Event::Progress(status), Some(bar)) => bar.show(status),
+                    (Event::CompareProgress(status), Some(bar)) => bar.show_compared(status),
                     (_, Some(bar)) => bar.above(|| lines.event(event)),
                     (_, None) => lines.event(event),
                 }

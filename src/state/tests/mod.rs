@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
+mod compare;
 mod damage;
 mod model;
+mod reader;
 mod recorder;
 mod refusals;
+mod repair;
 mod space;
 
 use std::path::Path;
@@ -40,6 +43,7 @@ fn open_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: false,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -50,6 +54,7 @@ fn restart_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: true,
         durability: Durability::Fsync,
+        command: "test",
     })
 }
 
@@ -146,6 +151,8 @@ fn status(store: &Store) -> Status {
         read_window: 32,
         throttle: None,
         passes: vec![],
+        compare: None,
+        repair: None,
     }
 }
 

@@ -168,6 +168,7 @@ impl Machine {
             restart: false,
             // A kill or a power cut can't happen within a test; the fsync would only take time.
             durability: Durability::None,
+            command: "test",
         });
         self.store = Some(store.unwrap());
         let ended = std::mem::take(&mut self.model.ended);

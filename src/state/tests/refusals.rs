@@ -191,6 +191,7 @@ fn a_folder_with_a_readme_and_other_migrations_is_ours() {
         plan: &plan(1),
         restart: false,
         durability: Durability::Fsync,
+        command: "test",
     };
     drop(open(&request).unwrap());
     assert_eq!(status::list(folder.path()), ["second", "shop"]);
@@ -281,6 +282,7 @@ fn a_name_that_could_leave_the_folder_is_refused() {
             plan: &plan(1),
             restart: false,
             durability: Durability::Fsync,
+            command: "test",
         };
         check(&refused(open(&request)), Class::Usage, &["letters, digits"]);
     }

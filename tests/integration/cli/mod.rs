@@ -7,6 +7,8 @@
 
 /// The demonstration, and the old tool's spelling.
 mod demo;
+/// `keys`: every name, harmless.
+mod keys;
 /// Every command as it is really used: passwords, files, variables.
 mod passwords;
 mod rump;
@@ -30,10 +32,10 @@ use crate::support::redknot::{Finished, Redknot};
 use crate::support::wait_for;
 
 /// How a command ended and what it said, in a form for snapshots.
-struct Said(String);
+pub struct Said(String);
 
 impl Said {
-    fn of(finished: &Finished) -> Self {
+    pub fn of(finished: &Finished) -> Self {
         let code = finished
             .code()
             .map_or_else(|| "none".to_owned(), |code| code.to_string());
@@ -49,12 +51,12 @@ impl Said {
     }
 
     /// Shows `name` where `text`, another one in every run, stands.
-    fn hide(self, text: &str, name: &str) -> Self {
+    pub fn hide(self, text: &str, name: &str) -> Self {
         Self(self.0.replace(text, name))
     }
 
     /// Shows `name` instead of a path.
-    fn hide_path(self, path: &Path, name: &str) -> Self {
+    pub fn hide_path(self, path: &Path, name: &str) -> Self {
         self.hide(&path.display().to_string(), name)
     }
 }
@@ -94,11 +96,26 @@ fn with_stdin<A: AsRef<OsStr>>(
 
 /// `redknot ARGS…` on a terminal of its own with so many columns. `typed` is typed once its first part is shown. Returns
 /// the exit code and everything that the terminal was sent.
-fn on_terminal(
+pub fn on_terminal(
     args: &[&str],
     env: &[(&str, &str)],
     columns: u32,
     typed: Option<(&str, &[u8])>,
+) -> (Option<i32>, String) {
+    on_a_terminal(args, env, columns, typed, true)
+}
+
+/// The same, for a question whose answer is no secret.
+pub fn answered_on_terminal(args: &[&str], question: &str, keys: &[u8]) -> (Option<i32>, String) {
+    on_a_terminal(args, &[], 80, Some((question, keys)), false)
+}
+
+fn on_a_terminal(
+    args: &[&str],
+    env: &[(&str, &str)],
+    columns: u32,
+    typed: Option<(&str, &[u8])>,
+    secret: bool,
 ) -> (Option<i32>, String) {
     let words: Vec<String> = args.iter().map(|word| format!("'{word}'")).collect();
     let line = format!(
@@ -138,7 +155,7 @@ fn on_terminal(
         }
         let wait = "the terminal to show no more of what is typed";
         wait_for(wait, Duration::from_secs(10), || {
-            (!shows_what_is_typed(child.id())).then_some(())
+            (!secret || !shows_what_is_typed(child.id())).then_some(())
         });
         keyboard.write_all(keys).unwrap();
     }

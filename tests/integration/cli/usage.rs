@@ -16,6 +16,8 @@ fn without_a_command_help_is_shown() {
     Commands:
       migrate   create a migration, or continue it
       status    how migrations stand
+      repair    make the target right where a comparison found it wrong
+      keys      list keys by what became of them
       demo      see it work on two throw-away servers
       rump      the old spelling: rump -from URL -to URL [-ttl] [-silent]
       help      more about a command or a topic
@@ -44,7 +46,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot migarte
     exit 2
     error: there is no command `migarte`
-      the commands are migrate, status, demo, rump, help
+      the commands are migrate, status, repair, keys, demo, rump, help
     hint: did you mean `migrate`?
 
     $ redknot migrate --form x
@@ -80,7 +82,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot help nothing
     exit 2
     error: there is no help about `nothing`
-      commands: migrate, status, demo, rump, help
+      commands: migrate, status, repair, keys, demo, rump, help
       topics: exit-codes, environment, urls, guarantees
     hint: redknot help
     ");

@@ -2,13 +2,13 @@
 //!
 //! # Invariants
 //!
-//! - Only here does the copy sleep between attempts.
+//! - How long anybody waits between attempts is decided here.
 //! - The budget is refilled by progress, not by time: a connection that comes and goes without a key in between
 //!   exhausts it, one that moves keys each time does not.
 
 use std::time::{Duration, Instant};
 
-use crate::client::LinkError;
+use super::wire::LinkError;
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::resp::{ErrorCode, Retry};

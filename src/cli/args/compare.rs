@@ -1,0 +1,129 @@
+//! The flags of `redknot compare`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use redknot::compare::CompareWith;
+use redknot::compare::sample::{Sample, SampleError};
+use redknot::config::{limits, units};
+use redknot::plan::{KeyType, TtlPolicy};
+use redknot::state::Durability;
+
+use super::{
+    SourceArgs, TargetArgs, batch, db, durability, key_type, keys, max_unavailable, memory,
+    timeout, ttl,
+};
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  redknot compare shop                       the migration shop: its servers, databases and filters
+  redknot compare --from cache:6379 --to 10.0.0.9:6379
+  redknot compare shop --sample 5%           another --seed looks at other keys
+  redknot compare shop --sample 3/8          the third of eight parts that together are all keys
+
+Exit code 0: both sides are equal. 1: they are not, and the findings are kept for redknot keys and repair.
+Nothing is written on either side. Passwords are not stored: redknot help urls.")]
+pub struct CompareArgs {
+    /// Which migration; may be left out where there is only one, or where both servers are named
+    pub name: Option<String>,
+    /// The one side; of a migration only if its URL is to be given again
+    #[arg(
+        long,
+        env = "REDKNOT_FROM",
+        value_name = "URL",
+        alias = "source",
+        help_heading = "Servers"
+    )]
+    pub from: Option<OsString>,
+    /// The other side, likewise
+    #[arg(
+        long,
+        env = "REDKNOT_TO",
+        value_name = "URL",
+        alias = "target",
+        help_heading = "Servers"
+    )]
+    pub to: Option<OsString>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Databases, each with the same number on both sides [default: the migration's, or those that the URLs name]
+    #[arg(long, env = "REDKNOT_DB", value_name = "LIST", value_delimiter = ',', value_parser = db,
+        allow_negative_numbers = true, help_heading = "What is compared")]
+    pub db: Vec<u32>,
+    /// Only keys whose name matches this pattern of the KEYS command
+    #[arg(
+        long = "match",
+        env = "REDKNOT_MATCH",
+        value_name = "GLOB",
+        help_heading = "What is compared"
+    )]
+    pub match_glob: Option<OsString>,
+    /// Only keys of these types
+    #[arg(long = "type", env = "REDKNOT_TYPE", value_name = "TYPE", value_delimiter = ',', value_parser = key_type(), help_heading = "What is compared")]
+    pub types: Vec<KeyType>,
+    /// Whether expiries were kept, or dropped and are not compared [default: keep]
+    #[arg(long, env = "REDKNOT_TTL", value_name = "POLICY", value_parser = ttl(), help_heading = "What is compared")]
+    pub ttl: Option<TtlPolicy>,
+    /// Do not look for keys that only the target has
+    #[arg(long, env = "REDKNOT_ONE_WAY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is compared")]
+    pub one_way: bool,
+    /// Only a part of the keys: 5%, about 100k of them, or the third of eight parts (3/8)
+    #[arg(long, env = "REDKNOT_SAMPLE", value_name = "PART", value_parser = sample, allow_negative_numbers = true, help_heading = "What is compared")]
+    pub sample: Option<Sample>,
+    /// Chooses the keys of a sample; the same number chooses the same ones [default: 0]
+    #[arg(long, env = "REDKNOT_SEED", value_name = "NUMBER", value_parser = keys, help_heading = "What is compared")]
+    pub seed: Option<u64>,
+
+    /// How far instants of expiry may lie apart [default: 1s]
+    #[arg(long, env = "REDKNOT_TTL_TOLERANCE", value_name = "TIME", value_parser = ttl_tolerance, help_heading = "How it is compared")]
+    pub ttl_tolerance: Option<Duration>,
+    /// How long a key that differs is left alone before it is read again [default: 1s]
+    #[arg(long, env = "REDKNOT_SETTLE", value_name = "TIME", value_parser = settle, help_heading = "How it is compared")]
+    pub settle: Option<Duration>,
+    /// How strings are read: by MGET where there are enough of them, or by DUMP as all else [default: auto]
+    #[arg(long, env = "REDKNOT_COMPARE_WITH", value_name = "HOW", value_parser = compare_with(), help_heading = "How it is compared")]
+    pub compare_with: Option<CompareWith>,
+    /// Forget a comparison that was left unfinished, and begin one
+    #[arg(long, env = "REDKNOT_RESTART", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "How it is compared")]
+    pub restart: bool,
+    /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
+    #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "How it is compared")]
+    pub durability: Option<Durability>,
+
+    /// Keys asked of one SCAN [default: 500]
+    #[arg(long, env = "REDKNOT_BATCH", value_name = "KEYS", value_parser = batch, help_heading = "Speed")]
+    pub batch: Option<u32>,
+    /// Bytes of values held in memory, with their unit [default: 32MiB]
+    #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
+    pub max_memory: Option<u64>,
+    /// How long a server may be away before the run ends [default: 10m]
+    #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
+    pub max_unavailable: Option<Duration>,
+    /// How long a connect, or a server that owes an answer, may take [default: 5s]
+    #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
+    pub timeout: Option<Duration>,
+}
+
+fn compare_with() -> impl TypedValueParser<Value = CompareWith> {
+    PossibleValuesParser::new(["auto", "dump"]).map(|how| match how.as_str() {
+        "dump" => CompareWith::Dump,
+        _ => CompareWith::Auto,
+    })
+}
+
+fn sample(text: &str) -> Result<Sample, SampleError> {
+    text.parse()
+}
+
+fn settle(text: &str) -> Result<Duration, units::UnitError> {
+    units::duration(text, &limits::SETTLE)
+}
+
+fn ttl_tolerance(text: &str) -> Result<Duration, units::UnitError> {
+    units::duration(text, &limits::TTL_TOLERANCE)
+}

@@ -1,0 +1,70 @@
+//! The flags of `redknot repair`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::{SourceArgs, TargetArgs, keys, max_unavailable, timeout};
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = "Examples:
+  redknot repair shop                                     shows what would be done, and sends nothing
+  redknot repair shop --apply                             writes missing and differing keys anew
+  redknot repair shop --apply --delete-extra --yes 12     also deletes the 12 keys that only the target has
+
+The addresses are those of the migration. Passwords are not stored: redknot help urls.")]
+pub struct RepairArgs {
+    /// Which migration; may be left out where there is only one
+    pub name: Option<String>,
+    /// The source, if its URL is to be given again: it has to be the migration's
+    #[arg(
+        long,
+        env = "REDKNOT_FROM",
+        value_name = "URL",
+        alias = "source",
+        help_heading = "Servers"
+    )]
+    pub from: Option<OsString>,
+    /// The target, likewise
+    #[arg(
+        long,
+        env = "REDKNOT_TO",
+        value_name = "URL",
+        alias = "target",
+        help_heading = "Servers"
+    )]
+    pub to: Option<OsString>,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// Write to the target; without it nothing is sent
+    #[arg(long, env = "REDKNOT_APPLY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is done")]
+    pub apply: bool,
+    /// Also delete keys that only the target has; their number has to be confirmed
+    #[arg(long, env = "REDKNOT_DELETE_EXTRA", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is done")]
+    pub delete_extra: bool,
+    /// How many keys --delete-extra deletes, instead of typing it
+    #[arg(
+        long,
+        env = "REDKNOT_YES",
+        value_name = "COUNT",
+        value_parser = keys,
+        allow_negative_numbers = true,
+        help_heading = "What is done"
+    )]
+    pub yes: Option<u64>,
+    /// Also write over keys that differ in a migration with --on-conflict skip, where they may be the target's own
+    #[arg(long, env = "REDKNOT_OVERWRITE_KEPT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is done")]
+    pub overwrite_kept: bool,
+
+    /// How long a server may be away before the run ends [default: 10m]
+    #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
+    pub max_unavailable: Option<Duration>,
+    /// How long a connect, or a server that owes an answer, may take [default: 5s]
+    #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
+    pub timeout: Option<Duration>,
+}

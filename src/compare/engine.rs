@@ -1,0 +1,249 @@
+//! Moves the bytes of one lane's comparison: both sides work at the same time.
+//!
+//! One thread, two tasks for each side. The lane's state is shared between them; whoever changes it wakes whoever waits
+//! for that. The state store works on a thread of its own.
+//!
+//! # Invariants
+//!
+//! - A connection that leads to another process than before ends the use of the lane: what was read has to be judged anew.
+//! - A side is not read while more than the allowed bytes of its answers wait for the other side.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::lane::{Lane, SOURCE, TARGET, Trouble};
+use super::link::{Env, Waited, connected};
+use crate::client::canary::same_process;
+use crate::client::control::Control;
+use crate::client::retry::Budget;
+use crate::client::{Link, LinkError, WireReader, WireWriter};
+use crate::endpoint::Side;
+use crate::error::Error;
+use crate::shutdown::StopReason;
+use crate::state::record::ServerIdentity;
+
+/// How often the source's latency is probed.
+const PROBE_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the tasks of a lane ended before it was done.
+#[derive(Debug)]
+pub enum End {
+    /// A stop was asked for.
+    Stopped(StopReason),
+    /// The lane has to be judged anew, for this reason.
+    Judge(String),
+    /// The cursor is worth nothing any more.
+    Anew(String),
+    /// The run can't go on.
+    Failed(Box<Error>),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// What the tasks of one lane share.
+pub struct Shared {
+    /// What every part of the run shares.
+    pub env: Rc<Env>,
+    /// Which lane of the plan.
+    pub index: usize,
+    /// Which keys are where.
+    pub lane: RefCell<Lane>,
+    /// Keys have verdicts.
+    pub settled: Notify,
+    /// A side may be asked for more.
+    ask: [Notify; 2],
+    /// A side's answers may be read again.
+    read: [Notify; 2],
+    /// Who the sides are.
+    identities: [ServerIdentity; 2],
+}
+
+/// The tasks that move the bytes; they end when this is dropped.
+pub struct Traffic {
+    tasks: JoinSet<End>,
+}
+
+impl Traffic {
+    /// Begins to move bytes over these connections, and their successors.
+    pub fn start(env: &Rc<Env>, index: usize, lane: Lane, links: [Link; 2]) -> (Rc<Shared>, Self) {
+        let identities = [links[0].identity.clone(), links[1].identity.clone()];
+        let shared = Rc::new(Shared {
+            env: Rc::clone(env),
+            index,
+            lane: RefCell::new(lane),
+            settled: Notify::new(),
+            ask: [Notify::new(), Notify::new()],
+            read: [Notify::new(), Notify::new()],
+            identities,
+        });
+        let mut tasks = JoinSet::new();
+        for (side, link) in links.into_iter().enumerate() {
+            tasks.spawn_local(drive(Rc::clone(&shared), side, link));
+        }
+        tasks.spawn_local(probe(Rc::clone(&shared)));
+        (shared, Self { tasks })
+    }
+
+    /// Returns when a task has ended, which none of them does because all is done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: an end that was not taken is returned by the next call.
+    pub async fn ended(&mut self) -> End {
+        match self.tasks.join_next().await {
+            Some(Ok(end)) => end,
+            // A panic in a task is ours, and is passed on.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => unreachable!("the tasks run until they are dropped"),
+        }
+    }
+
+    /// Ends the tasks.
+    pub async fn shut_down(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl Shared {
+    /// The lane has been given more to do, or room.
+    pub fn wake(&self) {
+        for side in [SOURCE, TARGET] {
+            self.ask[side].notify_one();
+            self.read[side].notify_one();
+        }
+    }
+}
+
+fn name_of(side: usize) -> Side {
+    match side {
+        SOURCE => Side::Source,
+        _ => Side::Target,
+    }
+}
+
+/// One side, over as many connections as it takes.
+async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
+    let env = Rc::clone(&shared.env);
+    let plan = env.request.plan.lanes[shared.index];
+    let db = match side {
+        SOURCE => plan.source_db,
+        _ => plan.target_db,
+    };
+    let mut budget: Budget = env.budget(name_of(side));
+    budget.contact();
+    loop {
+        link.wire.set_silence_max(budget.silence_max());
+        let (reader, writer) = link.wire.split();
+        let trouble = tokio::select! {
+            trouble = send(&shared, side, writer) => trouble,
+            trouble = receive(&shared, side, reader) => trouble,
+        };
+        let answers = {
+            let mut lane = shared.lane.borrow_mut();
+            lane.lost(side);
+            lane.answers[side]
+        };
+        budget.progress(answers);
+        let failure = match trouble {
+            Trouble::Link(error) => error,
+            Trouble::CursorRefused(line) => {
+                let side = name_of(side);
+                return End::Anew(format!(
+                    "the {side} does not know its cursor any more: \"{line}\""
+                ));
+            }
+        };
+        let next = connected(&env, name_of(side), &mut budget, db, Some(failure)).await;
+        link = match next {
+            Ok(Waited::Ready(link)) => link,
+            Ok(Waited::Stopped(reason)) => return End::Stopped(reason),
+            Err(error) => return error.into(),
+        };
+        if same_process(&shared.identities[side], &link.identity) != Some(true) {
+            return End::Judge(format!(
+                "the {} came back, and is not known to be the same process",
+                name_of(side)
+            ));
+        }
+    }
+}
+
+async fn send(shared: &Shared, side: usize, mut writer: WireWriter) -> Trouble {
+    let mut out = BytesMut::with_capacity(64 * 1024);
+    loop {
+        shared.lane.borrow_mut().request(side, &mut out);
+        if out.is_empty() {
+            shared.ask[side].notified().await;
+            continue;
+        }
+        // What was asked of both sides is sent to both.
+        shared.ask[1 - side].notify_one();
+        if let Err(error) = writer.write_all(&out).await {
+            return error.into();
+        }
+        out.clear();
+    }
+}
+
+async fn receive(shared: &Shared, side: usize, mut reader: WireReader) -> Trouble {
+    loop {
+        // What this side has answered and the other has not stays bounded: the rest waits in the server's buffers and in
+        // the network's.
+        while shared.lane.borrow().is_full(side) {
+            shared.read[side].notified().await;
+        }
+        let owed = shared.lane.borrow().owes(side);
+        match reader.fill().await {
+            Ok(()) => {}
+            // Nothing was due when the wait began.
+            Err(LinkError::Silent(_)) if !owed => continue,
+            Err(error) => return error.into(),
+        }
+        if let Err(trouble) = take_answers(shared, side, &mut reader) {
+            return trouble;
+        }
+        // What one side answers may be a reason to ask the other.
+        shared.ask.iter().for_each(Notify::notify_one);
+        shared.read[1 - side].notify_one();
+        shared.settled.notify_one();
+    }
+}
+
+fn take_answers(shared: &Shared, side: usize, reader: &mut WireReader) -> Result<(), Trouble> {
+    let mut lane = shared.lane.borrow_mut();
+    let now = Instant::now();
+    while let Some(token) = reader.buffered()? {
+        lane.token(side, token, now)?;
+    }
+    Ok(())
+}
+
+/// Feels what other clients of the source feel. A probe that fails is no trouble of its own: the data path will notice.
+async fn probe(shared: Rc<Shared>) -> End {
+    let request = &shared.env.request;
+    let mut connected: Option<Control> = None;
+    loop {
+        tokio::time::sleep(PROBE_EVERY).await;
+        let mut control = match connected.take() {
+            Some(control) => control,
+            None => match Control::connect(&request.source, 0, request.options.timeout).await {
+                Ok(control) => control,
+                Err(_) => continue,
+            },
+        };
+        if let Ok(latency) = control.ping().await {
+            shared.lane.borrow_mut().observe_latency(latency);
+            shared.wake();
+            connected = Some(control);
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! One database being compared: which keys are unread, what both sides are asked, which verdicts have come.
+//!
+//! No I/O happens here: the connections of both sides ask what to send and tell what came back.
+//!
+//! # Invariants
+//!
+//! - Both sides are asked for the same keys in the same order, so answers are matched by their place alone. Of what one
+//!   side has answered and the other has not, a bounded number of bytes is held ([`Lane::is_full`]).
+//! - A question that a lost connection leaves unanswered is asked again; answers that were taken are not taken twice.
+//! - Batches leave in the order of SCAN, each only when all its keys have verdicts.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batch, FinishedBatch, KeyRef};
+use super::detail::first_difference;
+use super::expiry::{Answer, Expiries};
+use super::judge::{Judge, Value, Values, judge, without_expiries};
+use super::names::Names;
+use super::sample;
+use super::scan::{Scan, Scanned};
+use super::window::Window;
+use crate::client::LinkError;
+use crate::plan::KeyType;
+use crate::state::record::{CompareStage, Position, SampleRecord};
+
+mod side;
+#[cfg(test)]
+mod tests;
+
+use side::Side;
+pub use side::Trouble;
+
+/// Number of the source among the sides.
+pub const SOURCE: usize = 0;
+/// Number of the target among the sides.
+pub const TARGET: usize = 1;
+
+/// Batches that are scanned and whose verdicts are not durable yet. What a crash makes redknot read again is at most this.
+pub const IN_FLIGHT_BATCHES_MAX: u64 = 64;
+/// Most keys that the source is asked about whether it has them, at once.
+const NAMES_MAX: usize = 2048;
+/// Most keys of one MGET or EXISTS: the server does nothing else while it answers.
+const KEYS_AT_ONCE: usize = 128;
+
+/// What the plan, the options and the servers' abilities make of every key.
+pub struct Rules {
+    /// COUNT of each SCAN.
+    pub batch_keys: u32,
+    /// MATCH of each SCAN.
+    pub match_glob: Option<Vec<u8>>,
+    /// TYPE of each SCAN, where one type is asked for and the side that is walked knows the option.
+    pub scan_type: Option<KeyType>,
+    /// Types that are asked for; empty: all.
+    pub types: Vec<KeyType>,
+    /// Which keys are looked at; `None`: all.
+    pub sample: Option<SampleRecord>,
+    /// How expiries are compared; `None`: they are not.
+    pub expiries: Option<Expiries>,
+    /// The source's clock, by which fields expire.
+    pub source_clock: Option<crate::client::Clock>,
+    /// Strings are read by MGET where that is cheaper.
+    pub strings: bool,
+    /// Keys that only the target has are differences.
+    pub extras: bool,
+    /// Answers of one side that wait for the other, bytes.
+    pub held_bytes_max: u64,
+}
+
+/// A question to both sides.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question {
+    /// MGET of so many unread keys in a row.
+    Strings { first: KeyRef, count: u32 },
+    /// DUMP.
+    Dump(KeyRef),
+    /// PEXPIRETIME or PTTL, of a string that MGET has read or of what the DUMP right before it has.
+    Expiry { key: KeyRef, string: bool },
+}
+
+/// See the module.
+pub struct Lane {
+    rules: Rules,
+    stage: CompareStage,
+    scan: Option<Scan>,
+    next_seq: u64,
+    batches: VecDeque<Batch>,
+    /// Keys that no question was asked about.
+    unread: VecDeque<KeyRef>,
+    /// Keys that MGET has asked for, and whether a DUMP has to follow.
+    follow: VecDeque<(KeyRef, bool)>,
+    sides: [Side; 2],
+    /// Questions to both sides whose answers have not both come.
+    unmatched: VecDeque<Question>,
+    /// Pairs of answers that were matched of the front one.
+    matched: u32,
+    /// What strings said until their expiries come, in the order of the questions for those.
+    strings: VecDeque<Values>,
+    /// What a DUMP said until the expiry comes that was asked right behind it.
+    dumped: Option<Values>,
+    judge: Judge,
+    /// Where values differ first, by the numbers of their names; only of a page of candidates.
+    details: Vec<(u32, String)>,
+    window: Window,
+    finished: VecDeque<FinishedBatch>,
+    /// Batches handed out that are not durable.
+    not_durable: u64,
+    stopping: bool,
+    /// Pairs of answers, ever; whoever waits for progress compares two looks.
+    pub answers: [u64; 2],
+}
+
+impl Lane {
+    /// A lane that goes on at `position` of its stage.
+    pub fn new(rules: Rules, stage: CompareStage, position: Position) -> Self {
+        let mut judge = Judge::new(rules.types.clone());
+        let scan = match stage {
+            CompareStage::Source | CompareStage::Target => Some(Scan::new(position)),
+            CompareStage::Recheck | CompareStage::Done => None,
+        };
+        judge.extras = scan.is_none() && rules.extras;
+        let window = Window::new(rules.strings && judge.wants_strings());
+        Self {
+            rules,
+            stage,
+            scan,
+            next_seq: 0,
+            batches: VecDeque::new(),
+            unread: VecDeque::new(),
+            follow: VecDeque::new(),
+            sides: [Side::default(), Side::default()],
+            unmatched: VecDeque::new(),
+            matched: 0,
+            strings: VecDeque::new(),
+            dumped: None,
+            judge,
+            details: Vec::new(),
+            window,
+            finished: VecDeque::new(),
+            not_durable: 0,
+            stopping: false,
+            answers: [0; 2],
+        }
+    }
+
+    /// Begins no further batch; those that were scanned are brought to their end.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Batches scanned and not durable.
+    pub fn batches_in_flight(&self) -> u64 {
+        (self.batches.len() + self.finished.len()) as u64 + self.not_durable
+    }
+
+    /// Whether nothing is left to do but to make durable what was handed out.
+    pub fn is_settled(&self) -> bool {
+        let walked = self
+            .scan
+            .as_ref()
+            .is_none_or(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
+        walked && self.batches.is_empty() && self.finished.is_empty()
+    }
+
+    /// Batches whose keys all have verdicts, in order, each handed out once.
+    pub fn take_finished(&mut self) -> Option<FinishedBatch> {
+        let batch = self.finished.pop_front()?;
+        self.not_durable += 1;
+        Some(batch)
+    }
+
+    /// So many of the batches handed out have become durable.
+    pub fn durable(&mut self, batches: u64) {
+        self.not_durable = self
+            .not_durable
+            .checked_sub(batches)
+            .expect("no batch is durable before it is finished");
+    }
+
+    /// A probe PING of the source took this long.
+    pub fn observe_latency(&mut self, latency: Duration) {
+        self.window.observe_latency(latency);
+    }
+
+    /// Where values of a page of candidates differ first, by the numbers of their names; since the last call.
+    pub fn take_details(&mut self) -> Vec<(u32, String)> {
+        std::mem::take(&mut self.details)
+    }
+
+    /// Whether the side owes an answer.
+    pub fn owes(&self, side: usize) -> bool {
+        self.sides[side].owes()
+    }
+
+    /// Whether so much waits for the other side that this one must not be read for now.
+    pub fn is_full(&self, side: usize) -> bool {
+        self.sides[side].held_bytes() >= self.rules.held_bytes_max
+    }
+
+    /// Puts a page of candidates on the list of what is to be read.
+    pub fn push_page(&mut self, names: Names) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.unread
+            .extend((0..names.len() as u32).map(|index| KeyRef { seq, index }));
+        self.batches.push_back(Batch::page(seq, names));
+        self.fill();
+    }
+
+    /// Appends to `out` what the side should be asked next.
+    pub fn request(&mut self, side: usize, out: &mut bytes::BytesMut) {
+        self.fill();
+        let first = self.batches.front().map_or(0, |batch| batch.seq);
+        let batches = &self.batches;
+        let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
+        self.sides[side].encode(side, &self.rules, self.scan.as_ref(), name, out);
+    }
+
+    /// Asks as much as the window allows.
+    fn fill(&mut self) {
+        // Refill in halves: a command at a time would cost a system call each.
+        if self.outstanding_keys() > self.keys_max() / 2 {
+            return;
+        }
+        self.fill_scan();
+        match self.stage {
+            CompareStage::Target => self.fill_exists(),
+            CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.fill_reads(),
+        }
+    }
+
+    /// How many keys may be outstanding.
+    fn keys_max(&self) -> usize {
+        match self.stage {
+            // Nothing but names and numbers travels.
+            CompareStage::Target => NAMES_MAX,
+            CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
+        }
+    }
+
+    fn outstanding_keys(&self) -> usize {
+        self.sides[SOURCE]
+            .outstanding_keys()
+            .max(self.sides[TARGET].outstanding_keys())
+    }
+
+    /// SCAN goes in front of the reads: the next names are known before a side runs out of work.
+    fn fill_scan(&mut self) {
+        let in_flight = self.batches_in_flight();
+        let few = self.unread.len() <= self.keys_max();
+        let Some(scan) = &mut self.scan else {
+            return;
+        };
+        let side = match self.stage {
+            CompareStage::Target => TARGET,
+            _ => SOURCE,
+        };
+        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && scan.begin() {
+            self.sides[side].ask_scan();
+        }
+    }
+
+    /// The source is asked which of the target's keys it has.
+    fn fill_exists(&mut self) {
+        while self.outstanding_keys() < self.keys_max() {
+            let Some((first, count)) = self.take_run(KEYS_AT_ONCE) else {
+                return;
+            };
+            self.sides[SOURCE].ask_exists(first, count);
+        }
+    }
+
+    /// Both sides are asked for values and expiries.
+    fn fill_reads(&mut self) {
+        loop {
+            let room = self.keys_max().saturating_sub(self.outstanding_keys());
+            if room == 0 {
+                return;
+            }
+            if let Some((key, dump)) = self.follow.pop_front() {
+                if dump {
+                    self.ask(Question::Dump(key), 1);
+                }
+                if self.rules.expiries.is_some() {
+                    let string = !dump;
+                    self.ask(Question::Expiry { key, string }, 0);
+                }
+            } else if self.window.reads_strings() {
+                let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
+                let Some((first, count)) = self.take_run(most) else {
+                    return;
+                };
+                self.ask(Question::Strings { first, count }, count as usize);
+            } else {
+                let Some(key) = self.unread.pop_front() else {
+                    return;
+                };
+                self.follow.push_back((key, true));
+            }
+        }
+    }
+
+    /// At most `most` unread keys that follow each other within a batch.
+    fn take_run(&mut self, most: usize) -> Option<(KeyRef, u32)> {
+        let first = self.unread.pop_front()?;
+        let mut count = 1;
+        while (count as usize) < most
+            && self
+                .unread
+                .front()
+                .is_some_and(|next| (next.seq, next.index) == (first.seq, first.index + count))
+        {
+            self.unread.pop_front();
+            count += 1;
+        }
+        Some((first, count))
+    }
+
+    fn ask(&mut self, question: Question, keys: usize) {
+        self.unmatched.push_back(question);
+        for side in &mut self.sides {
+            side.ask(question, keys);
+        }
+    }
+
+    /// The side's connection is lost: what it still owed is asked again on the next one.
+    pub fn lost(&mut self, side: usize) {
+        if let Some(scan) = &mut self.scan
+            && self.sides[side].scans()
+        {
+            scan.lost();
+        }
+        self.sides[side].lost();
+    }
+
+    /// A batch of names has come.
+    fn scanned(&mut self, scanned: Scanned) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let keys = scanned.names.len();
+        let before = self.unread.len();
+        for (index, name) in (0..).zip(scanned.names.iter()) {
+            let sampled = self
+                .rules
+                .sample
+                .as_ref()
+                .is_none_or(|sample| sample::contains(sample, name));
+            if sampled {
+                self.unread.push_back(KeyRef { seq, index });
+            }
+        }
+        let open = self.unread.len() - before;
+        let cursors = (scanned.cursor_in, scanned.cursor_out);
+        let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
+        match self.stage {
+            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
+            _ => {
+                batch.counters().keys_scanned = keys as u64;
+                batch.counters().unsampled = (keys - open) as u64;
+            }
+        }
+        self.batches.push_back(batch);
+        self.hand_on();
+    }
+
+    /// Takes the next pairs of answers, as far as both sides have them.
+    fn match_answers(&mut self, now: Instant) {
+        while let Some(question) = self.unmatched.front().copied() {
+            let [source, target] = &mut self.sides;
+            if !source.has_answer() || !target.has_answer() {
+                return;
+            }
+            let pair = (source.take_answer(), target.take_answer());
+            match (question, pair) {
+                (
+                    Question::Strings { first, count },
+                    (side::Got::Value(a), side::Got::Value(b)),
+                ) => {
+                    let key = KeyRef {
+                        index: first.index + self.matched,
+                        ..first
+                    };
+                    self.matched += 1;
+                    if self.matched == count {
+                        self.matched = 0;
+                        self.unmatched.pop_front();
+                    }
+                    self.strings_read(key, a, b, now);
+                }
+                (Question::Dump(key), (side::Got::Value(a), side::Got::Value(b))) => {
+                    self.unmatched.pop_front();
+                    self.dump_read(key, a, b, now);
+                }
+                (
+                    Question::Expiry { key, string },
+                    (side::Got::Expiry(a), side::Got::Expiry(b)),
+                ) => {
+                    self.unmatched.pop_front();
+                    let values = match string {
+                        true => self.strings.pop_front(),
+                        false => self.dumped.take(),
+                    };
+                    let values = values.expect("a value's answer comes before its expiry's");
+                    self.settle(key, values, Some([a, b]), now);
+                }
+                _ => unreachable!("both sides answer the same questions in the same order"),
+            }
+        }
+    }
+
+    /// MGET's answers for a key: both have a string, or DUMP must tell.
+    fn strings_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
+        let both = matches!((&source, &target), (Value::String(_), Value::String(_)));
+        self.window
+            .observe_string(both, source.len().max(target.len()));
+        if !both {
+            self.follow.push_back((key, true));
+            return;
+        }
+        self.count_bytes(key, &source);
+        let values = self.judge.values(&source, &target, self.now_ms(now));
+        match &self.rules.expiries {
+            // What differs is read again anyway, and its expiry then.
+            Some(_) if matches!(values, Values::Equal { .. }) => {
+                self.strings.push_back(values);
+                self.follow.push_back((key, false));
+            }
+            _ => self.settle(key, values, None, now),
+        }
+    }
+
+    fn dump_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
+        self.window.observe_payload(source.len().max(target.len()));
+        self.count_bytes(key, &source);
+        let values = self.judge.values(&source, &target, self.now_ms(now));
+        if self.stage == CompareStage::Recheck
+            && let (Values::Differ { .. }, Value::Payload(source), Value::Payload(target)) =
+                (&values, &source, &target)
+            && let Some(detail) = first_difference(source, target)
+        {
+            self.details.push((key.index, detail));
+        }
+        match self.rules.expiries {
+            Some(_) => self.dumped = Some(values),
+            None => self.settle(key, values, None, now),
+        }
+    }
+
+    fn settle(&mut self, key: KeyRef, values: Values, answers: Option<[Answer; 2]>, now: Instant) {
+        let judged = match (&self.rules.expiries, answers) {
+            (Some(expiries), Some(answers)) => judge(values, answers, expiries, now),
+            _ => without_expiries(values),
+        };
+        let batch = self.batch(key);
+        batch.settle(key.index, judged);
+        if batch.open() == 0 {
+            self.hand_on();
+        }
+    }
+
+    /// The source has all of these keys, or it has not this one.
+    fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
+        let batch = self.batch(first);
+        for index in first.index..first.index + count {
+            match exist {
+                true => batch.known(),
+                false => batch.unknown_to_source(index),
+            }
+        }
+        if batch.open() == 0 {
+            self.hand_on();
+        }
+    }
+
+    fn count_bytes(&mut self, key: KeyRef, value: &Value) {
+        self.batch(key).counters().bytes_read += value.len() as u64;
+    }
+
+    /// The source's wall clock, Unix milliseconds; ours, where that is not known.
+    fn now_ms(&self, now: Instant) -> i64 {
+        match self.rules.source_clock {
+            Some(clock) => clock.at(now),
+            None => crate::client::handshake::unix_ms() as i64,
+        }
+    }
+
+    fn batch(&mut self, key: KeyRef) -> &mut Batch {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        &mut self.batches[(key.seq - first) as usize]
+    }
+
+    /// Moves finished batches out, as far as no older one is open.
+    fn hand_on(&mut self) {
+        while self.batches.front().is_some_and(|batch| batch.open() == 0) {
+            let batch = self.batches.pop_front().expect("just looked at it");
+            self.finished.push_back(batch.finish());
+        }
+    }
+}
+
+impl From<LinkError> for Trouble {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
+}

@@ -1,0 +1,271 @@
+//! A lane between two servers that are played: any order of their answers, any loss, gives the same verdicts.
+
+use std::collections::BTreeMap;
+
+use bytes::{Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::progress::CompareCounters;
+use crate::resp::{Decoder, Token};
+use crate::state::record::Position;
+
+/// What a server has: strings, whose payloads are their bytes behind a type and a length.
+type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Answers commands as a server does, one after the other.
+struct Played {
+    keys: Keys,
+    input: BytesMut,
+    decoder: Decoder,
+    mget: bool,
+}
+
+impl Played {
+    fn new(keys: &Keys, mget: bool) -> Self {
+        Self {
+            keys: keys.clone(),
+            input: BytesMut::new(),
+            decoder: Decoder::new(),
+            mget,
+        }
+    }
+
+    /// The next whole command; the played lane only ever sends whole ones.
+    fn command(&mut self) -> Option<Vec<Bytes>> {
+        let Token::Array(words) = self.decoder.next(&mut self.input).expect("RESP")? else {
+            panic!("a command is an array");
+        };
+        let word = |_| match self.decoder.next(&mut self.input) {
+            Ok(Some(Token::Bulk(word))) => word,
+            other => panic!("a command's word, not {other:?}"),
+        };
+        Some((0..words).map(word).collect())
+    }
+
+    fn answer(&self, command: &[Bytes]) -> Vec<Token> {
+        let get = |key: &Bytes| self.keys.get(&key[..]);
+        match &command[0][..] {
+            b"SCAN" => {
+                let cursor: usize = std::str::from_utf8(&command[1])
+                    .expect("digits")
+                    .parse()
+                    .expect("a number");
+                let names: Vec<&Vec<u8>> = self.keys.keys().skip(cursor).take(5).collect();
+                let next = cursor + names.len();
+                let next = if next >= self.keys.len() { 0 } else { next };
+                let mut tokens = vec![
+                    Token::Array(2),
+                    Token::Bulk(next.to_string().into()),
+                    Token::Array(names.len()),
+                ];
+                tokens.extend(
+                    names
+                        .into_iter()
+                        .map(|name| Token::Bulk(name.clone().into())),
+                );
+                tokens
+            }
+            b"MGET" if !self.mget => vec![Token::Error(Bytes::from_static(
+                b"ERR unknown command 'MGET'",
+            ))],
+            b"MGET" => {
+                let mut tokens = vec![Token::Array(command.len() - 1)];
+                // Some are no strings.
+                tokens.extend(command[1..].iter().map(|key| match get(key) {
+                    Some(value) if key.len() % 3 > 0 => Token::Bulk(value.clone().into()),
+                    _ => Token::Null,
+                }));
+                tokens
+            }
+            b"DUMP" => vec![match get(&command[1]) {
+                Some(value) => {
+                    let mut payload = vec![0, value.len() as u8];
+                    payload.extend(value);
+                    payload.extend([10, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+                    Token::Bulk(payload.into())
+                }
+                None => Token::Null,
+            }],
+            b"PTTL" => vec![Token::Integer(match get(&command[1]) {
+                Some(_) => -1,
+                None => -2,
+            })],
+            b"EXISTS" => {
+                let found = command[1..].iter().filter(|key| get(key).is_some());
+                vec![Token::Integer(found.count() as i64)]
+            }
+            other => panic!("nobody asks {other:?}"),
+        }
+    }
+}
+
+fn lane(stage: CompareStage, strings: bool) -> Lane {
+    let rules = Rules {
+        batch_keys: 5,
+        match_glob: None,
+        scan_type: None,
+        types: vec![],
+        sample: None,
+        expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
+        source_clock: None,
+        strings,
+        extras: true,
+        held_bytes_max: 40,
+    };
+    Lane::new(rules, stage, Position::Start)
+}
+
+/// What one turn does: a side answers so many tokens, or its connection is lost.
+#[derive(Debug, Clone)]
+enum Turn {
+    Answer(usize, usize),
+    Lose(usize),
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        6 => (0..2_usize, 1..9_usize).prop_map(|(side, tokens)| Turn::Answer(side, tokens)),
+        1 => (0..2_usize).prop_map(Turn::Lose),
+    ]
+}
+
+/// Plays a lane to its end; returns its counters and the names of its candidates.
+fn play(
+    mut lane: Lane,
+    servers: [Keys; 2],
+    mget: bool,
+    turns: &[Turn],
+) -> (CompareCounters, Vec<Vec<u8>>) {
+    let mut played = servers.map(|keys| Played::new(&keys, mget));
+    let mut owed: [VecDeque<Token>; 2] = [VecDeque::new(), VecDeque::new()];
+    let mut counters = CompareCounters::default();
+    let mut candidates = Vec::new();
+    let patience = turns.len() + 10_000;
+    let rest = (0..patience).map(|at| Turn::Answer(at % 2, 3));
+    let now = Instant::now();
+    for turn in turns.iter().cloned().chain(rest) {
+        for side in [SOURCE, TARGET] {
+            lane.request(side, &mut played[side].input);
+            while let Some(command) = played[side].command() {
+                let answer = played[side].answer(&command);
+                owed[side].extend(answer);
+            }
+        }
+        match turn {
+            Turn::Lose(side) => {
+                owed[side].clear();
+                lane.lost(side);
+            }
+            Turn::Answer(side, tokens) => {
+                for _ in 0..tokens {
+                    // As the engine: a full side is not read.
+                    if lane.is_full(side) {
+                        break;
+                    }
+                    let Some(token) = owed[side].pop_front() else {
+                        break;
+                    };
+                    lane.token(side, token, now).expect("no trouble is played");
+                }
+            }
+        }
+        while let Some(batch) = lane.take_finished() {
+            lane.durable(1);
+            counters.add(&batch.counted.counters);
+            let names = batch.counted.candidates.into_iter().map(|(name, _)| name);
+            candidates.extend(names);
+        }
+        if lane.is_settled() {
+            candidates.sort();
+            return (counters, candidates);
+        }
+    }
+    panic!("the lane never comes to its end");
+}
+
+fn keys() -> impl Strategy<Value = Keys> {
+    let name = proptest::collection::vec(b'a'..b'd', 1..4);
+    let value = proptest::collection::vec(b'0'..b'2', 0..30);
+    proptest::collection::btree_map(name, value, 0..30)
+}
+
+proptest! {
+    #[test]
+    fn every_key_of_the_source_gets_its_verdict(
+        source in keys(),
+        target in keys(),
+        strings: bool,
+        mget: bool,
+        turns in proptest::collection::vec(turn(), 0..200),
+    ) {
+        let wanted: Vec<Vec<u8>> = source
+            .iter()
+            .filter(|(name, value)| target.get(*name) != Some(value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let all = source.len() as u64;
+        let lane = lane(CompareStage::Source, strings);
+        let (counters, candidates) = play(lane, [source, target], mget, &turns);
+        prop_assert_eq!(&candidates, &wanted);
+        prop_assert_eq!(counters.keys_scanned, all);
+        prop_assert_eq!(counters.equal, all - wanted.len() as u64);
+        prop_assert_eq!(counters.candidates, wanted.len() as u64);
+    }
+
+    #[test]
+    fn every_key_that_only_the_target_has_is_met(
+        source in keys(),
+        target in keys(),
+        turns in proptest::collection::vec(turn(), 0..200),
+    ) {
+        let wanted: Vec<Vec<u8>> = target
+            .keys()
+            .filter(|name| !source.contains_key(*name))
+            .cloned()
+            .collect();
+        let all = target.len() as u64;
+        let lane = lane(CompareStage::Target, false);
+        let (counters, candidates) = play(lane, [source, target], true, &turns);
+        prop_assert_eq!(candidates, wanted);
+        prop_assert_eq!(counters.target_keys_scanned, all);
+    }
+}
+
+#[test]
+fn a_side_whose_answers_wait_is_not_read_on() {
+    let big: Keys = (0..9_u8).map(|n| (vec![b'a', n], vec![b'x'; 30])).collect();
+    let mut lane = lane(CompareStage::Source, false);
+    let mut source = Played::new(&big, true);
+    let now = Instant::now();
+    let mut most = 0;
+    for _ in 0..20 {
+        lane.request(SOURCE, &mut source.input);
+        while let Some(command) = source.command() {
+            for token in source.answer(&command) {
+                lane.token(SOURCE, token, now)
+                    .expect("no trouble is played");
+                if lane.is_full(SOURCE) {
+                    most += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        most > 0,
+        "the target answers nothing, and the source is read for ever"
+    );
+}
+
+#[test]
+fn a_cursor_that_the_server_refuses_is_told() {
+    let mut lane = lane(CompareStage::Source, false);
+    let mut out = BytesMut::new();
+    lane.request(SOURCE, &mut out);
+    let refused = Token::Error(Bytes::from_static(b"ERR invalid cursor"));
+    let trouble = lane.token(SOURCE, refused, Instant::now());
+    assert!(
+        matches!(trouble, Err(Trouble::CursorRefused(_))),
+        "{trouble:?}"
+    );
+}

@@ -1,0 +1,141 @@
+//! Getting a connection to either side, and getting it back.
+//!
+//! # Invariant
+//!
+//! A stop that is asked for ends every wait here at once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Request;
+use crate::client::retry::{Budget, Verdict};
+use crate::client::{Link, LinkError, connect_source};
+use crate::endpoint::Side;
+use crate::error::Error;
+use crate::progress::{Event, Observer};
+use crate::shutdown::{Shutdown, StopReason};
+
+/// What every part of a run shares.
+pub struct Env {
+    /// What the run was given.
+    pub request: Request,
+    /// Number of this run.
+    pub run: u32,
+    /// Who is told.
+    pub observer: Rc<dyn Observer>,
+    /// Whether a stop has been asked for.
+    pub shutdown: Shutdown,
+    /// Failures of a side that were tried again.
+    pub retries: Cell<u64>,
+    /// Why the comparison waits, if it does.
+    pub throttle: RefCell<Option<String>>,
+}
+
+/// What came of waiting.
+pub enum Waited<T> {
+    /// It came.
+    Ready(T),
+    /// A stop was asked for first.
+    Stopped(StopReason),
+}
+
+impl Env {
+    /// A full budget for one side.
+    pub fn budget(&self, side: Side) -> Budget {
+        Budget::new(
+            side,
+            self.request.options.max_unavailable,
+            self.request.options.timeout,
+        )
+    }
+
+    /// Tells the operator something; the run goes on.
+    pub fn warn(&self, message: String) {
+        self.observer.event(&Event::Warning { message });
+    }
+
+    /// A connection that reads a database of one side. Nothing is written on either of them.
+    pub async fn connect(&self, side: Side, db: u32, timeout: Duration) -> Result<Link, LinkError> {
+        let endpoint = match side {
+            Side::Source => &self.request.source,
+            Side::Target => &self.request.target,
+        };
+        // CLIENT SETNAME takes no spaces and no control characters; names of migrations have none.
+        let name = format!("redknot:{}:{}", self.request.name, self.run);
+        connect_source(endpoint, db, &name, timeout).await
+    }
+}
+
+/// Tries until it works, the budget is used up, or a stop is asked for. With `failure`, a wait comes first.
+pub async fn retrying<T>(
+    env: &Env,
+    side: Side,
+    budget: &mut Budget,
+    mut failure: Option<LinkError>,
+    attempt: impl AsyncFn(Duration) -> Result<T, LinkError>,
+) -> Result<Waited<T>, Error> {
+    let mut shutdown = env.shutdown.clone();
+    let mut failed_before = false;
+    loop {
+        if let Some(error) = failure.take() {
+            failed_before = true;
+            if let Some(reason) = pause(env, side, budget, &error).await? {
+                return Ok(Waited::Stopped(reason));
+            }
+        }
+        let result = tokio::select! {
+            result = attempt(budget.silence_max()) => result,
+            reason = shutdown.wait() => return Ok(Waited::Stopped(reason)),
+        };
+        match result {
+            Ok(value) => {
+                budget.contact();
+                if failed_before {
+                    env.throttle.borrow_mut().take();
+                    env.observer.event(&Event::Recovered { side });
+                }
+                return Ok(Waited::Ready(value));
+            }
+            Err(error) => failure = Some(error),
+        }
+    }
+}
+
+/// Waits before the next try, as long as the budget says; returns early, and why, if a stop is asked for.
+async fn pause(
+    env: &Env,
+    side: Side,
+    budget: &mut Budget,
+    error: &LinkError,
+) -> Result<Option<StopReason>, Error> {
+    let (wait, attempt) = match budget.failed(error, Instant::now()) {
+        Verdict::Wait { wait, attempt } => (wait, attempt),
+        Verdict::GiveUp(error) => return Err(*error),
+    };
+    env.retries.set(env.retries.get() + 1);
+    *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
+    env.observer.event(&Event::Retry {
+        side,
+        cause: error.to_string(),
+        attempt,
+        wait_ms: wait.as_millis() as u64,
+    });
+    let mut shutdown = env.shutdown.clone();
+    tokio::select! {
+        () = tokio::time::sleep(wait) => Ok(None),
+        reason = shutdown.wait() => Ok(Some(reason)),
+    }
+}
+
+/// A connection to one side, waiting for it if need be.
+pub async fn connected(
+    env: &Env,
+    side: Side,
+    budget: &mut Budget,
+    db: u32,
+    failure: Option<LinkError>,
+) -> Result<Waited<Link>, Error> {
+    let attempt = async |timeout| env.connect(side, db, timeout).await;
+    retrying(env, side, budget, failure, attempt).await
+}

@@ -1,0 +1,525 @@
+//! Are both sides equal? Every key, by type, value and expiry, in both directions.
+//!
+//! # Invariants
+//!
+//! - Nothing is written on either side.
+//! - Nothing here comes from the copy: a bug of the writer must not hide itself in the verifier.
+//! - A key that differs is read again, with time between, before it is a finding.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::client::handshake::unix_ms;
+use crate::digest::KeyspaceDigest;
+use crate::endpoint::Endpoint;
+use crate::error::{Class, Error};
+use crate::plan::{Plan, TtlPolicy};
+use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
+use crate::shutdown::{Shutdown, StopReason};
+use crate::state::record::{
+    CompareEnded, CompareLane, CompareRules, CompareStage, Position, ServerIdentity,
+};
+use crate::state::{self, Durability, OpenRequest, Recorder, Store};
+
+mod batch;
+pub(crate) mod detail;
+mod engine;
+pub(crate) mod expiry;
+pub(crate) mod judge;
+mod lane;
+mod link;
+mod names;
+mod preflight;
+pub(crate) mod recheck;
+mod report;
+pub mod sample;
+mod scan;
+mod settle;
+mod walk;
+mod window;
+
+use link::{Env, Waited};
+use report::Report;
+use sample::Sample;
+use walk::{LaneEnd, compare_lane};
+
+/// Findings that the summary shows.
+const FINDINGS_SHOWN: usize = 10;
+
+/// All that a comparison is given.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is compared: databases, filters, and whether expiries were kept.
+    pub plan: Plan,
+    /// The one side, with credentials.
+    pub source: Endpoint,
+    /// The other side, with credentials.
+    pub target: Endpoint,
+    /// How.
+    pub options: CompareOptions,
+    /// Name of the migration whose state keeps the result.
+    pub name: String,
+    /// Folder of all migrations.
+    pub state_dir: PathBuf,
+    /// Forget a comparison that was left unfinished, and begin one.
+    pub restart: bool,
+}
+
+/// How is compared.
+#[derive(Debug, Clone)]
+pub struct CompareOptions {
+    /// Keys that only the target has are not looked for.
+    pub one_way: bool,
+    /// Only a part of the keys is looked at.
+    pub sample: Option<Sample>,
+    /// Chooses the part; the same seed chooses the same keys.
+    pub seed: u64,
+    /// How long a key that differs is left alone before it is read again; it doubles with each time.
+    pub settle: Duration,
+    /// So much may instants of expiry differ.
+    pub ttl_tolerance: Duration,
+    /// How strings are read.
+    pub compare_with: CompareWith,
+    /// COUNT of each SCAN.
+    pub batch_keys: u32,
+    /// Bytes of values held in memory at once. One larger value a side is admitted alone.
+    pub in_flight_bytes_max: u64,
+    /// How long a side may be away, without progress, until the run gives up.
+    pub max_unavailable: Duration,
+    /// How long a connect may take, and a due answer at first.
+    pub timeout: Duration,
+    /// What a checkpoint survives.
+    pub durability: Durability,
+}
+
+/// How strings are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompareWith {
+    /// By MGET where there are enough of them, which is cheaper for both servers.
+    Auto,
+    /// By DUMP, as everything else.
+    Dump,
+}
+
+/// How a comparison ended that did not fail.
+#[derive(Debug, Clone)]
+pub enum CompareEnd {
+    /// Every key has its verdict.
+    Compared {
+        /// The result.
+        status: CompareStatus,
+        /// The first findings, for the summary.
+        findings: Vec<FoundKey>,
+    },
+    /// Stopped on request; a checkpoint is saved.
+    Stopped {
+        /// Who asked.
+        reason: StopReason,
+        /// How far it is.
+        status: CompareStatus,
+    },
+}
+
+/// A finding as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundKey {
+    /// Database on the source.
+    pub db: u32,
+    /// The key, escaped.
+    pub key: String,
+    /// What is wrong with it.
+    pub verdict: Verdict,
+    /// Type of the value on the source; of the one on the target, if only that has it.
+    pub key_type: String,
+    /// Where it differs first, and the beginnings of both digests.
+    pub detail: String,
+}
+
+/// Compares what the plan names, from where an earlier run left off.
+///
+/// Blocks until every key has its verdict, a stop was asked for, or it can't go on. Whatever the end, what was found is
+/// on disk when it returns.
+///
+/// # Errors
+///
+/// [`Error::class`] says whether the same command may be run again.
+pub fn run(
+    request: Request,
+    observer: Rc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Result<CompareEnd, Error> {
+    let store = state::open(&OpenRequest {
+        state_dir: &request.state_dir,
+        name: &request.name,
+        plan: &request.plan,
+        restart: false,
+        command: "redknot compare",
+        durability: request.options.durability,
+    })
+    .map_err(Error::from)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::new(Class::Usage, "start", error.to_string()))?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, run_on(store, request, observer, shutdown))
+}
+
+/// A run: the state store, the outside, and how it stands.
+struct Context {
+    env: Rc<Env>,
+    /// The state store on its own thread.
+    recorder: Recorder,
+    /// How is compared, as it was decided when the comparison began.
+    rules: CompareRules,
+    /// One durable checkpoint a lane.
+    lanes: Vec<CompareLane>,
+    keyspace: Vec<Option<u64>>,
+    report: Report,
+    /// The first findings of this run.
+    findings: Vec<FoundKey>,
+}
+
+enum Ended {
+    Compared(CompareStatus),
+    Stopped(StopReason),
+}
+
+async fn run_on(
+    store: Store,
+    request: Request,
+    observer: Rc<dyn Observer>,
+    shutdown: Shutdown,
+) -> Result<CompareEnd, Error> {
+    for note in store.notes() {
+        observer.event(&Event::Warning {
+            message: note.clone(),
+        });
+    }
+    let report = Report::new(&store, &request);
+    let env = Rc::new(Env {
+        run: store.run(),
+        request,
+        observer,
+        shutdown,
+        retries: std::cell::Cell::new(0),
+        throttle: std::cell::RefCell::new(None),
+    });
+    let mut context = Context {
+        env,
+        recorder: Recorder::start(store),
+        rules: CompareRules {
+            sample: None,
+            one_way: false,
+            ttl_tolerance_ms: None,
+        },
+        lanes: Vec::new(),
+        keyspace: Vec::new(),
+        report,
+        findings: Vec::new(),
+    };
+    let ended = compare(&mut context).await;
+    close(context, ended).await
+}
+
+/// Looks at both servers, begins or goes on, and compares lane after lane.
+async fn compare(context: &mut Context) -> Result<Ended, Error> {
+    let env = Rc::clone(&context.env);
+    let facts = match preflight::check(&env).await? {
+        Waited::Ready(facts) => facts,
+        Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+    };
+    context.keyspace = facts.keyspace;
+    context.begin().await?;
+    let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
+    let mut index = 0;
+    while index < forced.len() {
+        match compare_lane(context, index, forced[index].take()).await? {
+            LaneEnd::Done => index += 1,
+            LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+            LaneEnd::Judge(reason) => env.warn(reason),
+            LaneEnd::Anew(reason) => forced[index] = Some(reason),
+            // What was read of the target is in doubt, in whichever lane.
+            LaneEnd::TargetChanged(reason) => {
+                for (lane, forced) in context.lanes.iter().zip(&mut forced) {
+                    let begun =
+                        lane.stage != CompareStage::Source || lane.position != Position::Start;
+                    if begun {
+                        *forced = Some(reason.clone());
+                    }
+                }
+                index = 0;
+            }
+        }
+    }
+    context.end().await.map(Ended::Compared)
+}
+
+impl Context {
+    /// Goes on with the comparison that was left unfinished, or begins one.
+    async fn begin(&mut self) -> Result<(), Error> {
+        let keyspace = self.keyspace.iter().copied().sum::<Option<u64>>();
+        let request = &self.env.request;
+        let options = &request.options;
+        let rules = CompareRules {
+            sample: options
+                .sample
+                .map(|sample| sample.resolve(options.seed, keyspace)),
+            one_way: options.one_way,
+            ttl_tolerance_ms: (request.plan.ttl == TtlPolicy::Keep)
+                .then(|| options.ttl_tolerance.as_millis() as u64),
+        };
+        let restart = request.restart;
+        let begun = move |store: &mut Store| {
+            let wanted = rules.clone();
+            let why_not = store
+                .compare()
+                .filter(|record| record.ended.is_none())
+                .map(|record| {
+                    if restart {
+                        Some("the comparison that was left unfinished is forgotten (--restart)")
+                    } else if !same_rules(&record.rules, &wanted) {
+                        Some("the comparison that was left unfinished had other rules; another one begins")
+                    } else if record.copied != store.copied() {
+                        Some("keys have been copied since the comparison was left unfinished; another one begins")
+                    } else {
+                        None
+                    }
+                });
+            let resumed = why_not == Some(None);
+            if !resumed {
+                store.begin_compare(rules)?;
+            }
+            let record = store.compare().cloned();
+            let rules = record.expect("it was begun").rules;
+            let status = store.compare_status().unwrap_or_default();
+            Ok::<_, state::StoreError>((
+                resumed,
+                why_not.flatten(),
+                rules,
+                store.compare_lanes().to_vec(),
+                status,
+            ))
+        };
+        let (resumed, why_not, rules, lanes, status) = self
+            .recorder
+            .with_store(begun)
+            .await
+            .map_err(lost_store)??;
+        if let Some(why) = why_not {
+            self.env.warn(why.to_owned());
+        }
+        self.rules = rules;
+        self.lanes = lanes;
+        self.report.began(status);
+        self.report.keyspace(&self.keyspace);
+        let status = self.report.status(&self.lanes, None, &self.env);
+        let compare = status.compare.clone().unwrap_or_default();
+        self.env.observer.event(&Event::CompareStart {
+            compare: compare.compare,
+            run: self.env.run,
+            resumed,
+            percent: compare.percent,
+        });
+        self.recorder.write_status(status);
+        Ok(())
+    }
+
+    /// Begins a lane, or begins it anew, durably.
+    async fn begin_lane(
+        &mut self,
+        index: usize,
+        (source, target): (ServerIdentity, ServerIdentity),
+        reason: &str,
+    ) -> Result<CompareLane, Error> {
+        let reason = reason.to_owned();
+        let lane = self
+            .recorder
+            .with_store(move |store| {
+                store.begin_compare_lane(index as u32, source, target, &reason)?;
+                Ok::<_, state::StoreError>(store.compare_lanes()[index].clone())
+            })
+            .await
+            .map_err(lost_store)??;
+        self.lanes[index] = lane.clone();
+        Ok(lane)
+    }
+
+    /// Gives the comparison its result.
+    async fn end(&mut self) -> Result<CompareStatus, Error> {
+        let mut counters = CompareCounters::default();
+        let (mut source, mut target) = (KeyspaceDigest::default(), KeyspaceDigest::default());
+        for lane in &self.lanes {
+            counters.add(&lane.counters);
+            source.merge(&lane.source_keys);
+            target.merge(&lane.target_keys);
+        }
+        assert!(
+            counters.balance(),
+            "compared means: every key is accounted for, and these are not: {counters:?}"
+        );
+        let ended = CompareEnded {
+            run: self.env.run,
+            at_ms: unix_ms(),
+            counters,
+            source_digest: source.to_string(),
+            target_digest: target.to_string(),
+            not_compared: self.not_compared(&counters),
+        };
+        let status = self
+            .recorder
+            .with_store(move |store| {
+                store.end_compare(ended)?;
+                Ok::<_, state::StoreError>(store.compare_status().unwrap_or_default())
+            })
+            .await
+            .map_err(lost_store)??;
+        Ok(status)
+    }
+
+    /// What was not compared, in sentences.
+    fn not_compared(&self, counters: &CompareCounters) -> Vec<String> {
+        let mut sentences = Vec::new();
+        if let Some(sample) = &self.rules.sample {
+            sentences.push(format!(
+                "{} keys are not in the sample of {} (seed {})",
+                counters.unsampled, sample.asked, sample.seed
+            ));
+        }
+        if self.rules.one_way {
+            sentences.push("keys that only the target has were not looked for (--one-way)".into());
+        }
+        if self.rules.ttl_tolerance_ms.is_none() {
+            sentences
+                .push("expiries were not compared, since they were dropped (--ttl drop)".into());
+        }
+        if counters.not_compared > 0 {
+            sentences.push(format!(
+                "{} values can be interpreted only by a module, or by a newer redknot",
+                counters.not_compared
+            ));
+        }
+        sentences
+    }
+
+    fn lane(&self, index: usize) -> &CompareLane {
+        &self.lanes[index]
+    }
+
+    /// A lane's checkpoint is durable.
+    fn durable(&mut self, index: usize, lane: CompareLane) {
+        self.lanes[index] = lane;
+    }
+
+    /// DBSIZE of the database that a stage walks, where it is known.
+    fn keyspace(&self, index: usize, stage: CompareStage) -> Option<u64> {
+        match stage {
+            CompareStage::Source => self.keyspace[index],
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
+        }
+    }
+
+    /// Tells how it stands.
+    fn tell(&mut self) {
+        let status = self.report.status(&self.lanes, None, &self.env);
+        if let Some(compare) = &status.compare {
+            self.env
+                .observer
+                .event(&Event::CompareProgress(Box::new(compare.clone())));
+        }
+        self.recorder.write_status(status);
+    }
+
+    /// A finding is durable.
+    fn found(&mut self, found: FoundKey) {
+        self.env.observer.event(&Event::Finding {
+            db: found.db,
+            key: found.key.clone(),
+            verdict: found.verdict,
+            key_type: found.key_type.clone(),
+            detail: found.detail.clone(),
+        });
+        if self.findings.len() < FINDINGS_SHOWN {
+            self.findings.push(found);
+        }
+    }
+}
+
+/// Whether a comparison may go on with these rules. How large a part a number of keys is, was decided when it began.
+fn same_rules(stored: &CompareRules, wanted: &CompareRules) -> bool {
+    let sample = |rules: &CompareRules| {
+        rules
+            .sample
+            .as_ref()
+            .map(|sample| (sample.asked.clone(), sample.seed))
+    };
+    sample(stored) == sample(wanted)
+        && stored.one_way == wanted.one_way
+        && stored.ttl_tolerance_ms == wanted.ttl_tolerance_ms
+}
+
+/// Saves what is pending, records how the run ended, and writes the last status.
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CompareEnd, Error> {
+    let how = match &ended {
+        Ok(Ended::Compared(status)) if status.counters.findings() == 0 => {
+            "compared: equal".to_owned()
+        }
+        Ok(Ended::Compared(status)) => {
+            format!("compared: {} findings", status.counters.findings())
+        }
+        Ok(Ended::Stopped(reason)) => format!("compare stopped by {}", signal_name(*reason)),
+        Err(error) => error.to_string(),
+    };
+    let status = match &ended {
+        Ok(Ended::Compared(status)) => context.report.with(status.clone()),
+        Ok(Ended::Stopped(_)) | Err(_) => {
+            context
+                .report
+                .status(&context.lanes, Some(CompareState::Stopped), &context.env)
+        }
+    };
+    let findings = std::mem::take(&mut context.findings);
+    let saved = context
+        .recorder
+        .with_store(move |store| store.end_run(&how))
+        .await;
+    // Before the first comparison has begun there is nothing to be told about it.
+    if !context.lanes.is_empty() {
+        context.recorder.write_status(status.clone());
+    }
+    let observer = Rc::clone(&context.env.observer);
+    // Joining a thread for the length of one commit; nothing else runs any more.
+    let closed = context.recorder.finish();
+    let ended = ended?;
+    closed?;
+    saved.map_err(lost_store)??;
+    let status = status.compare.unwrap_or_default();
+    Ok(match ended {
+        Ended::Compared(_) => {
+            observer.event(&Event::Compared(Box::new(status.clone())));
+            CompareEnd::Compared { status, findings }
+        }
+        Ended::Stopped(reason) => CompareEnd::Stopped { reason, status },
+    })
+}
+
+fn signal_name(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Hangup => "SIGHUP",
+        StopReason::Interrupt => "SIGINT",
+        StopReason::Terminate => "SIGTERM",
+    }
+}
+
+/// The state store's thread is gone without an answer; it has said why through its last checkpoint.
+fn lost_store(_: oneshot::error::RecvError) -> Error {
+    Error::new(
+        Class::StateIo,
+        "use the state store",
+        "it has stopped after an error",
+    )
+    .hint("look at the disk of --state-dir, then run the same command to continue")
+}

@@ -1,0 +1,165 @@
+//! Compares keys once more, after they were written or deleted: as the comparison does, on connections of its own.
+//!
+//! # Invariant
+//!
+//! Of each side one value is in memory at a time.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::Request;
+use super::ends::{Answer, Broken, End};
+use super::sides::Patience;
+use crate::client::handshake::unix_ms;
+use crate::client::{Clock, Reply, connect_source};
+use crate::compare::detail::first_difference;
+use crate::compare::expiry::{self, Expiries, NEVER};
+use crate::compare::judge::{Judge, Judged, Value, judge, without_expiries};
+use crate::compare::recheck;
+use crate::endpoint::Side;
+use crate::plan::LanePlan;
+use crate::progress::Verdict;
+use crate::resp::{ExpiryQuery, encode_dump, encode_expiry};
+use crate::state::record::FindingRecord;
+
+/// Two connections that only read.
+pub struct Again {
+    ends: [End; 2],
+    judge: Judge,
+    /// `None`: expiries are not compared.
+    expiries: Option<Expiries>,
+    source_clock: Option<Clock>,
+}
+
+/// What both sides hold under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The same.
+    Equal,
+    /// Nothing that the plan asks for: it is gone from both sides, is about to expire, or is of another type.
+    Absent,
+    /// Not the same.
+    Differs(Box<FindingRecord>),
+    /// Values of which nobody can tell whether they are equal.
+    NotCompared,
+}
+
+/// What a side answered about a key.
+struct Read {
+    value: Value,
+    expiry: expiry::Answer,
+}
+
+impl Again {
+    /// Connects to both sides of a lane. Instants of expiry may differ by `ttl_tolerance`; without it they are not looked at.
+    pub async fn connect(
+        request: &Request,
+        patience: &Patience,
+        name: &str,
+        plan: LanePlan,
+        ttl_tolerance: Option<Duration>,
+    ) -> Result<Self, Broken> {
+        let link = async |side, endpoint, db| {
+            let silence = patience.silence_max(side);
+            match connect_source(endpoint, db, name, silence).await {
+                Ok(link) => Ok((link, silence)),
+                Err(error) => Err(Broken { side, error }),
+            }
+        };
+        let source = link(Side::Source, &request.source, plan.source_db).await?;
+        let target = link(Side::Target, &request.target, plan.target_db).await?;
+        let clocks = [source.0.clock, target.0.clock];
+        let instants = [source.0.absolute_expiry, target.0.absolute_expiry];
+        let mut judge = Judge::new(request.plan.types.clone());
+        judge.extras = true;
+        Ok(Self {
+            ends: [
+                End::new(Side::Source, source.0, source.1),
+                End::new(Side::Target, target.0, target.1),
+            ],
+            judge,
+            expiries: ttl_tolerance.map(|tolerance| Expiries::new(tolerance, instants, clocks)),
+            source_clock: clocks[0],
+        })
+    }
+
+    /// Compares what both sides hold under each of `names`.
+    pub async fn compare(&mut self, names: &[&[u8]]) -> Result<Vec<Seen>, Broken> {
+        for side in [0, 1] {
+            let mut out = BytesMut::new();
+            for name in names {
+                encode_dump(&mut out, name);
+                if let Some(expiries) = &self.expiries {
+                    let query = match expiries.asks_instant(side) {
+                        true => ExpiryQuery::PExpireTime,
+                        false => ExpiryQuery::PTtl,
+                    };
+                    encode_expiry(&mut out, query, name);
+                }
+            }
+            self.ends[side].send(&mut out).await?;
+        }
+        let mut seen = Vec::with_capacity(names.len());
+        let asks_expiry = self.expiries.is_some();
+        for _ in names {
+            let source = read(&mut self.ends[0], asks_expiry).await?;
+            let target = read(&mut self.ends[1], asks_expiry).await?;
+            seen.push(self.judged(&source, &target));
+        }
+        Ok(seen)
+    }
+
+    fn judged(&mut self, source: &Read, target: &Read) -> Seen {
+        let now = Instant::now();
+        let now_ms = match self.source_clock {
+            Some(clock) => clock.at(now),
+            None => i64::try_from(unix_ms()).unwrap_or(i64::MAX),
+        };
+        let values = self.judge.values(&source.value, &target.value, now_ms);
+        let judged = match &self.expiries {
+            Some(expiries) => judge(values, [source.expiry, target.expiry], expiries, now),
+            None => without_expiries(values),
+        };
+        match judged {
+            Judged::Equal { .. } => Seen::Equal,
+            Judged::Gone | Judged::Filtered => Seen::Absent,
+            Judged::NotCompared => Seen::NotCompared,
+            Judged::Differs(difference) => {
+                let first = match (difference.verdict, &source.value, &target.value) {
+                    (Verdict::Value, Value::Payload(source), Value::Payload(target)) => {
+                        first_difference(source, target)
+                    }
+                    _ => None,
+                };
+                let verdict = difference.verdict;
+                let record = recheck::finding(verdict, &difference, first.as_deref());
+                Seen::Differs(Box::new(record))
+            }
+        }
+    }
+}
+
+async fn read(end: &mut End, asks_expiry: bool) -> Result<Read, Broken> {
+    let value = match end.answer().await? {
+        Answer::Reply(Reply::Bulk(payload)) => Value::Payload(payload),
+        Answer::Reply(Reply::Null) => Value::Missing,
+        Answer::Refused(..) => Value::Refused,
+        Answer::Reply(other) => return Err(end.unexpected("DUMP", &other)),
+    };
+    let ms = match asks_expiry {
+        false => NEVER,
+        true => match (end.answer().await?, &value) {
+            (Answer::Reply(Reply::Integer(ms)), _) => ms,
+            // DUMP has said so already.
+            (Answer::Refused(..), Value::Refused) => NEVER,
+            (Answer::Refused(code, line), _) => return Err(end.refused(code, line)),
+            (Answer::Reply(other), _) => return Err(end.unexpected("PTTL", &other)),
+        },
+    };
+    let at = Instant::now();
+    Ok(Read {
+        value,
+        expiry: expiry::Answer { ms, at },
+    })
+}

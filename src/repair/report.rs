@@ -1,0 +1,132 @@
+//! What a repair tells while it works: the events, and its part of the status file.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::Request;
+use super::ends::Broken;
+use crate::client::handshake::unix_ms;
+use crate::error::Error;
+use crate::progress::{Event, Observer, RepairState, RepairStatus, Status};
+use crate::state::record::RepairRecord;
+use crate::state::{Store, status};
+
+/// How often the status is written and progress is told.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Report {
+    observer: Rc<dyn Observer>,
+    /// The migration's, as the run before this one left it.
+    status: Status,
+    repair: RepairStatus,
+    told_at: Instant,
+}
+
+impl Report {
+    /// For the repair `record`, with so many findings open.
+    pub fn begin(
+        observer: Rc<dyn Observer>,
+        request: &Request,
+        store: &Store,
+        record: &RepairRecord,
+        findings: u64,
+    ) -> Result<Self, Error> {
+        let mut status = status::read(&request.state_dir, &request.name)?.status;
+        status.run = store.run();
+        status.pid = std::process::id();
+        status.run_began_ms = unix_ms();
+        status.throttle = None;
+        let repair = RepairStatus {
+            repair: record.repair,
+            compare: record.compare,
+            run: store.run(),
+            state: RepairState::Repairing,
+            began_ms: record.began_ms,
+            counters: record.counters,
+            findings_left: findings,
+            ..RepairStatus::default()
+        };
+        let mut report = Self {
+            observer,
+            status,
+            repair,
+            told_at: Instant::now(),
+        };
+        report.tell(&Event::RepairStart {
+            repair: record.repair,
+            compare: record.compare,
+            run: store.run(),
+            findings,
+            delete: record.confirmed.map(|confirmed| confirmed.keys),
+        });
+        report.write(store)?;
+        Ok(report)
+    }
+
+    /// Tells something that happened.
+    pub fn tell(&mut self, event: &Event) {
+        self.observer.event(event);
+    }
+
+    /// A side broke and is tried again after `wait`.
+    pub fn waits(&mut self, broken: &Broken, attempt: u32, wait: Duration) {
+        self.repair.retries += 1;
+        self.repair.throttle = Some(format!("{}: {}", broken.side, broken.error));
+        self.tell(&Event::Retry {
+            side: broken.side,
+            cause: broken.error.to_string(),
+            attempt,
+            wait_ms: wait.as_millis() as u64,
+        });
+    }
+
+    /// The side that broke last serves again.
+    pub fn recovered(&mut self, broken: &Broken) {
+        self.repair.throttle = None;
+        self.tell(&Event::Recovered { side: broken.side });
+    }
+
+    /// Findings were tried, and `record` counts what is on disk: so many are settled, so many still differ.
+    pub fn tried(&mut self, store: &Store, settled: u64, differing: u64) -> Result<(), Error> {
+        if let Some(record) = store.repair() {
+            self.repair.counters = record.counters;
+        }
+        self.repair.findings_left = self.repair.findings_left.saturating_sub(settled);
+        self.repair.keys_differing += differing;
+        if self.told_at.elapsed() < EVERY {
+            return Ok(());
+        }
+        self.told_at = Instant::now();
+        let progress = Event::RepairProgress(Box::new(self.repair.clone()));
+        self.tell(&progress);
+        self.write(store)
+    }
+
+    /// The run is over; returns the last status.
+    pub fn end(mut self, store: &Store, state: RepairState) -> Result<RepairStatus, Error> {
+        self.repair.state = state;
+        self.repair.throttle = None;
+        if state == RepairState::Repaired {
+            self.repair.ended_ms = Some(unix_ms());
+        }
+        self.write(store)?;
+        if state == RepairState::Repaired {
+            let repaired = Event::Repaired(Box::new(self.repair.clone()));
+            self.tell(&repaired);
+        }
+        Ok(self.repair)
+    }
+
+    /// Findings that are left.
+    pub fn findings_left(&self) -> u64 {
+        self.repair.findings_left
+    }
+
+    fn write(&mut self, store: &Store) -> Result<(), Error> {
+        self.status.updated_ms = unix_ms();
+        self.status.compare = store.compare_status();
+        self.status.repair = Some(self.repair.clone());
+        Ok(store.write_status(&self.status)?)
+    }
+}
