@@ -14,6 +14,7 @@ pub mod audit;
 pub mod client;
 pub mod copy;
 pub mod state;
+pub mod tls;
 
 pub mod key;
 pub mod rdb;

@@ -144,6 +144,10 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
 
+    /// Refuse to begin if a server on another machine would be spoken to without TLS, or without verifying who it is
+    #[arg(long, env = "REDKNOT_REQUIRE_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Servers")]
+    pub require_tls: bool,
+
     /// Name of the migration [default: made of the addresses]
     #[arg(
         long,
@@ -249,6 +253,44 @@ pub struct SourceArgs {
     #[arg(long, env = "REDKNOT_FROM_DB", value_name = "N", value_parser = db,
         allow_negative_numbers = true, alias = "source-db")]
     pub from_db: Option<u32>,
+    /// Speak TLS to the source, also where the URL says redis:// or nothing
+    #[arg(long, env = "REDKNOT_FROM_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-tls")]
+    pub from_tls: bool,
+    /// File with certificates (PEM) of the authorities to believe about the source [default: the system's]
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_CACERT",
+        value_name = "FILE",
+        alias = "source-cacert"
+    )]
+    pub from_cacert: Option<PathBuf>,
+    /// File with our certificate (PEM), for a source that asks who we are
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_CERT",
+        value_name = "FILE",
+        alias = "source-cert"
+    )]
+    pub from_cert: Option<PathBuf>,
+    /// File with the private key (PEM, not encrypted) of that certificate
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_KEY",
+        value_name = "FILE",
+        alias = "source-key"
+    )]
+    pub from_key: Option<PathBuf>,
+    /// Name that the certificate of the source must have, and that is sent to it (SNI) [default: the host]
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_SNI",
+        value_name = "NAME",
+        alias = "source-sni"
+    )]
+    pub from_sni: Option<String>,
+    /// Believe any certificate of the source: whoever stands in between can read and change everything
+    #[arg(long, env = "REDKNOT_FROM_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-insecure")]
+    pub from_insecure: bool,
 }
 
 /// How to log in to the target.
@@ -278,6 +320,44 @@ pub struct TargetArgs {
     #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db,
         allow_negative_numbers = true, alias = "target-db")]
     pub to_db: Option<u32>,
+    /// Speak TLS to the target, also where the URL says redis:// or nothing
+    #[arg(long, env = "REDKNOT_TO_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-tls")]
+    pub to_tls: bool,
+    /// File with certificates (PEM) of the authorities to believe about the target [default: the system's]
+    #[arg(
+        long,
+        env = "REDKNOT_TO_CACERT",
+        value_name = "FILE",
+        alias = "target-cacert"
+    )]
+    pub to_cacert: Option<PathBuf>,
+    /// File with our certificate (PEM), for a target that asks who we are
+    #[arg(
+        long,
+        env = "REDKNOT_TO_CERT",
+        value_name = "FILE",
+        alias = "target-cert"
+    )]
+    pub to_cert: Option<PathBuf>,
+    /// File with the private key (PEM, not encrypted) of that certificate
+    #[arg(
+        long,
+        env = "REDKNOT_TO_KEY",
+        value_name = "FILE",
+        alias = "target-key"
+    )]
+    pub to_key: Option<PathBuf>,
+    /// Name that the certificate of the target must have, and that is sent to it (SNI) [default: the host]
+    #[arg(
+        long,
+        env = "REDKNOT_TO_SNI",
+        value_name = "NAME",
+        alias = "target-sni"
+    )]
+    pub to_sni: Option<String>,
+    /// Believe any certificate of the target: whoever stands in between can read and change everything
+    #[arg(long, env = "REDKNOT_TO_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-insecure")]
+    pub to_insecure: bool,
 }
 
 impl MigrateArgs {
@@ -290,6 +370,7 @@ impl MigrateArgs {
             config,
             source,
             target,
+            require_tls,
             name,
             db,
             match_glob,
@@ -319,13 +400,26 @@ impl MigrateArgs {
                 from_pass_file: source.from_pass_file.or(other.source.from_pass_file),
                 from_askpass: source.from_askpass || other.source.from_askpass,
                 from_db: source.from_db.or(other.source.from_db),
+                from_tls: source.from_tls || other.source.from_tls,
+                from_cacert: source.from_cacert.or(other.source.from_cacert),
+                from_cert: source.from_cert.or(other.source.from_cert),
+                from_key: source.from_key.or(other.source.from_key),
+                from_sni: source.from_sni.or(other.source.from_sni),
+                from_insecure: source.from_insecure || other.source.from_insecure,
             },
             target: TargetArgs {
                 to_user: target.to_user.or(other.target.to_user),
                 to_pass_file: target.to_pass_file.or(other.target.to_pass_file),
                 to_askpass: target.to_askpass || other.target.to_askpass,
                 to_db: target.to_db.or(other.target.to_db),
+                to_tls: target.to_tls || other.target.to_tls,
+                to_cacert: target.to_cacert.or(other.target.to_cacert),
+                to_cert: target.to_cert.or(other.target.to_cert),
+                to_key: target.to_key.or(other.target.to_key),
+                to_sni: target.to_sni.or(other.target.to_sni),
+                to_insecure: target.to_insecure || other.target.to_insecure,
             },
+            require_tls: require_tls || other.require_tls,
             name: name.or(other.name),
             db: if db.is_empty() { other.db } else { db },
             match_glob: match_glob.or(other.match_glob),

@@ -28,6 +28,7 @@ mod signals;
 mod status;
 #[cfg(test)]
 mod testing;
+mod tls_flags;
 mod usage;
 
 use std::ffi::OsString;

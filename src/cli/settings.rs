@@ -8,7 +8,6 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, Request};
-use redknot::endpoint::Side;
 use redknot::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
@@ -61,27 +60,19 @@ pub fn request(
     }
     let source = servers::server(
         &Said {
-            side: Side::Source,
-            url: args.from.as_deref(),
             url_on_command_line: visible.from,
-            user: args.source.from_user.as_deref(),
-            pass_file: args.source.from_pass_file.as_deref(),
-            askpass: args.source.from_askpass,
-            db: args.source.from_db,
             no_input: common.no_input,
+            require_tls: args.require_tls,
+            ..Said::source(args.from.as_deref(), &args.source)
         },
         console,
     )?;
     let target = servers::server(
         &Said {
-            side: Side::Target,
-            url: args.to.as_deref(),
             url_on_command_line: visible.to,
-            user: args.target.to_user.as_deref(),
-            pass_file: args.target.to_pass_file.as_deref(),
-            askpass: args.target.to_askpass,
-            db: args.target.to_db,
             no_input: common.no_input,
+            require_tls: args.require_tls,
+            ..Said::target(args.to.as_deref(), &args.target)
         },
         console,
     )?;

@@ -30,6 +30,9 @@ mod types;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// TLS: who is believed, who is not, and that nothing is said in the clear after it failed.
+mod tls;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
 /// Bad days of networks and servers.
