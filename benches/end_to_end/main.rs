@@ -63,6 +63,9 @@ struct Arguments {
     /// Measure redknot with `--durability none` as well, which shows what checkpoints cost.
     #[arg(long)]
     without_durability: bool,
+    /// Measure redknot with `--read-with dump` as well, which shows what MGET spares.
+    #[arg(long)]
+    with_dump: bool,
     /// An option for `redknot migrate`, such as `--redknot-option=--batch=200`. May be repeated.
     #[arg(long)]
     redknot_option: Vec<String>,
@@ -83,18 +86,31 @@ fn main() -> Result<()> {
         tiny.keys = Some(data.keys_in_a_test());
         tiny.runs = 1;
         tiny.without_durability = true;
+        tiny.with_dump = true;
         run(data, &tiny)?;
     }
     Ok(())
 }
 
-/// What is measured in a round, in this order.
-const ROWS: [&str; 4] = [
-    "source floor",
-    "target floor",
-    "redknot",
-    "redknot, no fsync",
-];
+impl Arguments {
+    /// The runs of redknot in each round: what a row is called, and the options.
+    fn variants(&self) -> Vec<(&'static str, &'static [&'static str])> {
+        let variants: [(bool, &str, &[&str]); 3] = [
+            (true, "redknot", &[]),
+            (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
+            (
+                self.without_durability,
+                "redknot, no fsync",
+                &["--durability", "none"],
+            ),
+        ];
+        variants
+            .into_iter()
+            .filter(|(measured, ..)| *measured && !self.floors_only)
+            .map(|(_, name, options)| (name, options))
+            .collect()
+    }
+}
 
 fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     ensure!(arguments.runs > 0, "no rounds, no result");
@@ -122,7 +138,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         content.digest,
     );
     println!(
-        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {:>8}",
+        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {:>8} {:>8}",
         "round",
         "",
         "wall s",
@@ -132,11 +148,14 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         "others",
         "µs/key",
         "RSS MiB",
+        "source/",
         "/ bound"
     );
 
-    let mut costs: [Vec<Cost>; ROWS.len()] = Default::default();
-    let mut ratios: [Vec<f64>; ROWS.len()] = Default::default();
+    let mut rows = vec!["source floor", "target floor"];
+    rows.extend(arguments.variants().iter().map(|(name, _)| name));
+    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); rows.len()];
+    let mut ratios: Vec<Vec<Ratios>> = vec![Vec::new(); rows.len()];
     for round in 1..=arguments.runs {
         let (source_floor, keys_read) =
             servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
@@ -152,35 +171,33 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
 
         let mut measured = vec![source_floor, target_floor];
-        if !arguments.floors_only {
-            measured.push(migrate(&mut servers, arguments, &content, &[])?);
-        }
-        if !arguments.floors_only && arguments.without_durability {
-            measured.push(migrate(
-                &mut servers,
-                arguments,
-                &content,
-                &["--durability", "none"],
-            )?);
+        for (_, options) in arguments.variants() {
+            measured.push(migrate(&mut servers, arguments, &content, options)?);
         }
 
         let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
         for (row, cost) in measured.into_iter().enumerate() {
-            let ratio = cost.wall_seconds / bound;
-            print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
+            let ratio = Ratios {
+                source_cpu: cost.source_cpu_seconds / source_floor.source_cpu_seconds,
+                wall: cost.wall_seconds / bound,
+            };
+            print_row(&round.to_string(), rows[row], &cost, recording.keys, ratio);
             costs[row].push(cost);
             ratios[row].push(ratio);
         }
     }
 
-    for ((name, costs), ratios) in ROWS.iter().zip(&costs).zip(&ratios) {
+    for ((name, costs), ratios) in rows.iter().zip(&costs).zip(&ratios) {
         if let Some(cost) = median_cost(costs) {
             print_row(
                 "mid",
                 name,
                 &cost,
                 recording.keys,
-                median(ratios.iter().copied()),
+                Ratios {
+                    source_cpu: median(ratios.iter().map(|ratio| ratio.source_cpu)),
+                    wall: median(ratios.iter().map(|ratio| ratio.wall)),
+                },
             );
         }
     }
@@ -228,20 +245,30 @@ fn migrate(
     Ok(cost)
 }
 
-/// The last column is the wall time over that of the slower floor in the same round, below which no copy can get.
-fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratio: f64) {
+/// One row against the floors of its round.
+#[derive(Clone, Copy)]
+struct Ratios {
+    /// CPU time of the source over what a DUMP of every key costs it.
+    source_cpu: f64,
+    /// Wall time over that of the slower floor, below which no copy by DUMP and RESTORE can get.
+    wall: f64,
+}
+
+fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratios: Ratios) {
     let rss = cost.client_rss_bytes_max.map_or_else(
         || "-".to_owned(),
         |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
     );
     println!(
-        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {ratio:>8.3}",
+        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {:>8.3} {:>8.3}",
         cost.wall_seconds,
         cost.source_cpu_seconds,
         cost.target_cpu_seconds,
         cost.client_cpu_seconds,
         cost.others_cpu_seconds,
         cost.client_cpu_seconds * 1e6 / keys as f64,
+        ratios.source_cpu,
+        ratios.wall,
     );
 }
 
