@@ -15,8 +15,11 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
 use redknot::copy::{OnSourceChange, ReadWith};
+use redknot::endpoint::Side;
 use redknot::plan::{KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
+
+use super::server_args::{SourceArgs, TargetArgs};
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -97,6 +100,8 @@ pub enum Command {
     Status(StatusArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
+    /// Users that may do what redknot does and nothing else, as ACL lines to paste
+    Acl(AclArgs),
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
     #[command(disable_help_flag = true)]
     Rump(RumpArgs),
@@ -230,140 +235,6 @@ pub struct MigrateArgs {
     pub grace: Option<Duration>,
 }
 
-/// How to log in to the source. Spelled out beside [`TargetArgs`], because the flags differ in every name.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Servers")]
-pub struct SourceArgs {
-    /// User of the source
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_USER",
-        value_name = "NAME",
-        alias = "source-user"
-    )]
-    pub from_user: Option<String>,
-    /// File with the password of the source, `-` for standard input
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_PASS_FILE",
-        value_name = "FILE",
-        alias = "source-pass-file"
-    )]
-    pub from_pass_file: Option<PathBuf>,
-    /// Ask for the password of the source
-    #[arg(long, env = "REDKNOT_FROM_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-askpass")]
-    pub from_askpass: bool,
-    /// Database of the source [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_FROM_DB", value_name = "N", value_parser = db,
-        allow_negative_numbers = true, alias = "source-db")]
-    pub from_db: Option<u32>,
-    /// Speak TLS to the source, also where the URL says redis:// or nothing
-    #[arg(long, env = "REDKNOT_FROM_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-tls")]
-    pub from_tls: bool,
-    /// File with certificates (PEM) of the authorities to believe about the source [default: the system's]
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_CACERT",
-        value_name = "FILE",
-        alias = "source-cacert"
-    )]
-    pub from_cacert: Option<PathBuf>,
-    /// File with our certificate (PEM), for a source that asks who we are
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_CERT",
-        value_name = "FILE",
-        alias = "source-cert"
-    )]
-    pub from_cert: Option<PathBuf>,
-    /// File with the private key (PEM, not encrypted) of that certificate
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_KEY",
-        value_name = "FILE",
-        alias = "source-key"
-    )]
-    pub from_key: Option<PathBuf>,
-    /// Name that the certificate of the source must have, and that is sent to it (SNI) [default: the host]
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_SNI",
-        value_name = "NAME",
-        alias = "source-sni"
-    )]
-    pub from_sni: Option<String>,
-    /// Believe any certificate of the source: whoever stands in between can read and change everything
-    #[arg(long, env = "REDKNOT_FROM_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-insecure")]
-    pub from_insecure: bool,
-}
-
-/// How to log in to the target.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Servers")]
-pub struct TargetArgs {
-    /// User of the target
-    #[arg(
-        long,
-        env = "REDKNOT_TO_USER",
-        value_name = "NAME",
-        alias = "target-user"
-    )]
-    pub to_user: Option<String>,
-    /// File with the password of the target, `-` for standard input
-    #[arg(
-        long,
-        env = "REDKNOT_TO_PASS_FILE",
-        value_name = "FILE",
-        alias = "target-pass-file"
-    )]
-    pub to_pass_file: Option<PathBuf>,
-    /// Ask for the password of the target
-    #[arg(long, env = "REDKNOT_TO_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-askpass")]
-    pub to_askpass: bool,
-    /// Database of the target [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db,
-        allow_negative_numbers = true, alias = "target-db")]
-    pub to_db: Option<u32>,
-    /// Speak TLS to the target, also where the URL says redis:// or nothing
-    #[arg(long, env = "REDKNOT_TO_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-tls")]
-    pub to_tls: bool,
-    /// File with certificates (PEM) of the authorities to believe about the target [default: the system's]
-    #[arg(
-        long,
-        env = "REDKNOT_TO_CACERT",
-        value_name = "FILE",
-        alias = "target-cacert"
-    )]
-    pub to_cacert: Option<PathBuf>,
-    /// File with our certificate (PEM), for a target that asks who we are
-    #[arg(
-        long,
-        env = "REDKNOT_TO_CERT",
-        value_name = "FILE",
-        alias = "target-cert"
-    )]
-    pub to_cert: Option<PathBuf>,
-    /// File with the private key (PEM, not encrypted) of that certificate
-    #[arg(
-        long,
-        env = "REDKNOT_TO_KEY",
-        value_name = "FILE",
-        alias = "target-key"
-    )]
-    pub to_key: Option<PathBuf>,
-    /// Name that the certificate of the target must have, and that is sent to it (SNI) [default: the host]
-    #[arg(
-        long,
-        env = "REDKNOT_TO_SNI",
-        value_name = "NAME",
-        alias = "target-sni"
-    )]
-    pub to_sni: Option<String>,
-    /// Believe any certificate of the target: whoever stands in between can read and change everything
-    #[arg(long, env = "REDKNOT_TO_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-insecure")]
-    pub to_insecure: bool,
-}
-
 impl MigrateArgs {
     /// Every flag as said here, or else as said in `other`.
     pub fn or(self, other: Self) -> Self {
@@ -400,30 +271,8 @@ impl MigrateArgs {
             from: from.or(other.from),
             to: to.or(other.to),
             config: config.or(other.config),
-            source: SourceArgs {
-                from_user: source.from_user.or(other.source.from_user),
-                from_pass_file: source.from_pass_file.or(other.source.from_pass_file),
-                from_askpass: source.from_askpass || other.source.from_askpass,
-                from_db: source.from_db.or(other.source.from_db),
-                from_tls: source.from_tls || other.source.from_tls,
-                from_cacert: source.from_cacert.or(other.source.from_cacert),
-                from_cert: source.from_cert.or(other.source.from_cert),
-                from_key: source.from_key.or(other.source.from_key),
-                from_sni: source.from_sni.or(other.source.from_sni),
-                from_insecure: source.from_insecure || other.source.from_insecure,
-            },
-            target: TargetArgs {
-                to_user: target.to_user.or(other.target.to_user),
-                to_pass_file: target.to_pass_file.or(other.target.to_pass_file),
-                to_askpass: target.to_askpass || other.target.to_askpass,
-                to_db: target.to_db.or(other.target.to_db),
-                to_tls: target.to_tls || other.target.to_tls,
-                to_cacert: target.to_cacert.or(other.target.to_cacert),
-                to_cert: target.to_cert.or(other.target.to_cert),
-                to_key: target.to_key.or(other.target.to_key),
-                to_sni: target.to_sni.or(other.target.to_sni),
-                to_insecure: target.to_insecure || other.target.to_insecure,
-            },
+            source: source.or(other.source),
+            target: target.or(other.target),
             require_tls: require_tls || other.require_tls,
             name: name.or(other.name),
             db: if db.is_empty() { other.db } else { db },
@@ -456,6 +305,13 @@ pub struct StatusArgs {
     /// Show it anew every second
     #[arg(short, long, env = "REDKNOT_WATCH", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AclArgs {
+    /// Of one side only
+    #[arg(long, env = "REDKNOT_SIDE", value_name = "SIDE", value_parser = side())]
+    pub side: Option<Side>,
 }
 
 #[derive(Debug, Args)]
@@ -533,6 +389,13 @@ fn on_source_change() -> impl TypedValueParser<Value = OnSourceChange> {
     })
 }
 
+fn side() -> impl TypedValueParser<Value = Side> {
+    PossibleValuesParser::new(["source", "target"]).map(|side| match side.as_str() {
+        "target" => Side::Target,
+        _ => Side::Source,
+    })
+}
+
 fn durability() -> impl TypedValueParser<Value = Durability> {
     PossibleValuesParser::new(["fsync", "none"]).map(|policy| match policy.as_str() {
         "none" => Durability::None,
@@ -547,7 +410,7 @@ fn read_with() -> impl TypedValueParser<Value = ReadWith> {
     })
 }
 
-fn db(text: &str) -> Result<u32, units::UnitError> {
+pub(super) fn db(text: &str) -> Result<u32, units::UnitError> {
     units::whole(text, &limits::DB)
 }
 

@@ -16,6 +16,7 @@ Usage: redknot <COMMAND> [FLAGS]
 Commands:
   migrate   create a migration, or continue it
   status    how migrations stand
+  acl       users for both servers that may do what is needed and nothing else
   demo      see it work on two throw-away servers
   rump      the old spelling: rump -from URL -to URL [-ttl] [-silent]
   help      more about a command or a topic

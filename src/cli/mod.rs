@@ -7,6 +7,7 @@
 //! Only the main thread ends the process, by returning the exit code. The command runs on a thread of its own, so that
 //! a second Ctrl-C can leave at once whatever the command is waiting for.
 
+mod acl;
 mod args;
 mod config_file;
 mod console;
@@ -22,6 +23,7 @@ mod panics;
 mod passwords;
 mod progress;
 mod rump;
+mod server_args;
 mod servers;
 mod settings;
 mod signals;
@@ -164,6 +166,7 @@ fn dispatch(
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),
+        Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use redknot::endpoint::url::{self, UrlError};
 use redknot::endpoint::{Address, Endpoint, Side};
 
-use super::args::{SourceArgs, TargetArgs};
 use super::console::Console;
 use super::failure::Failure;
 use super::passwords;
+use super::server_args::{SourceArgs, TargetArgs};
 use super::tls_flags::{self, TlsSaid};
 
 /// What was said about one server.

@@ -114,3 +114,63 @@ fn name(name: &GeneralName) -> Option<String> {
         | GeneralName::RegisteredId(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    fn signed(names: &[&str], common_name: &str) -> Certificate {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        if !common_name.is_empty() {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, common_name);
+        }
+        let address = SanType::IpAddress("2001:db8::7".parse().expect("an address"));
+        params.subject_alt_names.push(address);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Certificate::read(certificate.der())
+    }
+
+    #[test]
+    fn a_certificate_is_described_by_who_for_whom_and_how_long() {
+        let read = signed(&["cache.example", "*.cache.example", "10.0.0.9"], "cache");
+        assert_eq!(read.subject, "CN=cache");
+        assert_eq!(
+            read.names,
+            "cache.example, *.cache.example, 10.0.0.9, 2001:db8::7"
+        );
+        assert!(read.is_self_signed());
+        assert_eq!(
+            read.validity,
+            "valid from 1975-01-01 00:00:00 UTC until 4096-01-01 00:00:00 UTC"
+        );
+        let many: Vec<String> = (0..20).map(|number| format!("h{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(signed(&many, "").names.ends_with("h7 and 13 more"));
+        assert_eq!(signed(&[], "").subject, "(no name)");
+    }
+
+    #[test]
+    fn what_is_no_certificate_can_be_shown_too() {
+        for bytes in [b"".as_slice(), b"\x30\x80", &[0xff; 100]] {
+            let read = Certificate::read(&CertificateDer::from(bytes));
+            assert_eq!(read.subject, "(not readable)");
+        }
+        let hostile = signed(&[], "\x1b[31mred\n");
+        assert!(
+            !hostile.subject.contains(['\x1b', '\n']),
+            "{}",
+            hostile.subject
+        );
+        assert_eq!(
+            date(UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX))),
+            "9999-12-31 23:59:59 UTC"
+        );
+    }
+}

@@ -30,6 +30,8 @@ mod types;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// Users with few rights: what they need, what they lack, what they may not read.
+mod acl;
 /// TLS: who is believed, who is not, and that nothing is said in the clear after it failed.
 mod tls;
 
