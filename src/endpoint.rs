@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::key::Escaped;
+use crate::tls::Tls;
 
 pub mod url;
 
@@ -59,16 +60,19 @@ pub struct Endpoint {
     pub db: u32,
     /// The ACL user; `None` logs in as the default user.
     pub user: Option<String>,
+    /// How TLS is spoken to it; `None` speaks without.
+    pub tls: Option<Tls>,
     password: Option<SecretSlice<u8>>,
 }
 
 impl Endpoint {
-    /// An endpoint without credentials, database 0.
+    /// An endpoint without credentials and without TLS, database 0.
     pub fn new(address: Address) -> Self {
         Self {
             address,
             db: 0,
             user: None,
+            tls: None,
             password: None,
         }
     }
@@ -94,7 +98,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// `redis://user@host:port/db`, never a password.
+/// `redis://user@host:port/db`, with TLS `rediss://…`; never a password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = match &self.user {
@@ -102,8 +106,9 @@ impl fmt::Display for Endpoint {
             None => String::new(),
         };
         let (address, db) = (&self.address, self.db);
+        let secure = if self.tls.is_some() { "s" } else { "" };
         match address {
-            Address::Tcp { .. } => write!(f, "redis://{user}{address}/{db}"),
+            Address::Tcp { .. } => write!(f, "redis{secure}://{user}{address}/{db}"),
             Address::Unix { .. } => write!(f, "redis+unix://{user}{address}?db={db}"),
         }
     }

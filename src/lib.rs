@@ -16,6 +16,7 @@ pub mod compare;
 pub mod copy;
 pub mod repair;
 pub mod state;
+pub mod tls;
 
 pub mod digest;
 pub mod key;

@@ -2,8 +2,10 @@
 //!
 //! # Invariant
 //!
-//! Everything that decides *which* keys arrive *how* is in here; how fast they travel is not. So a run with another
-//! `--batch` continues a migration, a run with another `--match` does not.
+//! Everything that decides *which* keys arrive *how* is in here; how fast they travel is not, and neither is how the
+//! servers are spoken to: user, password, TLS. So a run with another `--batch`, or with `rediss://` where the last one had
+//! `redis://`, continues a migration; a run with another `--match` does not. Whether the same server answers at an
+//! address is told by its `run_id`, not by the way to it.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Side;
+use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 
 mod compare;
@@ -240,6 +240,12 @@ pub struct Status {
     pub source: String,
     /// See `source`.
     pub target: String,
+    /// How the source is spoken to.
+    #[serde(default)]
+    pub source_tls: TlsUse,
+    /// How the target is spoken to.
+    #[serde(default)]
+    pub target_tls: TlsUse,
     /// What the run is doing, or how it ended.
     pub state: RunState,
     /// How the run ended, in a sentence, once it has.
@@ -296,6 +302,30 @@ pub struct Status {
     /// The newest repair, if there is one.
     #[serde(default)]
     pub repair: Option<RepairStatus>,
+}
+
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsUse {
+    /// In the clear.
+    #[default]
+    None,
+    /// Encrypted, and it is who it should be.
+    Verified,
+    /// Encrypted, and it may be anybody (`--from-insecure`, `--to-insecure`).
+    Unverified,
+}
+
+impl TlsUse {
+    /// How this endpoint is spoken to.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        match &endpoint.tls {
+            None => Self::None,
+            Some(tls) if tls.is_verified() => Self::Verified,
+            Some(_) => Self::Unverified,
+        }
+    }
 }
 
 /// What the run is doing.

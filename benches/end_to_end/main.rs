@@ -21,6 +21,10 @@ mod floors;
 mod measure;
 mod server;
 
+#[path = "../../tests/integration/support/certificates.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod certificates;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -28,13 +32,17 @@ use clap::{Parser, ValueEnum};
 
 use redknot::resp::ExpiryQuery;
 
+use crate::certificates::{Authority, Flaw};
 use crate::connection::Connection;
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
-use crate::server::Server;
+use crate::server::{Certificate, Server};
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// The row that is compared with the one above it.
+const WITH_TLS: &str = "redknot, TLS";
 
 /// How many processors other programs may use before the result is called into question. An idle machine shows about
 /// 0.05, most of it the kernel's own.
@@ -66,6 +74,9 @@ struct Arguments {
     /// Measure redknot with `--read-with dump` as well, which shows what MGET spares.
     #[arg(long)]
     with_dump: bool,
+    /// Measure redknot with TLS to both servers as well, and print its wall time over that without.
+    #[arg(long)]
+    tls: bool,
     /// An option for `redknot migrate`, such as `--redknot-option=--batch=200`. May be repeated.
     #[arg(long)]
     redknot_option: Vec<String>,
@@ -87,16 +98,26 @@ fn main() -> Result<()> {
         tiny.runs = 1;
         tiny.without_durability = true;
         tiny.with_dump = true;
+        tiny.tls = server::knows_tls()?;
         run(data, &tiny)?;
     }
     Ok(())
 }
 
+/// One way of running redknot.
+struct Variant {
+    /// What its row is called.
+    name: &'static str,
+    options: &'static [&'static str],
+    tls: bool,
+}
+
 impl Arguments {
-    /// The runs of redknot in each round: what a row is called, and the options.
-    fn variants(&self) -> Vec<(&'static str, &'static [&'static str])> {
-        let variants: [(bool, &str, &[&str]); 3] = [
+    /// The runs of redknot in each round.
+    fn variants(&self) -> Vec<Variant> {
+        let variants: [(bool, &str, &[&str]); 4] = [
             (true, "redknot", &[]),
+            (self.tls, WITH_TLS, &[]),
             (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
             (
                 self.without_durability,
@@ -107,7 +128,11 @@ impl Arguments {
         variants
             .into_iter()
             .filter(|(measured, ..)| *measured && !self.floors_only)
-            .map(|(_, name, options)| (name, options))
+            .map(|(_, name, options)| Variant {
+                name,
+                options,
+                tls: name == WITH_TLS,
+            })
             .collect()
     }
 }
@@ -115,9 +140,17 @@ impl Arguments {
 fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     ensure!(arguments.runs > 0, "no rounds, no result");
     let folder = tempfile::tempdir_in(FOLDER)?;
+    let certificate = match arguments.tls {
+        true => Some(Authority::new(folder.path(), "authority")),
+        false => None,
+    };
+    let certificate = certificate.map(|authority| Certificate {
+        files: authority.sign("servers", Flaw::None),
+        authority: authority.certificate,
+    });
     let mut servers = Servers {
-        source: Server::start(folder.path())?,
-        target: Server::start(folder.path())?,
+        source: Server::start(folder.path(), certificate.as_ref())?,
+        target: Server::start(folder.path(), certificate.as_ref())?,
     };
     let keys = arguments.keys.unwrap_or(data.keys());
     let batch = arguments.batch.unwrap_or(data.floor_batch());
@@ -153,7 +186,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     );
 
     let mut rows = vec!["source floor", "target floor"];
-    rows.extend(arguments.variants().iter().map(|(name, _)| name));
+    rows.extend(arguments.variants().iter().map(|variant| variant.name));
     let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); rows.len()];
     let mut ratios: Vec<Vec<Ratios>> = vec![Vec::new(); rows.len()];
     for round in 1..=arguments.runs {
@@ -171,8 +204,16 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
 
         let mut measured = vec![source_floor, target_floor];
-        for (_, options) in arguments.variants() {
-            measured.push(migrate(&mut servers, arguments, &content, options)?);
+        for variant in arguments.variants() {
+            let authority = certificate.as_ref().filter(|_| variant.tls);
+            let authority = authority.map(|certificate| certificate.authority.as_path());
+            measured.push(migrate(
+                &mut servers,
+                arguments,
+                &content,
+                variant.options,
+                authority,
+            )?);
         }
 
         let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
@@ -201,6 +242,13 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             );
         }
     }
+    if let Some(row) = rows.iter().position(|row| *row == WITH_TLS) {
+        let pairs = costs[row].iter().zip(&costs[row - 1]);
+        println!(
+            "TLS takes {:.2} times the wall time of the same without (median of the rounds)",
+            median(pairs.map(|(tls, plain)| tls.wall_seconds / plain.wall_seconds))
+        );
+    }
     let all = || costs.iter().flatten();
     let busy = all().map(|cost| cost.others_cpu_seconds).sum::<f64>()
         / all().map(|cost| cost.wall_seconds).sum::<f64>();
@@ -224,6 +272,7 @@ fn migrate(
     arguments: &Arguments,
     expected: &server::Content,
     options: &[&str],
+    authority: Option<&Path>,
 ) -> Result<Cost> {
     servers.target.empty()?;
     let mut all: Vec<&str> = arguments
@@ -232,7 +281,7 @@ fn migrate(
         .map(String::as_str)
         .collect();
     all.extend(options);
-    let cost = servers.cost_of_migrate(&arguments.redknot, Path::new(FOLDER), &all)?;
+    let cost = servers.cost_of_migrate(&arguments.redknot, Path::new(FOLDER), &all, authority)?;
     let content = servers.target.content()?;
     ensure!(
         content == *expected,

@@ -38,12 +38,14 @@ impl Servers {
         self.measure(UsageWho::RUSAGE_SELF, || Ok((work()?, None)))
     }
 
-    /// Measures `redknot migrate` from the source to the target, with an empty state folder in `folder`.
+    /// Measures `redknot migrate` from the source to the target, with an empty state folder in `folder`; with an
+    /// `authority` through TLS.
     pub fn cost_of_migrate(
         &mut self,
         binary: &Path,
         folder: &Path,
         arguments: &[&str],
+        authority: Option<&Path>,
     ) -> Result<Cost> {
         let state = tempfile::tempdir_in(folder)?;
         let output = state.path().join("output");
@@ -51,9 +53,9 @@ impl Servers {
         command
             .arg("migrate")
             .arg("--from")
-            .arg(format!("redis://127.0.0.1:{}", self.source.port))
+            .arg(url(&self.source, authority.is_some()))
             .arg("--to")
-            .arg(format!("redis://127.0.0.1:{}", self.target.port))
+            .arg(url(&self.target, authority.is_some()))
             .arg("--state-dir")
             .arg(state.path().join("state"))
             .arg("--no-progress")
@@ -61,6 +63,10 @@ impl Servers {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(&output)?);
+        if let Some(authority) = authority {
+            command.arg("--from-cacert").arg(authority);
+            command.arg("--to-cacert").arg(authority);
+        }
         let (cost, ()) = self.measure(UsageWho::RUSAGE_CHILDREN, || {
             let mut child = command
                 .spawn()
@@ -109,6 +115,13 @@ impl Servers {
             client_rss_bytes_max,
         };
         Ok((cost, value))
+    }
+}
+
+fn url(server: &Server, tls: bool) -> String {
+    match tls {
+        true => format!("rediss://127.0.0.1:{}", server.tls_port),
+        false => format!("redis://127.0.0.1:{}", server.port),
     }
 }
 

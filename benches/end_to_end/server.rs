@@ -1,12 +1,13 @@
 //! A throw-away redis-server of our own.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::certificates::Files;
 use crate::connection::Connection;
 
 /// How long a server may take to answer its first PING.
@@ -15,6 +16,8 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// Runs on loopback, keeps nothing on disk, and is killed when dropped.
 pub struct Server {
     pub port: u16,
+    /// Where it speaks TLS, if it was given a certificate.
+    pub tls_port: u16,
     child: Child,
     control: Connection,
 }
@@ -24,6 +27,12 @@ pub struct Server {
 pub struct Content {
     pub keys: String,
     pub digest: String,
+}
+
+/// With what a server speaks TLS, and who has signed it.
+pub struct Certificate {
+    pub files: Files,
+    pub authority: PathBuf,
 }
 
 /// The binary that is measured: `$REDKNOT_REDIS_SERVER`, or `redis-server` of the path.
@@ -51,10 +60,25 @@ pub fn version() -> Result<String> {
         .to_owned())
 }
 
+/// Whether the binary is built with TLS: it then ends because of the folder, and not because of the setting.
+pub fn knows_tls() -> Result<bool> {
+    let output = Command::new(binary())
+        .args(["--tls-port", "1", "--dir", "/nonexistent/folder"])
+        .output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&said).contains("/nonexistent/folder"))
+}
+
 impl Server {
-    /// Starts a server whose files are in `folder`.
-    pub fn start(folder: &Path) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    /// Starts a server whose files are in `folder`; with a certificate it has a second port, for TLS.
+    pub fn start(folder: &Path, certificate: Option<&Certificate>) -> Result<Self> {
+        // Both at once, so that they differ.
+        let ports = [
+            TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
+        ];
+        let [port, tls_port] = [ports[0].local_addr()?.port(), ports[1].local_addr()?.port()];
+        drop(ports);
         let log = folder.join(format!("{port}.log"));
         let mut command = Command::new(binary());
         command
@@ -67,6 +91,17 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if let Some(Certificate { files, authority }) = certificate {
+            command
+                .args(["--tls-port", &tls_port.to_string()])
+                .arg("--tls-cert-file")
+                .arg(&files.certificate)
+                .arg("--tls-key-file")
+                .arg(&files.key)
+                .arg("--tls-ca-cert-file")
+                .arg(authority)
+                .args(["--tls-auth-clients", "no"]);
+        }
         // Before 7.0 DEBUG is always there, and the setting is unknown.
         if !["v=2.", "v=3.", "v=4.", "v=5.", "v=6."]
             .iter()
@@ -96,6 +131,7 @@ impl Server {
         };
         Ok(Self {
             port,
+            tls_port,
             child,
             control,
         })

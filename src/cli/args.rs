@@ -19,8 +19,11 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
 use redknot::copy::{OnSourceChange, ReadWith};
+use redknot::endpoint::Side;
 use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
+
+use super::server_args::{SourceArgs, TargetArgs};
 
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
@@ -111,6 +114,8 @@ pub enum Command {
     Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
+    /// Users that may do what redknot does and nothing else, as ACL lines to paste
+    Acl(AclArgs),
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
     #[command(disable_help_flag = true)]
     Rump(RumpArgs),
@@ -157,6 +162,10 @@ pub struct MigrateArgs {
     pub source: SourceArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+
+    /// Refuse to begin if a server on another machine would be spoken to without TLS, or without verifying who it is
+    #[arg(long, env = "REDKNOT_REQUIRE_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Servers")]
+    pub require_tls: bool,
 
     /// Name of the migration [default: made of the addresses]
     #[arg(
@@ -247,64 +256,6 @@ pub struct MigrateArgs {
     pub grace: Option<Duration>,
 }
 
-/// How to log in to the source. Spelled out beside [`TargetArgs`], because the flags differ in every name.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Servers")]
-pub struct SourceArgs {
-    /// User of the source
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_USER",
-        value_name = "NAME",
-        alias = "source-user"
-    )]
-    pub from_user: Option<String>,
-    /// File with the password of the source, `-` for standard input
-    #[arg(
-        long,
-        env = "REDKNOT_FROM_PASS_FILE",
-        value_name = "FILE",
-        alias = "source-pass-file"
-    )]
-    pub from_pass_file: Option<PathBuf>,
-    /// Ask for the password of the source
-    #[arg(long, env = "REDKNOT_FROM_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-askpass")]
-    pub from_askpass: bool,
-    /// Database of the source [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_FROM_DB", value_name = "N", value_parser = db,
-        allow_negative_numbers = true, alias = "source-db")]
-    pub from_db: Option<u32>,
-}
-
-/// How to log in to the target.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Servers")]
-pub struct TargetArgs {
-    /// User of the target
-    #[arg(
-        long,
-        env = "REDKNOT_TO_USER",
-        value_name = "NAME",
-        alias = "target-user"
-    )]
-    pub to_user: Option<String>,
-    /// File with the password of the target, `-` for standard input
-    #[arg(
-        long,
-        env = "REDKNOT_TO_PASS_FILE",
-        value_name = "FILE",
-        alias = "target-pass-file"
-    )]
-    pub to_pass_file: Option<PathBuf>,
-    /// Ask for the password of the target
-    #[arg(long, env = "REDKNOT_TO_ASKPASS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-askpass")]
-    pub to_askpass: bool,
-    /// Database of the target [default: the URL's, or 0]
-    #[arg(long, env = "REDKNOT_TO_DB", value_name = "N", value_parser = db,
-        allow_negative_numbers = true, alias = "target-db")]
-    pub to_db: Option<u32>,
-}
-
 impl MigrateArgs {
     /// Every flag as said here, or else as said in `other`.
     pub fn or(self, other: Self) -> Self {
@@ -315,6 +266,7 @@ impl MigrateArgs {
             config,
             source,
             target,
+            require_tls,
             name,
             db,
             match_glob,
@@ -342,18 +294,9 @@ impl MigrateArgs {
             from: from.or(other.from),
             to: to.or(other.to),
             config: config.or(other.config),
-            source: SourceArgs {
-                from_user: source.from_user.or(other.source.from_user),
-                from_pass_file: source.from_pass_file.or(other.source.from_pass_file),
-                from_askpass: source.from_askpass || other.source.from_askpass,
-                from_db: source.from_db.or(other.source.from_db),
-            },
-            target: TargetArgs {
-                to_user: target.to_user.or(other.target.to_user),
-                to_pass_file: target.to_pass_file.or(other.target.to_pass_file),
-                to_askpass: target.to_askpass || other.target.to_askpass,
-                to_db: target.to_db.or(other.target.to_db),
-            },
+            source: source.or(other.source),
+            target: target.or(other.target),
+            require_tls: require_tls || other.require_tls,
             name: name.or(other.name),
             db: if db.is_empty() { other.db } else { db },
             match_glob: match_glob.or(other.match_glob),
@@ -387,6 +330,13 @@ pub struct StatusArgs {
     /// Show it anew every second
     #[arg(short, long, env = "REDKNOT_WATCH", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AclArgs {
+    /// Of one side only
+    #[arg(long, env = "REDKNOT_SIDE", value_name = "SIDE", value_parser = side())]
+    pub side: Option<Side>,
 }
 
 #[derive(Debug, Args)]
@@ -471,6 +421,13 @@ fn on_source_change() -> impl TypedValueParser<Value = OnSourceChange> {
     })
 }
 
+fn side() -> impl TypedValueParser<Value = Side> {
+    PossibleValuesParser::new(["source", "target"]).map(|side| match side.as_str() {
+        "target" => Side::Target,
+        _ => Side::Source,
+    })
+}
+
 fn durability() -> impl TypedValueParser<Value = Durability> {
     PossibleValuesParser::new(["fsync", "none"]).map(|policy| match policy.as_str() {
         "none" => Durability::None,
@@ -485,7 +442,7 @@ fn read_with() -> impl TypedValueParser<Value = ReadWith> {
     })
 }
 
-fn db(text: &str) -> Result<u32, units::UnitError> {
+pub(super) fn db(text: &str) -> Result<u32, units::UnitError> {
     units::whole(text, &limits::DB)
 }
 

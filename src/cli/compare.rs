@@ -156,6 +156,7 @@ fn request(
         source: &args.source,
         target: &args.target,
         visible,
+        require_tls: args.require_tls,
     };
     let (source, target) = stored::endpoints(&plan, &logins, common, console)?;
     Ok(Request {

@@ -130,6 +130,11 @@ impl Console {
         self.say(&format!("{} {text}\n", self.err_paint.yellow("warning:")));
     }
 
+    /// Something that must not go unnoticed: said even when quiet.
+    pub fn warn_always(&self, text: &str) {
+        self.err(&format!("{} {text}\n", self.err_paint.yellow("warning:")));
+    }
+
     /// Something worth knowing.
     pub fn note(&self, text: &str) {
         self.say(&format!("{} {text}\n", self.err_paint.cyan("note:")));

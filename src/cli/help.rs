@@ -19,6 +19,7 @@ Commands:
   compare   are both sides equal, by value?
   repair    make the target right where a comparison found it wrong
   keys      list keys by what became of them
+  acl       users for both servers that may do what is needed and nothing else
   demo      see it work on two throw-away servers
   rump      the old spelling: rump -from URL -to URL [-ttl] [-silent]
   help      more about a command or a topic
@@ -143,6 +144,7 @@ How a server is named
   redis://:password@host                password without a user
   redis://user:@host                    a user without a password
   redis://[2001:db8::7]:6379            IPv6 stands in brackets
+  rediss://…                            the same over TLS; also valkeys://
   redis+unix:///path/to/socket?db=N     also unix:///path/to/socket
 
 In a URL any byte of user, password and path can be written as %XX, and these have to be:
@@ -158,7 +160,18 @@ Passwords, best first; the first one that is given is used
 The same for the target with --to-pass-file, REDKNOT_TO_PASSWORD, --to-askpass.
 Passwords are not stored: a command that continues a migration needs them again.
 
-This version speaks neither TLS (rediss://) nor Sentinel nor Redis Cluster.
+TLS, with rediss:// or --from-tls; the same for the target with --to-…
+  The certificate has to be signed by an authority of this system, in date, and for the host.
+  --from-cacert FILE      the authorities to believe instead (PEM)
+  --from-sni NAME         the name to expect instead of the host
+  --from-cert FILE, --from-key FILE     our certificate and its key, for a server that asks
+  --from-insecure         believe anybody; warned of each time, and kept in the status
+  --require-tls           refuse to speak to another machine without TLS, or to anybody unverified
+What fails with TLS ends the run (exit 21); nothing is tried again without it.
+
+Rights: redknot acl prints a user for each side that may do what is needed and nothing else.
+
+This version speaks neither Sentinel nor Redis Cluster.
 ";
 
 const GUARANTEES: &str = "\

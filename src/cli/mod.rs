@@ -7,6 +7,7 @@
 //! Only the main thread ends the process, by returning the exit code. The command runs on a thread of its own, so that
 //! a second Ctrl-C can leave at once whatever the command is waiting for.
 
+mod acl;
 mod args;
 mod compare;
 mod config_file;
@@ -26,6 +27,7 @@ mod passwords;
 mod progress;
 mod repair;
 mod rump;
+mod server_args;
 mod servers;
 mod settings;
 mod signals;
@@ -33,6 +35,7 @@ mod status;
 mod stored;
 #[cfg(test)]
 mod testing;
+mod tls_flags;
 mod usage;
 
 use std::ffi::OsString;
@@ -191,6 +194,7 @@ fn dispatch(
             repair::run(&args, visible, &common, console, exit)
         }
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
+        Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),
     }

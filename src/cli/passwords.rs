@@ -10,9 +10,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::args::{SourceArgs, TargetArgs};
 use super::console::Console;
 use super::failure::Failure;
+use super::server_args::{SourceArgs, TargetArgs};
 
 /// Longest password that is read from a file; a longer one is some other file.
 const PASSWORD_BYTES_MAX: u64 = 64 * 1024;
@@ -39,13 +39,7 @@ pub fn from_file(path: &Path, flag: &str, console: &Console) -> Result<Vec<u8>, 
         read_limited(std::io::stdin().lock())
     } else {
         std::fs::File::open(path).and_then(|file| {
-            let metadata = file.metadata()?;
-            let mode = metadata.permissions().mode() & 0o777;
-            // A pipe, as in `--from-pass-file <(pass show redis)`, has no readers to fear.
-            if metadata.is_file() && mode & 0o077 != 0 {
-                let path = path.display();
-                console.warn(&format!("{flag} {path} has mode {mode:04o}: others can read the password (chmod 600 {path})"));
-            }
+            warn_of_readers(path, flag, "the password", console);
             read_limited(file)
         })
     };
@@ -66,6 +60,21 @@ pub fn from_file(path: &Path, flag: &str, console: &Console) -> Result<Vec<u8>, 
         return refuse("it is empty", HINT);
     }
     Ok(password)
+}
+
+/// Warns of a file with a secret that others can read. What can't be looked at can't be read either, which is said then.
+pub fn warn_of_readers(path: &Path, flag: &str, secret: &str, console: &Console) {
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return;
+    };
+    let mode = metadata.permissions().mode() & 0o777;
+    // A pipe, as in `--from-pass-file <(pass show redis)`, has no readers to fear.
+    if metadata.is_file() && mode & 0o077 != 0 {
+        let path = path.display();
+        console.warn(&format!(
+            "{flag} {path} has mode {mode:04o}: others can read {secret} (chmod 600 {path})"
+        ));
+    }
 }
 
 fn read_limited(from: impl Read) -> std::io::Result<Vec<u8>> {

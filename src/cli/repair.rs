@@ -64,6 +64,7 @@ pub fn run(
         source: &args.source,
         target: &args.target,
         visible,
+        require_tls: args.require_tls,
     };
     let (source, target) = stored::endpoints(&preview.plan, &logins, common, console)?;
     let request = Request {

@@ -1,4 +1,4 @@
-//! From the flags that name a server and its login to an [`Endpoint`].
+//! From the flags that name a server, its login and its TLS to an [`Endpoint`].
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs};
@@ -9,10 +9,11 @@ use std::time::Duration;
 use redknot::endpoint::url::{self, UrlError};
 use redknot::endpoint::{Address, Endpoint, Side};
 
-use super::args::{SourceArgs, TargetArgs};
 use super::console::Console;
 use super::failure::Failure;
 use super::passwords;
+use super::server_args::{SourceArgs, TargetArgs};
+use super::tls_flags::{self, TlsSaid};
 
 /// What was said about one server.
 pub struct Said<'a> {
@@ -24,7 +25,10 @@ pub struct Said<'a> {
     pub pass_file: Option<&'a Path>,
     pub askpass: bool,
     pub db: Option<u32>,
+    pub tls: TlsSaid<'a>,
     pub no_input: bool,
+    /// Whether nothing may be said in the clear to another machine.
+    pub require_tls: bool,
 }
 
 impl<'a> Said<'a> {
@@ -38,7 +42,16 @@ impl<'a> Said<'a> {
             pass_file: flags.from_pass_file.as_deref(),
             askpass: flags.from_askpass,
             db: flags.from_db,
+            tls: TlsSaid {
+                tls: flags.from_tls,
+                cacert: flags.from_cacert.as_deref(),
+                cert: flags.from_cert.as_deref(),
+                key: flags.from_key.as_deref(),
+                sni: flags.from_sni.as_deref(),
+                insecure: flags.from_insecure,
+            },
             no_input: false,
+            require_tls: false,
         }
     }
 
@@ -52,7 +65,16 @@ impl<'a> Said<'a> {
             pass_file: flags.to_pass_file.as_deref(),
             askpass: flags.to_askpass,
             db: flags.to_db,
+            tls: TlsSaid {
+                tls: flags.to_tls,
+                cacert: flags.to_cacert.as_deref(),
+                cert: flags.to_cert.as_deref(),
+                key: flags.to_key.as_deref(),
+                sni: flags.to_sni.as_deref(),
+                insecure: flags.to_insecure,
+            },
             no_input: false,
+            require_tls: false,
         }
     }
 }
@@ -89,6 +111,10 @@ pub fn server(said: &Said<'_>, console: &Console) -> Result<Server, Failure> {
         }
         endpoint.db = db;
     }
+    endpoint.tls = tls_flags::tls(said.side, &said.tls, parsed.tls, &endpoint.address, console)?;
+    if said.require_tls {
+        require_tls(said.side, &endpoint)?;
+    }
     let url_has_password = endpoint
         .password()
         .is_some_and(|password| !password.is_empty());
@@ -99,6 +125,9 @@ pub fn server(said: &Said<'_>, console: &Console) -> Result<Server, Failure> {
         (None, _) => {}
     }
     if let Some(user) = said.user {
+        if password.is_none() && endpoint.password().is_none() {
+            return Err(user_alone(said.side));
+        }
         if endpoint.user.as_deref().is_some_and(|named| named != user) {
             return Err(twice(&name, "user", &flag(said.side, "-user")));
         }
@@ -119,14 +148,16 @@ pub fn server(said: &Said<'_>, console: &Console) -> Result<Server, Failure> {
     if let Some(password) = password {
         endpoint.set_password(password);
     }
-    if endpoint
-        .password()
-        .is_some_and(|password| !password.is_empty())
+    if endpoint.tls.is_none()
+        && endpoint
+            .password()
+            .is_some_and(|password| !password.is_empty())
         && crosses_public_networks(&endpoint.address)
     {
         console.warn(&format!(
-            "W-PLAINTEXT: the password and all data travel unencrypted to {}, which is not a private address",
-            endpoint.address
+            "W-PLAINTEXT: the password and all data travel unencrypted to {}, which is not a private address; rediss:// or {} speaks TLS",
+            endpoint.address,
+            flag(said.side, "-tls")
         ));
     }
     let db_given = parsed.db_given || said.db.is_some();
@@ -153,7 +184,64 @@ fn password(
     Ok(None)
 }
 
-fn flag(side: Side, end: &str) -> String {
+/// Everything that leaves this machine is to be encrypted, for somebody whom we know.
+fn require_tls(side: Side, endpoint: &Endpoint) -> Result<(), Failure> {
+    let name = flag(side, "");
+    let refuse = |why: String, hint: String| {
+        Err(Failure::usage(
+            format!("{name} is refused because of --require-tls"),
+            why,
+            hint,
+        ))
+    };
+    match &endpoint.tls {
+        Some(tls) if tls.is_verified() => Ok(()),
+        _ if stays_here(&endpoint.address) => Ok(()),
+        Some(_) => refuse(
+            format!(
+                "with {name}-insecure anybody could answer for {}",
+                endpoint.address
+            ),
+            format!("leave {name}-insecure away; {name}-cacert FILE names an authority to believe"),
+        ),
+        None => refuse(
+            format!(
+                "{} is another machine, and would be spoken to in the clear",
+                endpoint.address
+            ),
+            format!("write rediss:// or give {name}-tls"),
+        ),
+    }
+}
+
+/// Whether what is said to this address does not leave this machine, by its very name.
+fn stays_here(address: &Address) -> bool {
+    match address {
+        Address::Unix { .. } => true,
+        Address::Tcp { host, .. } => match host.parse::<IpAddr>() {
+            Ok(ip) => ip.is_loopback(),
+            // By RFC 6761 this name means nothing else.
+            Err(_) => host.eq_ignore_ascii_case("localhost"),
+        },
+    }
+}
+
+/// Without a password nobody is logged in, and the user would be somebody else than was said.
+fn user_alone(side: Side) -> Failure {
+    let user = flag(side, "-user");
+    Failure::usage(
+        format!("{user} needs a password"),
+        "a user without one can't log in",
+        format!(
+            "give it with {} or {}; for a user that has none, write {} redis://USER:@host",
+            flag(side, "-pass-file"),
+            variable(side, "_PASSWORD"),
+            flag(side, "")
+        ),
+    )
+}
+
+pub(super) fn flag(side: Side, end: &str) -> String {
     match side {
         Side::Source => format!("--from{end}"),
         Side::Target => format!("--to{end}"),

@@ -75,6 +75,7 @@ pub fn migration(
         &Said {
             url_on_command_line: visible.from,
             no_input: common.no_input,
+            require_tls: args.require_tls,
             ..Said::source(args.from.as_deref(), &args.source)
         },
         console,
@@ -83,6 +84,7 @@ pub fn migration(
         &Said {
             url_on_command_line: visible.to,
             no_input: common.no_input,
+            require_tls: args.require_tls,
             ..Said::target(args.to.as_deref(), &args.target)
         },
         console,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use redknot::error::Error;
 use redknot::key::Escaped;
 use redknot::progress::{
-    CompareState, LaneStatus, RepairState, RepairStatus, RunState, Status, Verdict,
+    CompareState, LaneStatus, RepairState, RepairStatus, RunState, Status, TlsUse, Verdict,
 };
 use redknot::state::status::{self, StatusFile};
 use serde_json::{Value, json};
@@ -118,6 +118,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
         &status.migration,
         format!("{} \u{2192} {}", status.source, status.target),
     );
+    if let Some(tls) = unverified(status) {
+        line("tls", paint.red(&tls));
+    }
     line(
         "state",
         format!("{}   run {}", state(file, paint), status.run),
@@ -203,6 +206,20 @@ fn state(file: &StatusFile, paint: Paint) -> String {
             format::time(status.updated_ms)
         ),
     }
+}
+
+/// Which sides may have been anybody, if some may.
+fn unverified(status: &Status) -> Option<String> {
+    let sides = [
+        ("source", "--from-insecure", status.source_tls),
+        ("target", "--to-insecure", status.target_tls),
+    ];
+    let said: Vec<String> = sides
+        .into_iter()
+        .filter(|(_, _, tls)| *tls == TlsUse::Unverified)
+        .map(|(side, flag, _)| format!("the {side} was not verified ({flag})"))
+        .collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn progress(status: &Status) -> String {
@@ -437,6 +454,22 @@ mod tests {
             (&json!("running"), &json!(false), &json!(true))
         );
         assert_eq!(line["counters"]["keys_written"], 8_911_220);
+    }
+
+    #[test]
+    fn a_side_that_was_not_verified_is_named() {
+        let mut insecure = file(RunState::Complete, false);
+        insecure.status.target_tls = TlsUse::Unverified;
+        let text = block(&insecure, Paint::PLAIN, 0);
+        assert!(
+            text.contains("tls         the target was not verified (--to-insecure)\n"),
+            "{text}"
+        );
+        let line: Value = serde_json::from_str(&json(&insecure)).expect("JSON");
+        assert_eq!(
+            (&line["source_tls"], &line["target_tls"]),
+            (&json!("none"), &json!("unverified"))
+        );
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::ffi::{OsStr, OsString};
 use redknot::endpoint::{Endpoint, Side};
 use redknot::plan::Plan;
 
-use super::args::{Common, SourceArgs, TargetArgs};
+use super::args::Common;
 use super::console::Console;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::passwords;
+use super::server_args::{SourceArgs, TargetArgs};
 use super::servers::{self, Said, Server};
 use super::settings::{OnCommandLine, refuse_pairs};
 
@@ -24,6 +25,7 @@ pub struct Logins<'a> {
     pub source: &'a SourceArgs,
     pub target: &'a TargetArgs,
     pub visible: OnCommandLine,
+    pub require_tls: bool,
 }
 
 /// Source and target of `plan`, with their logins.
@@ -45,6 +47,7 @@ pub fn endpoints(
         &Said {
             url_on_command_line: logins.visible.from,
             no_input: common.no_input,
+            require_tls: logins.require_tls,
             ..Said::source(Some(logins.from.unwrap_or(&source_url)), logins.source)
         },
         console,
@@ -56,6 +59,7 @@ pub fn endpoints(
         &Said {
             url_on_command_line: logins.visible.to,
             no_input: common.no_input,
+            require_tls: logins.require_tls,
             ..Said::target(Some(logins.to.unwrap_or(&target_url)), logins.target)
         },
         console,

@@ -1,6 +1,6 @@
 //! Values for the unit tests of this folder.
 
-use redknot::progress::{Counters, LaneStatus, PassStatus, RunState, Status, StringsBy};
+use redknot::progress::{Counters, LaneStatus, PassStatus, RunState, Status, StringsBy, TlsUse};
 
 /// A migration in the middle of its second pass.
 pub fn status() -> Status {
@@ -16,6 +16,8 @@ pub fn status() -> Status {
         migration: "shop".into(),
         source: "redis://cache.prod:6379".into(),
         target: "redis://10.0.0.9:6379".into(),
+        source_tls: TlsUse::None,
+        target_tls: TlsUse::None,
         state: RunState::Running,
         end: None,
         completed_ms: None,

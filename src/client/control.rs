@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
-use super::handshake::Clock;
-use super::wire::LinkError;
-use crate::endpoint::{Address, Endpoint};
+use super::handshake::{Clock, login, select};
+use super::wire::{LinkError, open};
+use crate::endpoint::Endpoint;
 use crate::resp::ErrorCode;
 
 /// A connection for questions.
@@ -48,33 +48,21 @@ impl Control {
         db: u32,
         timeout: Duration,
     ) -> Result<Self, LinkError> {
-        let address = match &endpoint.address {
-            Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-            Address::Unix { path } => ConnectionAddr::Unix(path.clone()),
-        };
-        // Credentials and database are sent by hand: the crate takes passwords as text only, ours are bytes.
-        let info = address.into_connection_info().map_err(link_error)?;
-        let client = Client::open(info).map_err(link_error)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout));
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(link_error)?;
-        let mut control = Self { connection };
-        if let Some(password) = endpoint.password() {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(user) = &endpoint.user {
-                auth.arg(user);
-            }
-            auth.arg(password);
-            control.ask(&auth).await?;
-        }
-        if db != 0 {
-            control.ask(redis::cmd("SELECT").arg(db)).await?;
-        }
-        Ok(control)
+        // Opened and logged in by the same code as the data path: there is one way to verify a server, and passwords
+        // are bytes, which the crate would take as text only.
+        let mut wire = open(endpoint, timeout).await?;
+        login(&mut wire, endpoint).await?;
+        select(&mut wire, db).await?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
+        let nothing_more = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let stream = wire.into_stream()?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&nothing_more, stream, config)
+                .await
+                .map_err(link_error)?;
+        // Ends with the last handle of the connection.
+        tokio::spawn(driver);
+        Ok(Self { connection })
     }
 
     /// Sends one command; error replies become [`LinkError::Reply`].
@@ -209,9 +197,6 @@ fn link_error(error: RedisError) -> LinkError {
             return LinkError::Io(error.to_string());
         }
         return LinkError::Reply(ErrorCode::of(line.as_bytes()), line);
-    }
-    if error.is_connection_refusal() {
-        return LinkError::Connect(error.to_string());
     }
     LinkError::Io(error.to_string())
 }

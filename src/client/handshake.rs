@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::takes::{self, Takes};
+use super::tls::{self, TlsError};
 use super::wire::{LinkError, Reply, Wire, open};
 use crate::endpoint::Endpoint;
 use crate::resp::ErrorCode;
@@ -96,7 +97,12 @@ pub async fn connect_source(
     // Before 7.2 there is no such subcommand, and without it a DUMP counts as a use of the key.
     link.wire.call(&[b"CLIENT", b"NO-TOUCH", b"ON"]).await?;
     let expiry = link.wire.call(&[b"PEXPIRETIME", PROBE_KEY]).await?;
-    link.absolute_expiry = matches!(expiry, Reply::Integer(_));
+    link.absolute_expiry = match expiry {
+        Reply::Integer(_) => true,
+        // A user who may read only some keys: the version must tell.
+        Reply::Error(ErrorCode::NoPermKey, _) => at_least(&link.identity.version, 7),
+        _ => false,
+    };
     link.scan_type = at_least(&link.identity.version, 6);
     Ok(link)
 }
@@ -138,16 +144,7 @@ async fn connect(
     timeout: Duration,
 ) -> Result<Link, LinkError> {
     let mut wire = open(endpoint, timeout).await?;
-    if let Some(password) = endpoint.password() {
-        let user = endpoint.user.as_deref().map(str::as_bytes);
-        let reply = match user {
-            Some(user) => wire.call(&[b"AUTH", user, password]).await?,
-            None => wire.call(&[b"AUTH", password]).await?,
-        };
-        if let Reply::Error(code, line) = reply {
-            return Err(LinkError::Reply(code, line));
-        }
-    }
+    login(&mut wire, endpoint).await?;
     expect_ok(wire.call(&[b"PING"]).await?, "PING")?;
     let replies = wire
         .call_all(&[
@@ -164,12 +161,7 @@ async fn connect(
         Some(Reply::Bulk(info)) => identity_of(&String::from_utf8_lossy(info)),
         _ => ServerIdentity::default(),
     };
-    if db != 0 {
-        expect_ok(
-            wire.call(&[b"SELECT", db.to_string().as_bytes()]).await?,
-            "SELECT",
-        )?;
-    }
+    select(&mut wire, db).await?;
     let clock = read_clock(&mut wire).await?;
     Ok(Link {
         wire,
@@ -182,15 +174,57 @@ async fn connect(
     })
 }
 
+/// Logs in, if there is a password to log in with.
+///
+/// # Errors
+///
+/// The server's refusal. Passwords are not in it, since no server repeats one.
+pub(super) async fn login(wire: &mut Wire, endpoint: &Endpoint) -> Result<(), LinkError> {
+    let Some(password) = endpoint.password() else {
+        return Ok(());
+    };
+    let alone: &[&[u8]] = &[b"AUTH", password];
+    let reply = match endpoint.user.as_deref() {
+        Some(user) => match wire.call(&[b"AUTH", user.as_bytes(), password]).await? {
+            // Before 6.0 there is one user, who had no name yet.
+            Reply::Error(ErrorCode::NoUsers, _) if user == "default" => wire.call(alone).await?,
+            reply => reply,
+        },
+        None => wire.call(alone).await?,
+    };
+    match reply {
+        Reply::Error(code, line) => Err(LinkError::Reply(code, line)),
+        _ => Ok(()),
+    }
+}
+
+/// Selects a database; the first one is selected anyway.
+pub(super) async fn select(wire: &mut Wire, db: u32) -> Result<(), LinkError> {
+    if db == 0 {
+        return Ok(());
+    }
+    let number = db.to_string();
+    expect_ok(wire.call(&[b"SELECT", number.as_bytes()]).await?, "SELECT")
+}
+
 /// Whether a Redis server listens there at all: any reply to PING will do, also a refusal.
 ///
 /// # Errors
 ///
-/// [`LinkError::NotResp`] with what came instead, or what keeps the connection from being made.
+/// [`LinkError::NotResp`] with what came instead, [`LinkError::Tls`] if TLS is spoken there and we did not, or what
+/// keeps the connection from being made.
 pub async fn speaks_resp(endpoint: &Endpoint, timeout: Duration) -> Result<(), LinkError> {
     let mut wire = open(endpoint, timeout).await?;
-    wire.call(&[b"PING"]).await?;
-    Ok(())
+    match wire.call(&[b"PING"]).await {
+        Ok(_) => Ok(()),
+        // With Redis' own TLS port it is a reset: it says nothing to those who do not greet it.
+        Err(LinkError::Closed | LinkError::Io(_) | LinkError::Silent(_))
+            if endpoint.tls.is_none() && tls::is_spoken_at(&endpoint.address, timeout).await =>
+        {
+            Err(TlsError::Wanted.into())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Ends an earlier connection of ours on the same server, with whatever it had been sent and had not executed.

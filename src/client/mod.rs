@@ -1,7 +1,8 @@
 //! The only sockets.
 //!
-//! [`wire`] is one connection of the data path, with our own codec; [`handshake`] makes it one whose server is known;
-//! [`control`] asks everything that is not the data path, through the `redis` crate. [`canary`] proves a cursor alive, and
+//! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
+//! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
+//! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive, and
 //! [`retry`] says how long a server is waited for.
 //!
 //! # Invariant
@@ -14,9 +15,11 @@ pub mod control;
 pub mod handshake;
 pub mod retry;
 mod takes;
+pub mod tls;
 pub mod topology;
 pub mod wire;
 
 pub use handshake::{Clock, Link, connect_source, connect_target};
 pub use takes::Takes;
+pub use tls::TlsError;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

@@ -169,8 +169,17 @@ fn refuses_writes(code: ErrorCode) -> bool {
 
 /// The error, if trying again is of no use.
 pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
-    let LinkError::Reply(code, line) = error else {
-        return None;
+    let (code, line) = match error {
+        LinkError::Reply(code, line) => (code, line),
+        // Never tried again, least of all without TLS: whoever is at fault, it is the same the next time.
+        LinkError::Tls(error) => {
+            return Some(
+                Error::new(Class::Tls, "agree on TLS", error.to_string())
+                    .hint(error.hint(side))
+                    .on(side),
+            );
+        }
+        _ => return None,
     };
     let flag = match side {
         Side::Source => "from",
@@ -186,6 +195,9 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
             )),
             ErrorCode::WrongPass => Error::new(Class::Denied, "log in", said)
                 .hint(format!("user or password are wrong; check --{flag}-user and where the password comes from")),
+            ErrorCode::NoUsers => Error::new(Class::Denied, "log in", said).hint(format!(
+                "a server older than 6.0 knows no users; leave --{flag}-user, or the user of the URL, away"
+            )),
             ErrorCode::NoPerm => Error::new(Class::Denied, "run a command", said).hint(grant(side, line)),
             ErrorCode::Moved | ErrorCode::Ask => {
                 Error::new(Class::Usage, "use the server as a single one", said)
@@ -206,9 +218,62 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
 
 /// The ACL line that grants what NOPERM misses.
 fn grant(side: Side, line: &str) -> String {
-    let command = line.split('\'').nth(1).unwrap_or("dump");
-    match side {
-        Side::Source => format!("on the source: ACL SETUSER <user> +{command}"),
-        Side::Target => format!("on the target: ACL SETUSER <user> +{command}"),
+    // The command stands in quotes at the end; before it some versions name the user, whose name may have quotes too.
+    let command = line.rsplit('\'').nth(1).unwrap_or("dump");
+    let user = line
+        .split_once("User ")
+        .and_then(|(_, rest)| rest.split_once(" has no permissions"))
+        .map_or("<user>", |(user, _)| user);
+    format!(
+        "on the {side}: ACL SETUSER {user} +{command}   (all that is needed: redknot acl --side {side})"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_noperm_misses_is_named_whatever_the_version() {
+        let check = |line: &str, granted: &str| {
+            let error = LinkError::Reply(ErrorCode::NoPerm, line.to_owned());
+            let fatal = fatal(Side::Source, &error).expect("it needs a human");
+            let hint = fatal.hint.expect("there is something to do");
+            assert_eq!(fatal.class, Class::Denied);
+            assert!(
+                hint.starts_with(&format!("on the source: {granted}   (")),
+                "{hint}"
+            );
+        };
+        check(
+            "NOPERM this user has no permissions to run the 'dump' command or its subcommand",
+            "ACL SETUSER <user> +dump",
+        );
+        check(
+            "NOPERM this user has no permissions to run the 'scan' command",
+            "ACL SETUSER <user> +scan",
+        );
+        check(
+            "NOPERM User o'neill has no permissions to run the 'client|kill' command",
+            "ACL SETUSER o'neill +client|kill",
+        );
+    }
+
+    #[test]
+    fn trouble_with_tls_is_never_tried_again() {
+        let error = LinkError::Tls(crate::client::TlsError::CertificateWanted);
+        let mut budget = Budget::new(
+            Side::Target,
+            Duration::from_secs(600),
+            Duration::from_secs(5),
+        );
+        match budget.failed(&error, Instant::now()) {
+            Verdict::GiveUp(error) => {
+                assert_eq!((error.class, error.side), (Class::Tls, Some(Side::Target)));
+                let hint = error.hint.expect("there is something to do");
+                assert!(hint.contains("--to-cert"), "{hint}");
+            }
+            Verdict::Wait { .. } => panic!("it was tried again"),
+        }
     }
 }

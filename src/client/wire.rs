@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::{self, TlsError};
 use crate::endpoint::{Address, Endpoint};
 use crate::resp::{DecodeError, Decoder, ErrorCode, Token, encode_command};
 
@@ -21,7 +22,7 @@ use crate::resp::{DecodeError, Decoder, ErrorCode, Token, encode_command};
 /// recycled: the buffer is shared with the payloads cut from it.
 const READ_BYTES: usize = 128 * 1024;
 
-/// Anything that bytes can be read from and written to: TCP, Unix sockets, a test's duplex pipe.
+/// Anything that bytes can be read from and written to: TCP, TLS, Unix sockets, a test's duplex pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
@@ -30,6 +31,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 pub enum LinkError {
     /// Could not be opened.
     Connect(String),
+    /// TLS can't be spoken, or not with somebody to be believed.
+    Tls(TlsError),
     /// The operating system's words about a read or a write.
     Io(String),
     /// The server closed it.
@@ -48,6 +51,7 @@ impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(why) | Self::Io(why) => f.write_str(why),
+            Self::Tls(error) => error.fmt(f),
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Silent(time) => write!(f, "no answer for {}", humantime::format_duration(*time)),
             Self::NotResp(why) => write!(f, "what answers is not a Redis server: {why}"),
@@ -59,6 +63,9 @@ impl fmt::Display for LinkError {
 
 impl From<io::Error> for LinkError {
     fn from(error: io::Error) -> Self {
+        if let Some(error) = tls::of_io(&error) {
+            return Self::Tls(error);
+        }
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => Self::Closed,
             _ => Self::Io(error.to_string()),
@@ -68,7 +75,10 @@ impl From<io::Error> for LinkError {
 
 impl From<DecodeError> for LinkError {
     fn from(error: DecodeError) -> Self {
-        Self::NotResp(error.to_string())
+        match &error {
+            DecodeError::UnknownType(first) if tls::is_tls(first) => TlsError::Wanted.into(),
+            _ => Self::NotResp(error.to_string()),
+        }
     }
 }
 
@@ -112,12 +122,11 @@ pub struct WireWriter {
 ///
 /// # Errors
 ///
-/// [`LinkError::Connect`] with the resolver's or the system's words.
+/// [`LinkError::Connect`] with the resolver's or the system's words; [`LinkError::Tls`].
 pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<Wire, LinkError> {
-    let connected = tokio::time::timeout(timeout, open_stream(&endpoint.address)).await;
+    let connected = tokio::time::timeout(timeout, open_stream(endpoint)).await;
     match connected {
-        Ok(Ok(stream)) => Ok(Wire::over(stream, timeout)),
-        Ok(Err(error)) => Err(LinkError::Connect(error.to_string())),
+        Ok(opened) => Ok(Wire::over(opened?, timeout)),
         Err(_) => Err(LinkError::Connect(format!(
             "no connection within {}",
             humantime::format_duration(timeout)
@@ -125,14 +134,24 @@ pub async fn open(endpoint: &Endpoint, timeout: Duration) -> Result<Wire, LinkEr
     }
 }
 
-async fn open_stream(address: &Address) -> io::Result<Box<dyn Stream>> {
-    match address {
+/// The only place where sockets are opened to be spoken on.
+async fn open_stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, LinkError> {
+    let failed = |error: io::Error| LinkError::Connect(error.to_string());
+    match &endpoint.address {
         Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
+            let stream = TcpStream::connect((host.as_str(), *port))
+                .await
+                .map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
+            match &endpoint.tls {
+                Some(tls) => tls::encrypt(tls, host, stream).await,
+                None => Ok(Box::new(stream)),
+            }
+        }
+        Address::Unix { path } => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
             Ok(Box::new(stream))
         }
-        Address::Unix { path } => Ok(Box::new(UnixStream::connect(path).await?)),
     }
 }
 
@@ -174,6 +193,20 @@ impl Wire {
     /// The halves, to be driven independently.
     pub fn split(self) -> (WireReader, WireWriter) {
         (self.reader, self.writer)
+    }
+
+    /// The stream alone, for somebody who decodes by himself.
+    ///
+    /// # Errors
+    ///
+    /// If the server has said something that was not asked for, and that would be lost.
+    pub fn into_stream(self) -> Result<Box<dyn Stream>, LinkError> {
+        let Self { reader, writer } = self;
+        if !reader.input.is_empty() {
+            let first = crate::key::Escaped(&reader.input).to_string();
+            return Err(LinkError::Unexpected("nothing", first));
+        }
+        Ok(reader.stream.unsplit(writer.stream))
     }
 
     /// Bounds each later wait for an answer.
@@ -279,7 +312,9 @@ impl WireReader {
 impl WireWriter {
     /// Sends all of `bytes`.
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        Ok(self.stream.write_all(bytes).await?)
+        self.stream.write_all(bytes).await?;
+        // Encrypted bytes may still wait in a buffer; without TLS there is none.
+        Ok(self.stream.flush().await?)
     }
 }
 

@@ -8,7 +8,7 @@ use super::Request;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
 use crate::progress::{
-    CompareCounters, CompareState, CompareStatus, Counters, LaneStatus, RunState, Status,
+    CompareCounters, CompareState, CompareStatus, Counters, LaneStatus, RunState, Status, TlsUse,
 };
 use crate::state::record::{CompareLane, CompareStage, Position};
 use crate::state::{Store, status};
@@ -50,6 +50,8 @@ impl Report {
             pid: std::process::id(),
             host: host(),
             run_began_ms: unix_ms(),
+            source_tls: TlsUse::of(&request.source),
+            target_tls: TlsUse::of(&request.target),
             ..base
         };
         Self {
@@ -213,6 +215,8 @@ fn never_run(store: &Store, request: &Request) -> Status {
         migration: store.name().to_owned(),
         source: request.source.to_string(),
         target: request.target.to_string(),
+        source_tls: TlsUse::of(&request.source),
+        target_tls: TlsUse::of(&request.target),
         state: RunState::Stopped,
         end: Some("nothing was copied".to_owned()),
         completed_ms: None,

@@ -8,7 +8,7 @@ use super::lane::Lane;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
 use crate::progress::{
-    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status,
+    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status, TlsUse,
 };
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
@@ -23,6 +23,8 @@ pub struct Report {
     name: String,
     source: String,
     target: String,
+    source_tls: TlsUse,
+    target_tls: TlsUse,
     run: u32,
     began_ms: u64,
     /// When an earlier run completed the migration.
@@ -54,6 +56,8 @@ impl Report {
             name: store.name().to_owned(),
             source: request.source.to_string(),
             target: request.target.to_string(),
+            source_tls: TlsUse::of(&request.source),
+            target_tls: TlsUse::of(&request.target),
             run: store.run(),
             began_ms: unix_ms(),
             completed_ms: match store.meta().phase {
@@ -154,6 +158,8 @@ impl Report {
             migration: self.name.clone(),
             source: self.source.clone(),
             target: self.target.clone(),
+            source_tls: self.source_tls,
+            target_tls: self.target_tls,
             state,
             end: None,
             completed_ms: match state {

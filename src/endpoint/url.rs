@@ -1,7 +1,7 @@
 //! From the text that names a server to an [`Endpoint`].
 //!
-//! `redis://[user[:password]@]host[:port][/db][?db=n]`, `redis+unix://[user:password@]/path[?db=n]`, or a bare
-//! `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
+//! `redis://[user[:password]@]host[:port][/db][?db=n]`, the same with `rediss://` for TLS,
+//! `redis+unix://[user:password@]/path[?db=n]`, or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
 //!
 //! # Invariants
 //!
@@ -31,6 +31,8 @@ pub struct ParsedUrl {
     pub db_given: bool,
     /// Whether the text began with a scheme, or only with a host.
     pub scheme_given: bool,
+    /// Whether the scheme asks for TLS. The endpoint has none yet: the URL does not say whom to believe.
+    pub tls: bool,
     /// The `name` of `redis://name@host`: by RFC 3986 a user, for redis-cli a password. Only whoever knows whether a
     /// password comes from elsewhere can tell, and until then it must not be shown.
     pub name_alone: Option<String>,
@@ -126,16 +128,13 @@ pub struct Mark {
 impl UrlError {
     /// What to write instead.
     pub fn hint(&self) -> String {
-        const FORMS: &str = "use redis://[user:password@]host[:port][/db], redis+unix:///path/to/socket, or host:port";
+        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port";
         match self {
             Self::Unescaped(character) => format!(
                 "write it as %{:02X}, or keep the password out of the URL with --from-pass-file / --to-pass-file",
                 u32::from(*character)
             ),
             Self::Percent => "write a `%` as %25, or keep the password out of the URL with --from-pass-file / --to-pass-file".into(),
-            Self::NotYet { scheme: "rediss" | "valkeys", .. } => {
-                "a TLS tunnel (stunnel, socat) in front of a redis:// address works today".into()
-            }
             Self::NotYet { .. } => {
                 "the redis:// address of a single server works today".into()
             }
@@ -167,9 +166,11 @@ impl UrlError {
     }
 }
 
-/// Which of the two kinds of address a scheme announces.
+/// Which kind of address a scheme announces.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Tcp,
+    Tls,
     Unix,
 }
 
@@ -191,9 +192,9 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
         None => Credentials::default(),
     };
     let (address, db) = match scheme.unwrap_or(Scheme::Tcp) {
-        Scheme::Tcp => {
+        Scheme::Tcp | Scheme::Tls => {
             let shown = Shown {
-                scheme: scheme_given,
+                scheme,
                 userinfo: userinfo.is_some(),
             };
             let (path, query) = split_at(tail, |byte| matches!(byte, b'?' | b'#'));
@@ -216,6 +217,7 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
         endpoint,
         db_given: db.is_some(),
         scheme_given,
+        tls: scheme == Some(Scheme::Tls),
         name_alone: credentials.name_alone,
     })
 }
@@ -237,7 +239,7 @@ fn split_scheme(text: &[u8]) -> Result<(Option<Scheme>, &[u8]), UrlError> {
     let Some(rest) = rest.strip_prefix(b"/") else {
         // `name:/` can be nothing else than a mistake: a port is never empty and a host never has a slash.
         return Err(
-            match ["redis", "valkey", "unix", "redis+unix"]
+            match ["redis", "valkey", "rediss", "valkeys", "unix", "redis+unix"]
                 .into_iter()
                 .find(|known| *known == name)
             {
@@ -249,9 +251,8 @@ fn split_scheme(text: &[u8]) -> Result<(Option<Scheme>, &[u8]), UrlError> {
     let not_yet = |scheme, meaning| Err(UrlError::NotYet { scheme, meaning });
     match name.as_str() {
         "redis" | "valkey" => Ok((Some(Scheme::Tcp), rest)),
+        "rediss" | "valkeys" => Ok((Some(Scheme::Tls), rest)),
         "unix" | "redis+unix" => Ok((Some(Scheme::Unix), rest)),
-        "rediss" => not_yet("rediss", "Redis over TLS"),
-        "valkeys" => not_yet("valkeys", "Valkey over TLS"),
         "redis-sentinel" => not_yet("redis-sentinel", "servers found through Sentinel"),
         "redis-cluster" => not_yet("redis-cluster", "a cluster"),
         _ => Err(UrlError::UnknownScheme(name)),
@@ -339,7 +340,7 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, UrlError> {
 /// What may be shown of the part before the host.
 #[derive(Clone, Copy)]
 struct Shown {
-    scheme: bool,
+    scheme: Option<Scheme>,
     userinfo: bool,
 }
 
@@ -426,7 +427,11 @@ fn bad_port(host: &str, port: &[u8], shown: Shown) -> UrlError {
     } else {
         host.to_owned()
     };
-    let scheme = if shown.scheme { "redis://" } else { "" };
+    let scheme = match shown.scheme {
+        Some(Scheme::Tls) => "rediss://",
+        Some(Scheme::Tcp | Scheme::Unix) => "redis://",
+        None => "",
+    };
     let userinfo = if shown.userinfo { "***@" } else { "" };
     let before = format!("{scheme}{userinfo}{host}:");
     let begin = before.chars().count();
@@ -533,7 +538,17 @@ mod tests {
         let parsed = parse(b"foo").expect("parses");
         assert!(!parsed.scheme_given && !parsed.db_given && parsed.name_alone.is_none());
         let parsed = parse(b"redis://foo/0").expect("parses");
-        assert!(parsed.scheme_given && parsed.db_given);
+        assert!(parsed.scheme_given && parsed.db_given && !parsed.tls);
+        for secure in [
+            "rediss://u:p@foo:1/3",
+            "valkeys://u:p@foo:1/3",
+            "REDISS://u:p@foo:1?db=3",
+        ] {
+            let parsed = parse(secure.as_bytes()).expect("parses");
+            assert!(parsed.tls && parsed.scheme_given, "{secure}");
+            // Without settings there is no TLS, so it must not look as if there were.
+            assert_eq!(parsed.endpoint.to_string(), "redis://u@foo:1/3");
+        }
         let parsed = parse(b"redis://s3cret@foo").expect("parses");
         assert_eq!(parsed.name_alone.as_deref(), Some("s3cret"));
         assert!(!format!("{parsed:?} {}", parsed.endpoint).contains("s3cret"));
@@ -596,7 +611,8 @@ mod tests {
         check(b"redis://:p%ss@h", UrlError::Percent);
         check(b"redis://:p%4@h", UrlError::Percent);
         check(b"redis://%ff:p@h", UrlError::UserNotText);
-        for scheme in ["rediss", "valkeys", "redis-sentinel"] {
+        check(b"rediss:/h", UrlError::SlashesMissing("rediss"));
+        for scheme in ["redis-cluster", "redis-sentinel"] {
             let error = parse(format!("{scheme}://h").as_bytes()).expect_err("refused");
             assert!(matches!(error, UrlError::NotYet { .. }), "{error:?}");
         }
@@ -619,6 +635,7 @@ mod tests {
             assert_eq!(carets.replace("][", ""), marked);
         };
         check("redis://h:0", "redis://h:[0]");
+        check("rediss://u:secret@h:0", "rediss://***@h:[0]");
         check("h:65536", "h:[65536]");
         check("redis://h:-1/3", "redis://h:[-1]");
         check(

@@ -88,6 +88,8 @@ pub enum ErrorCode {
     NoAuth,
     /// The password or the user is wrong, or there is no password to be given.
     WrongPass,
+    /// The server is older than 6.0 and knows no users, but was given one.
+    NoUsers,
     /// The user may not run the command.
     NoPerm,
     /// The user may not use this key.
@@ -197,6 +199,10 @@ impl ErrorCode {
                 b"Client sent AUTH, but no password is set",
                 ErrorCode::WrongPass,
             ),
+            (
+                b"wrong number of arguments for 'auth' command",
+                ErrorCode::NoUsers,
+            ),
             // Redis 6 and newer.
             (
                 b"AUTH <password> called without any password configured",
@@ -244,6 +250,7 @@ impl ErrorCode {
             | Self::InvalidBulkLength => Retry::Key,
             Self::NoAuth
             | Self::WrongPass
+            | Self::NoUsers
             | Self::NoPerm
             | Self::ProtectedMode
             | Self::UnknownCommand
@@ -342,6 +349,11 @@ mod tests {
         check(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
             WrongPass,
+            Human,
+        );
+        check(
+            "ERR wrong number of arguments for 'auth' command",
+            NoUsers,
             Human,
         );
         check(

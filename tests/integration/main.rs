@@ -33,12 +33,16 @@ mod read_with;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// Users with few rights: what they need, what they lack, what they may not read.
+mod acl;
 /// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
 mod convert;
 /// Re-encoded payloads mean on each server what they meant on each other.
 mod payload_pairs;
 /// What a comparison found is made right, and nothing else.
 mod repair;
+/// TLS: who is believed, who is not, and that nothing is said in the clear after it failed.
+mod tls;
 
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -50,6 +50,9 @@ pub struct CompareArgs {
     pub source: SourceArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Refuse to begin if a server on another machine would be spoken to without TLS, or without verifying who it is
+    #[arg(long, env = "REDKNOT_REQUIRE_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Servers")]
+    pub require_tls: bool,
 
     /// Databases, each with the same number on both sides [default: the migration's, or those that the URLs name]
     #[arg(long, env = "REDKNOT_DB", value_name = "LIST", value_delimiter = ',', value_parser = db,

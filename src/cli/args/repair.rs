@@ -40,6 +40,9 @@ pub struct RepairArgs {
     pub source: SourceArgs,
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Refuse to begin if a server on another machine would be spoken to without TLS, or without verifying who it is
+    #[arg(long, env = "REDKNOT_REQUIRE_TLS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Servers")]
+    pub require_tls: bool,
 
     /// Write to the target; without it nothing is sent
     #[arg(long, env = "REDKNOT_APPLY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is done")]

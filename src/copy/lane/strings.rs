@@ -130,6 +130,7 @@ pub fn refuses(code: ErrorCode) -> bool {
         | ErrorCode::ClusterDown
         | ErrorCode::NoAuth
         | ErrorCode::WrongPass
+        | ErrorCode::NoUsers
         | ErrorCode::ProtectedMode
         | ErrorCode::MaxClients
         | ErrorCode::NoProto

@@ -16,7 +16,7 @@ use std::path::Path;
 use super::record::{LaneCheckpoint, Phase, Position, QuarantineRecord, ServerIdentity};
 use super::*;
 use crate::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{Counters, RunState, Status};
+use crate::progress::{Counters, RunState, Status, TlsUse};
 
 fn plan(lanes: u32) -> Plan {
     Plan {
@@ -127,6 +127,8 @@ fn status(store: &Store) -> Status {
         migration: store.name().to_owned(),
         source: "redis://source:6379/0".into(),
         target: "redis://target:6379/0".into(),
+        source_tls: TlsUse::None,
+        target_tls: TlsUse::None,
         state: RunState::Running,
         end: None,
         completed_ms: None,

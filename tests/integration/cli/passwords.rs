@@ -1,14 +1,16 @@
 //! Where passwords and flags come from: files, the environment, a terminal; and that no password is left behind.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Said, on_terminal, with_stdin};
+use crate::support::proxy::Proxy;
 use crate::support::redknot::Redknot;
 use crate::support::secrets::assert_absent;
 use crate::support::server::{Server, ServerSpec, free_port};
-use crate::support::version::{REDIS_7_0, require};
+use crate::support::version::{REDIS_6_0, REDIS_7_0, require};
 
 fn file(folder: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
     let path = folder.join(name);
@@ -207,6 +209,165 @@ fn a_password_arrives_by_every_way_and_is_left_nowhere() {
         b"wrong-password",
     ];
     assert_absent(&state, &outputs, &secrets);
+}
+
+/// Passwords are bytes: every one that can be printed, and every one that can't.
+#[test]
+fn a_password_of_any_bytes_arrives_by_url_file_and_environment() {
+    let Some(binary) = require(REDIS_7_0) else {
+        return;
+    };
+    let target = Server::plain(&binary);
+    let source = Server::plain(&binary);
+    redis::cmd("SET")
+        .arg("key")
+        .arg("value")
+        .query::<()>(&mut source.connection())
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let printable: Vec<u8> = (b' '..=b'~').collect();
+    // Without NUL, which no variable can hold; not ending in a newline, which a file would lose.
+    let binary_bytes: Vec<u8> = (1..=255).rev().chain(1..=9).collect();
+    let with_nul = [b"\0sword\0fish", binary_bytes.as_slice(), b"\0"].concat();
+    let mut runs = 0;
+    for (number, password) in [
+        printable.as_slice(),
+        b"#@:/?%-swordfish",
+        &binary_bytes,
+        &with_nul,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let rule = [b">", password].concat();
+        redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg("mover")
+            .arg(b"reset")
+            .arg(b"on")
+            .arg(rule)
+            .arg(b"~*")
+            .arg(b"+@all")
+            .query::<()>(&mut source.connection())
+            .unwrap();
+        let encoded: String = password.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let secret = file(folder.path(), "secret", password, 0o600);
+        let host = format!("127.0.0.1:{}", source.port());
+        let base = |way: &str, from: &str| {
+            Redknot::migrate(from, &target.url(0), &state).args([
+                "--on-conflict",
+                "replace",
+                "--name",
+                &format!("{way}-{number}"),
+            ])
+        };
+        let bare = format!("redis://mover@{host}");
+        let mut ways = vec![
+            base("url", &format!("redis://mover:{encoded}@{host}")),
+            base("file", &bare).arg("--from-pass-file").arg(&secret),
+        ];
+        if !password.contains(&0) {
+            let variable = std::ffi::OsStr::from_bytes(password);
+            ways.push(base("variable", &bare).env("REDKNOT_FROM_PASSWORD", variable));
+        }
+        for way in ways {
+            let finished = way.run().expect_code(0);
+            let outputs = [finished.stdout.as_slice(), finished.stderr.as_slice()];
+            assert_absent(&state, &outputs, &[password, encoded.as_bytes()]);
+            runs += 1;
+        }
+    }
+    assert_eq!(runs, 11);
+    assert_eq!(target.keys(0), 1);
+}
+
+#[test]
+fn a_user_without_a_password_is_not_somebody_else() {
+    let Some(binary) = require(REDIS_7_0) else {
+        return;
+    };
+    let open = ServerSpec::new(binary.clone()).user("open", "on nopass ~* +@all");
+    let (source, target) = (Server::start(open), Server::plain(&binary));
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let host = format!("127.0.0.1:{}", source.port());
+    let refused = Redknot::migrate(&format!("redis://{host}"), &target.url(0), &state)
+        .args(["--from-user", "open"])
+        .run();
+    insta::assert_snapshot!(Said::of(&refused), @r"
+    exit 2
+    error: --from-user needs a password
+      a user without one can't log in
+    hint: give it with --from-pass-file or REDKNOT_FROM_PASSWORD; for a user that has none, write --from redis://USER:@host
+    ");
+    Redknot::migrate(&format!("redis://open:@{host}"), &target.url(0), &state)
+        .run()
+        .expect_code(0);
+    assert_eq!(source.calls("auth"), 3, "each connection logged in");
+}
+
+/// Before 6.0 there are no users: AUTH takes a password and nothing else.
+#[test]
+fn a_server_that_knows_no_users_takes_the_password_of_the_default_one() {
+    let Some(binary) = require(REDIS_6_0) else {
+        return;
+    };
+    const PASSWORD: &str = "swordfish-without-a-user";
+    let source = Server::start(ServerSpec::new(binary.clone()).password(PASSWORD));
+    let target = Server::plain(&binary);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let migrate = |user: &str, port: u16, name: &str| {
+        let from = format!("redis://{user}127.0.0.1:{port}");
+        Redknot::migrate(&from, &target.url(0), &state)
+            .args(["--name", name, "--max-unavailable", "0s"])
+            .env("REDKNOT_FROM_PASSWORD", PASSWORD)
+    };
+    let old = Proxy::start(source.port(), 1);
+    let refusal = "-ERR wrong number of arguments for 'auth' command";
+    let rule = old.on("AUTH").key(b"default").always().answer(refusal);
+    let finished = migrate("default@", old.port(), "default")
+        .run()
+        .expect_code(0);
+    assert!(old.fired(rule) > 1, "every connection logs in");
+    assert_eq!(source.calls("auth"), old.fired(rule) + 1);
+    let mut outputs = vec![finished.stdout, finished.stderr];
+    old.on("AUTH").key(b"somebody").always().answer(refusal);
+    let finished = migrate("somebody@", old.port(), "somebody").run();
+    insta::assert_snapshot!(
+        Said::of(&finished).hide_path(&state, "STATE"), @r#"
+    exit 20
+      migration somebody  begins
+      state     STATE/somebody
+    error: source: failed to log in
+      the server answers "ERR wrong number of arguments for 'auth' command"
+    hint: a server older than 6.0 knows no users; leave --from-user, or the user of the URL, away
+    "#);
+    outputs.extend([finished.stdout, finished.stderr]);
+    let outputs: Vec<&[u8]> = outputs.iter().map(Vec::as_slice).collect();
+    assert_absent(&state, &outputs, &[PASSWORD.as_bytes()]);
+}
+
+#[test]
+fn servers_are_reached_through_their_sockets() {
+    let Some(binary) = require(REDIS_7_0) else {
+        return;
+    };
+    let (source, target) = (Server::plain(&binary), Server::plain(&binary));
+    redis::cmd("SET")
+        .arg("key")
+        .arg("value")
+        .query::<()>(&mut source.connection_to(3))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let url =
+        |server: &Server, db: u32| format!("redis+unix://{}?db={db}", server.socket().display());
+    Redknot::migrate(&url(&source, 3), &url(&target, 2), folder.path())
+        .arg("--require-tls")
+        .run()
+        .expect_code(0);
+    assert_eq!(target.keys(2), 1);
 }
 
 fn redis_password(server: &Server, old: &str, new: &str) {

@@ -113,20 +113,20 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
         "migrate --from redis+sentinel://h --to h",
         "migrate --from unix:/run/redis.sock --to h",
         "migrate --from /run/redis.sock --to h",
-        "migrate --from rediss://h --to h",
+        "migrate --from redis-cluster://h --to h",
         "migrate --from h:1 --to redis-sentinel://h,h/service",
     ]), @r"
     $ redknot migrate --from http://h --to h
     exit 2
     error: --from is not an address
       the scheme `http` is not known
-    hint: use redis://[user:password@]host[:port][/db], redis+unix:///path/to/socket, or host:port
+    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port
 
     $ redknot migrate --from redis+sentinel://h --to h
     exit 2
     error: --from is not an address
       the scheme `redis+sentinel` is not known
-    hint: use redis://[user:password@]host[:port][/db], redis+unix:///path/to/socket, or host:port
+    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port
 
     $ redknot migrate --from unix:/run/redis.sock --to h
     exit 2
@@ -140,11 +140,11 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
       this is a path, not an address
     hint: a socket is named by redis+unix:///path/to/socket
 
-    $ redknot migrate --from rediss://h --to h
+    $ redknot migrate --from redis-cluster://h --to h
     exit 2
     error: --from is not an address
-      `rediss://` means Redis over TLS, which this version of redknot does not speak yet
-    hint: a TLS tunnel (stunnel, socat) in front of a redis:// address works today
+      `redis-cluster://` means a cluster, which this version of redknot does not speak yet
+    hint: the redis:// address of a single server works today
 
     $ redknot migrate --from h:1 --to redis-sentinel://h,h/service
     exit 2
@@ -544,13 +544,7 @@ fn every_topic_has_its_help() {
 
 #[test]
 fn a_flag_that_this_version_does_not_have_is_unknown() {
-    for flag in [
-        "--from-tls",
-        "--from-cluster",
-        "--rate",
-        "--compare",
-        "--follow",
-    ] {
+    for flag in ["--from-cluster", "--rate", "--compare", "--follow"] {
         let finished = Redknot::new(["migrate", flag]).run().expect_code(2);
         assert!(finished.stderr().contains("unknown flag"), "{finished}");
     }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::certificates::Files;
 use super::version::{Binary, Kind};
 use super::wait_for;
 
@@ -27,6 +28,7 @@ pub struct ServerSpec {
     binary: Binary,
     config: Vec<(String, String)>,
     password: Option<String>,
+    tls: bool,
 }
 
 impl ServerSpec {
@@ -36,6 +38,7 @@ impl ServerSpec {
             binary,
             config: Vec::new(),
             password: None,
+            tls: false,
         }
     }
 
@@ -51,6 +54,18 @@ impl ServerSpec {
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.config("requirepass", password)
+    }
+
+    /// Its port speaks TLS, with this certificate, and asks clients for one as `clients` says: `no`, `optional`, `yes`.
+    /// The test's own connections come through a socket.
+    #[must_use]
+    pub fn tls(mut self, certificate: &Files, authority: &Path, clients: &str) -> Self {
+        self.tls = true;
+        let path = |path: &Path| path.display().to_string();
+        self.config("tls-cert-file", &path(&certificate.certificate))
+            .config("tls-key-file", &path(&certificate.key))
+            .config("tls-ca-cert-file", &path(authority))
+            .config("tls-auth-clients", clients)
     }
 
     /// An ACL user, in the words of ACL SETUSER: `user("reader", "on >secret %R~* -@all +scan")`.
@@ -146,7 +161,16 @@ impl Server {
 
     /// `redis://…/db`, with the password if there is one. Passwords must not need percent-encoding here.
     pub fn url(&self, db: u32) -> String {
-        url(self.port, db, self.spec.password.as_deref())
+        let url = url(self.port, db, self.spec.password.as_deref());
+        match self.spec.tls {
+            true => url.replace("redis://", "rediss://"),
+            false => url,
+        }
+    }
+
+    /// Its socket in the file system, beside the port.
+    pub fn socket(&self) -> PathBuf {
+        socket_path(self.folder.path())
     }
 
     /// Process id of the server; changes with a restart.
@@ -161,7 +185,15 @@ impl Server {
 
     /// A connection of the `redis` crate to database `db`, logged in.
     pub fn connection_to(&self, db: u32) -> redis::Connection {
-        let client = redis::Client::open(self.url(db)).expect("a URL that the redis crate accepts");
+        let url = match (self.spec.tls, &self.spec.password) {
+            (false, _) => self.url(db),
+            (true, None) => format!("redis+unix://{}?db={db}", self.socket().display()),
+            (true, Some(password)) => format!(
+                "redis+unix://{}?db={db}&pass={password}",
+                self.socket().display()
+            ),
+        };
+        let client = redis::Client::open(url).expect("a URL that the redis crate accepts");
         client.get_connection().unwrap_or_else(|error| {
             panic!(
                 "{} on port {}: {error}\n{}",
@@ -335,7 +367,9 @@ fn launch(spec: &ServerSpec, port: u16, folder: &Path) -> Option<Process> {
             return Some(false);
         }
         // The log first: on a port that was taken, somebody else would answer.
-        (log_tail(folder).contains("Ready to accept connections") && answers(port)).then_some(true)
+        let ready = log_tail(folder).contains("Ready to accept connections");
+        // A port with TLS is not asked: its log has to do.
+        (ready && (spec.tls || answers(port))).then_some(true)
     });
     if alive {
         return Some(process);
@@ -362,9 +396,14 @@ fn answers(port: u16) -> bool {
 }
 
 fn write_config(spec: &ServerSpec, port: u16, folder: &Path) -> PathBuf {
+    let ports = match spec.tls {
+        true => format!("port 0\ntls-port {port}"),
+        false => format!("port {port}"),
+    };
     let mut text = format!(
-        "port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile {log}\nsave \"\"\nappendonly no\n\
+        "{ports}\nunixsocket {socket}\nbind 127.0.0.1\ndir {folder}\nlogfile {log}\nsave \"\"\nappendonly no\n\
          daemonize no\nloglevel notice\n",
+        socket = socket_path(folder).display(),
         folder = folder.display(),
         log = log_path(folder).display(),
     );
@@ -378,6 +417,10 @@ fn write_config(spec: &ServerSpec, port: u16, folder: &Path) -> PathBuf {
     let path = folder.join("server.conf");
     std::fs::write(&path, text).expect("a file in our own folder");
     path
+}
+
+fn socket_path(folder: &Path) -> PathBuf {
+    folder.join("server.sock")
 }
 
 fn log_path(folder: &Path) -> PathBuf {

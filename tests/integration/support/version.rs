@@ -106,6 +106,31 @@ pub fn require(kind: Kind) -> Option<Binary> {
     None
 }
 
+/// A binary of `kind` that speaks TLS, or `None` after a line that says what is skipped. The wheels are built without.
+///
+/// # Panics
+///
+/// As [`require`].
+pub fn require_tls(kind: Kind) -> Option<Binary> {
+    let binary = require(kind)?;
+    // It ends at once, because of the setting that it does not know or because of the folder that is not there.
+    let output = Command::new(&binary.path)
+        .args(["--tls-port", "1", "--dir", "/nonexistent/folder"])
+        .output()
+        .expect("a binary that has just told its version");
+    let said = [output.stdout, output.stderr].concat();
+    if String::from_utf8_lossy(&said).contains("/nonexistent/folder") {
+        return Some(binary);
+    }
+    let missing = format!("{} is built without TLS", binary.path.display());
+    assert!(
+        !std::env::var("CI").is_ok_and(|ci| ci == "true"),
+        "{missing}"
+    );
+    eprintln!("skipped: {missing}");
+    None
+}
+
 /// Looks in `$REDKNOT_SERVERS_DIR` (or `.servers/` of the project), then in the search path.
 fn find(kind: Kind) -> Option<PathBuf> {
     let servers = std::env::var_os("REDKNOT_SERVERS_DIR").map_or_else(

@@ -1,0 +1,150 @@
+//! `redknot acl`: a user for each side that may do what redknot does and nothing else, as lines to paste.
+//!
+//! # Invariant
+//!
+//! What is granted is what the code sends. The tests migrate with these users, and look into the servers' log of what
+//! was denied.
+
+use redknot::endpoint::Side;
+
+use super::args::AclArgs;
+use super::console::Console;
+use super::exit_code::ExitCode;
+
+/// The servers that one form of the lines is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Generation {
+    /// The first with users: no difference between reading and writing a key.
+    Six,
+    Seven,
+}
+
+/// Commands of both sides: who is it, what time is it there, how many keys has it.
+const BOTH: &[&str] = &[
+    "ping",
+    "select",
+    "info",
+    "role",
+    "time",
+    "dbsize",
+    "client|setname",
+    "client|id",
+];
+/// Reads of keys: the copy needs a few of them on the target too, where it finds keys that may be its own.
+const READS: &[&str] = &[
+    "scan",
+    "exists",
+    "type",
+    "dump",
+    "pttl",
+    "get",
+    "mget",
+    "lrange",
+    "smembers",
+    "zrange",
+    "hgetall",
+    "xinfo|stream",
+];
+/// Known since 7.0; a line that names an unknown command is refused as a whole.
+const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
+/// The only command that writes.
+const WRITES: &[&str] = &["restore"];
+
+/// Rights that not everybody needs or has, each with what it is for.
+const SOURCE_OPTIONS: &[(&str, &str)] = &[(
+    "client|no-touch",
+    "Redis 7.2 and newer, Valkey: reading a key does not count as using it (LRU, LFU)",
+)];
+const TARGET_OPTIONS: &[(&str, &str)] = &[
+    (
+        "client|kill",
+        "what a lost connection had sent is ended before it is sent again; the user may end any connection then",
+    ),
+    ("unlink", "only for redknot repair --delete-extra"),
+];
+
+/// Prints the lines of the sides that are asked for.
+pub fn run(args: &AclArgs, console: &Console) -> ExitCode {
+    let sides = match args.side {
+        Some(side) => vec![side],
+        None => vec![Side::Source, Side::Target],
+    };
+    let text: Vec<String> = sides.into_iter().map(lines).collect();
+    console.out(&text.join("\n"));
+    ExitCode::Done
+}
+
+fn lines(side: Side) -> String {
+    let (does, options) = match side {
+        Side::Source => ("only reads", SOURCE_OPTIONS),
+        Side::Target => ("writes by RESTORE alone", TARGET_OPTIONS),
+    };
+    let mut text = format!(
+        "# The {side}: the user {does}. Put a password in the place of PASSWORD.\n\
+         # Redis 7.0 and newer, Valkey\n{}\n# Redis 6.0 and 6.2\n{}\n",
+        user(side, Generation::Seven),
+        user(side, Generation::Six),
+    );
+    for (command, why) in options {
+        text.push_str(&format!(
+            "# May be added: {why}\nACL SETUSER redknot-{side} +{command}\n"
+        ));
+    }
+    text.push_str(
+        "# Redis 5 and older have no users, only a password that opens everything (requirepass).\n",
+    );
+    text
+}
+
+fn user(side: Side, generation: Generation) -> String {
+    let keys = match (side, generation) {
+        // `*` does not match the empty name, and there may be a key with it. `~*` stands for all keys, whatever it matches.
+        (Side::Source, Generation::Seven) => "%R~* %R~",
+        (Side::Source, Generation::Six) | (Side::Target, _) => "~*",
+    };
+    let since_seven = match generation {
+        Generation::Six => &[][..],
+        Generation::Seven => READS_SINCE_SEVEN,
+    };
+    let writes = match side {
+        Side::Source => &[][..],
+        Side::Target => WRITES,
+    };
+    let commands: Vec<String> = [BOTH, READS, since_seven, writes]
+        .concat()
+        .into_iter()
+        .map(|command| format!("+{command}"))
+        .collect();
+    format!(
+        "ACL SETUSER redknot-{side} reset on >PASSWORD {keys} {}",
+        commands.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_never_written_and_the_target_never_wiped() {
+        for side in [Side::Source, Side::Target] {
+            let text = lines(side);
+            for word in ["+del", "+flush", "+@", "+set", "allcommands", "+config"] {
+                assert!(!text.contains(word), "{word} in {text}");
+            }
+            assert_eq!(text.contains("+restore"), side == Side::Target, "{text}");
+            assert!(!text.contains("redknot-source +unlink"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_old_servers_line_has_nothing_that_they_do_not_know() {
+        for side in [Side::Source, Side::Target] {
+            let line = user(side, Generation::Six);
+            assert!(
+                !line.contains("pexpiretime") && !line.contains('%'),
+                "{line}"
+            );
+        }
+    }
+}
