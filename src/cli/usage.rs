@@ -200,7 +200,7 @@ impl Subject<'_> {
     fn suggestion(&self, kind: ContextKind) -> Option<String> {
         match self.error.get(kind)? {
             ContextValue::String(text) => Some(text.clone()),
-            // The likeliest comes last.
+            // The most similar one comes last.
             ContextValue::Strings(texts) => texts.last().cloned(),
             _ => None,
         }

@@ -13,8 +13,10 @@ pub mod canary;
 pub mod control;
 pub mod handshake;
 pub mod retry;
+mod takes;
 pub mod topology;
 pub mod wire;
 
 pub use handshake::{Clock, Link, connect_source, connect_target};
+pub use takes::Takes;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

@@ -25,15 +25,15 @@ use crate::state::record::{
 use crate::state::{self, Durability, OpenRequest, Recorder, Store};
 
 mod batch;
-mod detail;
+pub(crate) mod detail;
 mod engine;
-mod expiry;
-mod judge;
+pub(crate) mod expiry;
+pub(crate) mod judge;
 mod lane;
 mod link;
 mod names;
 mod preflight;
-mod recheck;
+pub(crate) mod recheck;
 mod report;
 pub mod sample;
 mod scan;

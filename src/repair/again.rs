@@ -1,25 +1,35 @@
-//! Compares keys once more, after they were written or deleted.
+//! Compares keys once more, after they were written or deleted: as the comparison does, on connections of its own.
+//!
+//! # Invariant
+//!
+//! Of each side one value is in memory at a time.
 
-use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
 
 use super::Request;
 use super::ends::{Answer, Broken, End};
+use super::sides::Patience;
 use crate::client::handshake::unix_ms;
-use crate::client::{Reply, connect_source};
-use crate::digest::{Comparison, DigestRules, Digester, StreamLevel};
+use crate::client::{Clock, Reply, connect_source};
+use crate::compare::detail::first_difference;
+use crate::compare::expiry::{self, Expiries, NEVER};
+use crate::compare::judge::{Judge, Judged, Value, judge, without_expiries};
+use crate::compare::recheck;
 use crate::endpoint::Side;
-use crate::plan::{LanePlan, TtlPolicy};
+use crate::plan::LanePlan;
 use crate::progress::Verdict;
-use crate::rdb::footer;
 use crate::resp::{ExpiryQuery, encode_dump, encode_expiry};
-use crate::state::record::{FindingRecord, FindingState};
+use crate::state::record::FindingRecord;
 
 /// Two connections that only read.
 pub struct Again {
-    source: End,
-    target: End,
-    ttl: TtlPolicy,
-    tolerance_ms: i64,
+    ends: [End; 2],
+    judge: Judge,
+    /// `None`: expiries are not compared.
+    expiries: Option<Expiries>,
+    source_clock: Option<Clock>,
 }
 
 /// What both sides hold under a name.
@@ -27,7 +37,7 @@ pub struct Again {
 pub enum Seen {
     /// The same.
     Equal,
-    /// Nothing.
+    /// Nothing that the plan asks for: it is gone from both sides, is about to expire, or is of another type.
     Absent,
     /// Not the same.
     Differs(Box<FindingRecord>),
@@ -35,105 +45,121 @@ pub enum Seen {
     NotCompared,
 }
 
+/// What a side answered about a key.
 struct Read {
-    payload: Option<Bytes>,
-    left_ms: i64,
+    value: Value,
+    expiry: expiry::Answer,
 }
 
 impl Again {
-    /// Connects to both sides of a lane.
-    pub async fn connect(request: &Request, name: &str, plan: LanePlan) -> Result<Self, Broken> {
-        let timeout = request.options.timeout;
-        let on = |side| move |error| Broken { side, error };
-        let source = connect_source(&request.source, plan.source_db, name, timeout)
-            .await
-            .map_err(on(Side::Source))?;
-        let target = connect_source(&request.target, plan.target_db, name, timeout)
-            .await
-            .map_err(on(Side::Target))?;
+    /// Connects to both sides of a lane. Instants of expiry may differ by `ttl_tolerance`; without it they are not looked at.
+    pub async fn connect(
+        request: &Request,
+        patience: &Patience,
+        name: &str,
+        plan: LanePlan,
+        ttl_tolerance: Option<Duration>,
+    ) -> Result<Self, Broken> {
+        let link = async |side, endpoint, db| {
+            let silence = patience.silence_max(side);
+            match connect_source(endpoint, db, name, silence).await {
+                Ok(link) => Ok((link, silence)),
+                Err(error) => Err(Broken { side, error }),
+            }
+        };
+        let source = link(Side::Source, &request.source, plan.source_db).await?;
+        let target = link(Side::Target, &request.target, plan.target_db).await?;
+        let clocks = [source.0.clock, target.0.clock];
+        let instants = [source.0.absolute_expiry, target.0.absolute_expiry];
+        let mut judge = Judge::new(request.plan.types.clone());
+        judge.extras = true;
         Ok(Self {
-            source: End::new(Side::Source, source, timeout),
-            target: End::new(Side::Target, target, timeout),
-            ttl: request.plan.ttl,
-            tolerance_ms: 1000,
+            ends: [
+                End::new(Side::Source, source.0, source.1),
+                End::new(Side::Target, target.0, target.1),
+            ],
+            judge,
+            expiries: ttl_tolerance.map(|tolerance| Expiries::new(tolerance, instants, clocks)),
+            source_clock: clocks[0],
         })
     }
 
     /// Compares what both sides hold under each of `names`.
     pub async fn compare(&mut self, names: &[&[u8]]) -> Result<Vec<Seen>, Broken> {
-        let mut out = BytesMut::new();
-        for name in names {
-            encode_dump(&mut out, name);
-            encode_expiry(&mut out, ExpiryQuery::PTtl, name);
+        for side in [0, 1] {
+            let mut out = BytesMut::new();
+            for name in names {
+                encode_dump(&mut out, name);
+                if let Some(expiries) = &self.expiries {
+                    let query = match expiries.asks_instant(side) {
+                        true => ExpiryQuery::PExpireTime,
+                        false => ExpiryQuery::PTtl,
+                    };
+                    encode_expiry(&mut out, query, name);
+                }
+            }
+            self.ends[side].send(&mut out).await?;
         }
-        self.source.send_bytes(&out).await?;
-        self.target.send(&mut out).await?;
         let mut seen = Vec::with_capacity(names.len());
+        let asks_expiry = self.expiries.is_some();
         for _ in names {
-            let source = read(&mut self.source).await?;
-            let target = read(&mut self.target).await?;
-            seen.push(self.judge(&source, &target));
+            let source = read(&mut self.ends[0], asks_expiry).await?;
+            let target = read(&mut self.ends[1], asks_expiry).await?;
+            seen.push(self.judged(&source, &target));
         }
         Ok(seen)
     }
 
-    fn judge(&self, source: &Read, target: &Read) -> Seen {
-        let verdict = match (&source.payload, &target.payload) {
-            (None, None) => return Seen::Absent,
-            (Some(_), None) => Verdict::Missing,
-            (None, Some(_)) => Verdict::Extra,
-            (Some(ours), Some(theirs)) => match values(ours, theirs) {
-                Comparison::Unverified => return Seen::NotCompared,
-                Comparison::Different => Verdict::Value,
-                Comparison::Equal if self.expire_alike(source.left_ms, target.left_ms) => {
-                    return Seen::Equal;
-                }
-                Comparison::Equal => Verdict::Ttl,
-            },
+    fn judged(&mut self, source: &Read, target: &Read) -> Seen {
+        let now = Instant::now();
+        let now_ms = match self.source_clock {
+            Some(clock) => clock.at(now),
+            None => i64::try_from(unix_ms()).unwrap_or(i64::MAX),
         };
-        Seen::Differs(Box::new(FindingRecord {
-            verdict,
-            key_type: String::new(),
-            detail: format!("still {}", verdict.name()),
-            source_digest: None,
-            target_digest: None,
-            payload_bytes: 0,
-            found_ms: unix_ms(),
-            state: FindingState::Open,
-        }))
-    }
-
-    fn expire_alike(&self, ours_ms: i64, theirs_ms: i64) -> bool {
-        let both_expire = ours_ms >= 0 && theirs_ms >= 0;
-        self.ttl == TtlPolicy::Drop
-            || ours_ms == theirs_ms
-            || (both_expire && (ours_ms - theirs_ms).abs() <= self.tolerance_ms)
-    }
-}
-
-fn values(ours: &Bytes, theirs: &Bytes) -> Comparison {
-    if ours == theirs {
-        return Comparison::Equal;
-    }
-    let level = |payload: &Bytes| {
-        footer::payload_type(payload).map_or(StreamLevel::Unowned, StreamLevel::of_type)
-    };
-    let mut digester = Digester::new(DigestRules {
-        now_ms: unix_ms() as i64,
-        stream_level: level(ours).min(level(theirs)),
-    });
-    match (digester.of_payload(ours), digester.of_payload(theirs)) {
-        (Ok(ours), Ok(theirs)) => ours.compare(&theirs),
-        _ => Comparison::Unverified,
+        let values = self.judge.values(&source.value, &target.value, now_ms);
+        let judged = match &self.expiries {
+            Some(expiries) => judge(values, [source.expiry, target.expiry], expiries, now),
+            None => without_expiries(values),
+        };
+        match judged {
+            Judged::Equal { .. } => Seen::Equal,
+            Judged::Gone | Judged::Filtered => Seen::Absent,
+            Judged::NotCompared => Seen::NotCompared,
+            Judged::Differs(difference) => {
+                let first = match (difference.verdict, &source.value, &target.value) {
+                    (Verdict::Value, Value::Payload(source), Value::Payload(target)) => {
+                        first_difference(source, target)
+                    }
+                    _ => None,
+                };
+                let verdict = difference.verdict;
+                let record = recheck::finding(verdict, &difference, first.as_deref());
+                Seen::Differs(Box::new(record))
+            }
+        }
     }
 }
 
-async fn read(end: &mut End) -> Result<Read, Broken> {
-    let payload = match end.answer().await? {
-        Answer::Reply(Reply::Bulk(payload)) => Some(payload),
-        Answer::Reply(Reply::Null) | Answer::Refused(..) => None,
+async fn read(end: &mut End, asks_expiry: bool) -> Result<Read, Broken> {
+    let value = match end.answer().await? {
+        Answer::Reply(Reply::Bulk(payload)) => Value::Payload(payload),
+        Answer::Reply(Reply::Null) => Value::Missing,
+        Answer::Refused(..) => Value::Refused,
         Answer::Reply(other) => return Err(end.unexpected("DUMP", &other)),
     };
-    let left_ms = end.number("PTTL").await?;
-    Ok(Read { payload, left_ms })
+    let ms = match asks_expiry {
+        false => NEVER,
+        true => match (end.answer().await?, &value) {
+            (Answer::Reply(Reply::Integer(ms)), _) => ms,
+            // DUMP has said so already.
+            (Answer::Refused(..), Value::Refused) => NEVER,
+            (Answer::Refused(code, line), _) => return Err(end.refused(code, line)),
+            (Answer::Reply(other), _) => return Err(end.unexpected("PTTL", &other)),
+        },
+    };
+    let at = Instant::now();
+    Ok(Read {
+        value,
+        expiry: expiry::Answer { ms, at },
+    })
 }

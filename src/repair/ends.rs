@@ -102,8 +102,13 @@ impl End {
         match self.answer().await? {
             Answer::Reply(Reply::Integer(number)) => Ok(number),
             Answer::Reply(other) => Err(self.unexpected(command, &other)),
-            Answer::Refused(code, line) => Err(self.broken(LinkError::Reply(code, line))),
+            Answer::Refused(code, line) => Err(self.refused(code, line)),
         }
+    }
+
+    /// The error of a refusal that is not expected of this command.
+    pub fn refused(&self, code: ErrorCode, line: String) -> Broken {
+        self.broken(LinkError::Reply(code, line))
     }
 
     /// The error of an answer of a form that the command never has.

@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use crate::client::handshake::unix_ms;
 use crate::client::{Clock, Link};
 use crate::resp::ExpiryQuery;
 
@@ -52,6 +53,14 @@ impl Expiries {
             },
             source: source.clock,
             target: target.clock.filter(|_| target.absolute_expiry),
+        }
+    }
+
+    /// What the source's clock shows at `now`, Unix milliseconds; ours, where it is not known.
+    pub fn source_ms(&self, now: Instant) -> i64 {
+        match self.source {
+            Some(clock) => clock.at(now),
+            None => i64::try_from(unix_ms()).unwrap_or(i64::MAX),
         }
     }
 

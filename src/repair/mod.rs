@@ -23,6 +23,7 @@ use crate::shutdown::{Shutdown, StopReason};
 use crate::state::{self, Durability, OpenRequest};
 
 mod again;
+mod convert;
 mod decide;
 mod delete;
 mod ends;

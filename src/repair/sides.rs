@@ -1,17 +1,19 @@
 //! The connections of a repair: made when they are needed, made anew when they break, given up when that takes too long.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Request;
 use super::again::Again;
+use super::convert::ConvertRules;
 use super::ends::{Broken, End};
 use super::expiry::Expiries;
 use super::write::WriteRules;
 use crate::client::retry::{Budget, Verdict};
 use crate::client::topology::{Asked, Refusal, different_servers};
-use crate::client::{connect_source, connect_target};
+use crate::client::{Takes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::plan::LanePlan;
+use crate::rdb::dialect::Dialect;
 
 /// Both sides of one lane.
 pub struct Sides {
@@ -27,13 +29,15 @@ pub struct Sides {
     pub again: Again,
 }
 
-/// What may be sent to the target.
+/// What may be sent to the target, and what is looked at afterwards.
 #[derive(Debug, Clone, Copy)]
 pub struct Permits {
     /// Whether keys are written over.
     pub replace: bool,
     /// Largest argument that it takes.
     pub payload_bytes_max: u64,
+    /// By so much may instants of expiry differ afterwards; they are not looked at without it.
+    pub ttl_tolerance: Option<Duration>,
 }
 
 /// Patience with both sides.
@@ -49,6 +53,11 @@ impl Patience {
         Self {
             budgets: [budget(Side::Source), budget(Side::Target)],
         }
+    }
+
+    /// How long a due answer of this side may take.
+    pub fn silence_max(&self, side: Side) -> Duration {
+        self.budgets[side as usize].silence_max()
     }
 
     /// So many findings were tried: both sides serve.
@@ -80,7 +89,7 @@ impl Sides {
         permits: Permits,
     ) -> Result<Self, Broken> {
         let on = |side| move |error| Broken { side, error };
-        let silence = |side| patience.budgets[side as usize].silence_max();
+        let silence = |side| patience.silence_max(side);
         let source = connect_source(&request.source, plan.source_db, name, silence(Side::Source))
             .await
             .map_err(on(Side::Source))?;
@@ -92,9 +101,18 @@ impl Sides {
             ttl: request.plan.ttl,
             types: request.plan.types.clone(),
             replace: permits.replace,
-            payload_bytes_max: permits.payload_bytes_max,
+            convert: ConvertRules {
+                // Always there on a connection that writes.
+                takes: target.takes.clone().unwrap_or_else(|| Takes {
+                    dialect: Dialect::of_server(&target.identity.version),
+                    modules: Vec::new(),
+                }),
+                field_ttl: request.plan.field_ttl,
+                bytes_max: permits.payload_bytes_max,
+            },
         };
-        let again = Again::connect(request, name, plan).await?;
+        let tolerance = permits.ttl_tolerance;
+        let again = Again::connect(request, patience, name, plan, tolerance).await?;
         Ok(Self {
             lane,
             source: End::new(Side::Source, source, silence(Side::Source)),

@@ -285,6 +285,12 @@ impl Walk {
         }
     }
 
+    /// As the comparison that found the findings was told.
+    fn ttl_tolerance(&self) -> Option<Duration> {
+        let record = self.store.compare()?;
+        record.rules.ttl_tolerance_ms.map(Duration::from_millis)
+    }
+
     /// Does what is to be done about each finding, and compares both sides again.
     async fn attempt(&mut self, work: &[Work]) -> Result<Vec<(Done, Seen)>, Broken> {
         let Some(first) = work.first() else {
@@ -296,6 +302,7 @@ impl Walk {
             let permits = Permits {
                 replace: !self.rules.keep,
                 payload_bytes_max: self.payload_bytes_max,
+                ttl_tolerance: self.ttl_tolerance(),
             };
             let sides = Sides::connect(
                 &self.request,

@@ -5,10 +5,12 @@
 //! - The value is read before its expiry, as in the copy: what arrives is never newer than its expiry.
 //! - One payload is in memory at a time: it goes to the target before the next one is read.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::convert::{ConvertRules, Converted, may_reencode};
 use super::ends::{Answer, Broken, End};
 use super::expiry::{Expiries, Ttl};
 use crate::client::Reply;
@@ -35,8 +37,8 @@ pub struct WriteRules {
     pub types: Vec<KeyType>,
     /// Whether a key that the target has is written over.
     pub replace: bool,
-    /// Largest argument that the target takes.
-    pub payload_bytes_max: u64,
+    /// What the target takes.
+    pub convert: ConvertRules,
 }
 
 /// What became of a key that was to be written.
@@ -61,30 +63,91 @@ pub async fn write_anew(
     source: &mut End,
     target: &mut End,
 ) -> Result<Vec<Written>, Broken> {
+    let keys: Vec<(&[u8], Option<&str>)> = names.iter().map(|name| (*name, None)).collect();
+    let fates = write(rules, &keys, source, target).await?;
+    // What the target does not take as it is may be taken in another encoding.
+    let again: Vec<(&[u8], Option<&str>)> = names
+        .iter()
+        .zip(&fates)
+        .filter_map(|(name, fate)| match fate {
+            Fate::MayReencode(line) => Some((*name, Some(line.as_str()))),
+            Fate::Final(_) => None,
+        })
+        .collect();
+    let again = match again.is_empty() {
+        true => Vec::new(),
+        false => write(rules, &again, source, target).await?,
+    };
+    let mut again = again.into_iter().map(Fate::last);
+    Ok(fates
+        .into_iter()
+        .map(|fate| match fate {
+            Fate::Final(written) => written,
+            refused @ Fate::MayReencode(_) => again.next().unwrap_or_else(|| refused.last()),
+        })
+        .collect())
+}
+
+/// What became of a key in one try.
+enum Fate {
+    Final(Written),
+    /// The target refused the payload with these words.
+    MayReencode(String),
+}
+
+impl Fate {
+    /// If nothing else is tried.
+    fn last(self) -> Written {
+        match self {
+            Self::Final(written) => written,
+            Self::MayReencode(line) => Written::Refused(refused_by_target(&line)),
+        }
+    }
+}
+
+fn refused_by_target(line: &str) -> String {
+    format!("the target refuses it: {line}")
+}
+
+/// Reads keys and restores them once. With each stands what the target said to its payload as it is, if it refused that.
+async fn write(
+    rules: &WriteRules,
+    keys: &[(&[u8], Option<&str>)],
+    source: &mut End,
+    target: &mut End,
+) -> Result<Vec<Fate>, Broken> {
     let mut out = BytesMut::new();
-    for name in names {
+    for (name, _) in keys {
         ask(rules, name, &mut out);
     }
     source.send(&mut out).await?;
-    let mut fates = Vec::with_capacity(names.len());
-    for name in names {
-        let fate = match read(rules, source).await? {
+    let mut fates = Vec::with_capacity(keys.len());
+    // The types of the payloads that were sent, in order.
+    let mut sent = VecDeque::new();
+    for (name, refused) in keys {
+        let written = match read(rules, *refused, source).await? {
             Read::Payload(payload, ttl) => {
                 let bytes = payload.len() as u64;
+                sent.push_back(footer::payload_type(&payload));
                 restore(rules, name, payload, ttl, &mut out, target).await?;
                 Written::Acknowledged(bytes)
             }
             Read::Gone => Written::Gone,
             Read::Refused(why) => Written::Refused(why),
         };
-        fates.push(fate);
+        fates.push(Fate::Final(written));
     }
     target.send(&mut out).await?;
-    for fate in &mut fates {
-        if let Written::Acknowledged(_) = fate
-            && let Answer::Refused(_, line) = target.answer().await?
-        {
-            *fate = Written::Refused(format!("the target refuses it: {line}"));
+    for (fate, (_, refused)) in fates.iter_mut().zip(keys) {
+        let Fate::Final(Written::Acknowledged(_)) = fate else {
+            continue;
+        };
+        let payload_type = sent.pop_front().flatten();
+        if let Answer::Refused(code, line) = target.answer().await? {
+            *fate = match refused.is_none() && may_reencode(code, payload_type) {
+                true => Fate::MayReencode(line),
+                false => Fate::Final(Written::Refused(refused_by_target(&line))),
+            };
         }
     }
     Ok(fates)
@@ -108,7 +171,7 @@ enum Read {
 }
 
 /// Takes the source's answers about one key.
-async fn read(rules: &WriteRules, source: &mut End) -> Result<Read, Broken> {
+async fn read(rules: &WriteRules, refused: Option<&str>, source: &mut End) -> Result<Read, Broken> {
     let mut unwanted = None;
     if !rules.types.is_empty() {
         match source.answer().await? {
@@ -152,29 +215,36 @@ async fn read(rules: &WriteRules, source: &mut End) -> Result<Read, Broken> {
             )));
         }
     };
-    let Some(ttl) = rules.expiries.ttl(expiry, read_at, Instant::now()) else {
+    let now = Instant::now();
+    let Some(ttl) = rules.expiries.ttl(expiry, read_at, now) else {
         return Ok(Read::Gone);
     };
     if let Some(why) = unwanted {
         return Ok(Read::Refused(why));
     }
-    Ok(match check(rules, &payload) {
-        Ok(()) => Read::Payload(payload, ttl),
-        Err(why) => Read::Refused(why),
+    if let Err(error) = footer::check(&payload) {
+        return Ok(Read::Refused(format!("the payload is damaged: {error}")));
+    }
+    let now_ms = rules.expiries.source_ms(now);
+    Ok(match rules.convert.for_target(payload, now_ms, refused) {
+        Converted::Ready(payload) => match too_large(rules, &payload) {
+            None => Read::Payload(payload, ttl),
+            Some(why) => Read::Refused(why),
+        },
+        Converted::Gone => Read::Gone,
+        Converted::Impossible(why) => Read::Refused(why),
     })
 }
 
-/// Says why a payload is not sent.
-fn check(rules: &WriteRules, payload: &[u8]) -> Result<(), String> {
-    footer::check(payload).map_err(|error| format!("the payload is damaged: {error}"))?;
-    if payload.len() as u64 > rules.payload_bytes_max {
-        return Err(format!(
-            "the payload has {} bytes, the target takes at most {} (proto-max-bulk-len)",
-            payload.len(),
-            rules.payload_bytes_max
-        ));
-    }
-    Ok(())
+/// Says why a payload is not sent, if it is too large.
+fn too_large(rules: &WriteRules, payload: &[u8]) -> Option<String> {
+    let max = rules.convert.bytes_max;
+    (payload.len() as u64 > max).then(|| {
+        format!(
+            "the payload has {} bytes, the target takes at most {max} (proto-max-bulk-len)",
+            payload.len()
+        )
+    })
 }
 
 /// Encodes a RESTORE behind what is in `out`, and sends once there is enough.

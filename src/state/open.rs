@@ -57,7 +57,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
             "the last line of the journal was torn by a crash and has been cut off".to_owned(),
         );
     }
-    refuse_newer(known.format, &known.version)?;
+    refuse_other(known.format, &known.version)?;
     if known.lines == 0 {
         engine::forget_unborn(&dir)?;
     }
@@ -272,7 +272,7 @@ pub(super) fn read_meta(engine: &Engine, dir: &Path) -> Result<Option<Meta>, Sto
     let Some(bytes) = engine.get(&layout::meta())? else {
         return Ok(None);
     };
-    refuse_newer(layout::decode_first_u32(&bytes), "")?;
+    refuse_other(layout::decode_first_u32(&bytes), "")?;
     let meta: Meta =
         layout::decode(&bytes).ok_or_else(|| damaged("its first record can't be read"))?;
     if meta.plan.fingerprint() != meta.fingerprint {
@@ -305,9 +305,13 @@ fn this_run(run: u32) -> RunRecord {
     }
 }
 
-pub(super) fn refuse_newer(format: Option<u32>, by: &str) -> Result<(), StoreError> {
+pub(super) fn refuse_other(format: Option<u32>, by: &str) -> Result<(), StoreError> {
     match format {
         Some(format) if format > FORMAT_VERSION => Err(StoreError::Newer {
+            format,
+            by: by.to_owned(),
+        }),
+        Some(format) if format < FORMAT_VERSION => Err(StoreError::Older {
             format,
             by: by.to_owned(),
         }),

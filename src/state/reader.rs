@@ -15,7 +15,7 @@ use super::engine::Engine;
 use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
-use super::open::{Found, emptied, read, read_meta, refuse_newer};
+use super::open::{Found, emptied, read, read_meta, refuse_other};
 use super::record::{CompareRecord, Meta, QuarantineEntry, RepairRecord};
 use super::witness::journal_error;
 use super::{folder, status};
@@ -64,7 +64,7 @@ impl Reader {
         let (lock, _) = Lock::take(&dir, command)?;
         let known = Journal::look(&dir.join(folder::JOURNAL))
             .map_err(|error| journal_error(&dir, error))?;
-        refuse_newer(known.format, &known.version)?;
+        refuse_other(known.format, &known.version)?;
         let nothing = |dir: &Path| match known.lines {
             0 => StoreError::NoStatus {
                 name: name.to_owned(),

@@ -16,11 +16,11 @@ pub use compare::{
     CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
     CompareStage, FindingRecord, FindingState, NAME_PIECE_BYTES, SampleRecord, SuspectId,
 };
-
-/// Version of everything in this file. A state with a higher one belongs to a newer redknot.
-pub const FORMAT_VERSION: u32 = 1;
-
 pub use repair::{Confirmed, RepairEnded, RepairRecord};
+
+/// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
+/// made before the first release, and is refused as well.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;

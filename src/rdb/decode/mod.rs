@@ -28,6 +28,7 @@ mod zipmap;
 
 pub use error::{DecodeError, Flaw};
 pub use lzf::{EXPANSION_MAX as LZF_EXPANSION_MAX, decompress as lzf_decompress};
+pub(super) use module::type_name as module_type_name;
 
 use super::footer::{FOOTER_BYTES, VALKEY_VERSION};
 use super::visit::{Kind, Visitor};

@@ -545,12 +545,7 @@ fn every_topic_has_its_help() {
 
 #[test]
 fn a_flag_that_this_version_does_not_have_is_unknown() {
-    for flag in [
-        "--from-tls",
-        "--from-cluster",
-        "--rate",
-        "--follow",
-    ] {
+    for flag in ["--from-tls", "--from-cluster", "--rate", "--follow"] {
         let finished = Redknot::new(["migrate", flag]).run().expect_code(2);
         assert!(finished.stderr().contains("unknown flag"), "{finished}");
     }
