@@ -359,9 +359,31 @@ fn next(file: &StatusFile) -> String {
         RunState::Running | RunState::Stopped | RunState::Failed => {
             "run the same command to continue".into()
         }
-        RunState::Complete => {
+        RunState::Complete => after_completion(&file.status),
+    }
+}
+
+/// What is left to do once everything was copied: nothing, as soon as both sides were seen to be equal.
+fn after_completion(status: &Status) -> String {
+    let name = &status.migration;
+    let Some(compare) = &status.compare else {
+        return format!("redknot compare {name}");
+    };
+    match (compare.state, &status.repair) {
+        (CompareState::Compared, Some(repair)) if repair.state != RepairState::Repaired => {
+            format!("redknot repair {name}")
+        }
+        (CompareState::Compared, Some(repair)) if repair.findings_left > 0 => {
+            format!("redknot keys {name} --class findings")
+        }
+        // What was repaired was compared again; only another comparison has looked at everything.
+        (CompareState::Compared, None) if compare.counters.findings() > 0 => {
+            format!("redknot repair {name}")
+        }
+        (CompareState::Compared, None) => {
             "done; the same command with --new-pass scans the source again".into()
         }
+        _ => format!("redknot compare {name}"),
     }
 }
 
@@ -407,6 +429,8 @@ fn table(all: &[StatusFile], paint: Paint) -> String {
 
 #[cfg(test)]
 mod tests {
+    use redknot::progress::CompareStatus;
+
     use super::*;
     use crate::cli::testing;
 
@@ -470,6 +494,41 @@ mod tests {
             (&line["source_tls"], &line["target_tls"]),
             (&json!("none"), &json!("unverified"))
         );
+    }
+
+    #[test]
+    fn what_to_do_next_follows_what_was_found_and_repaired() {
+        let check = |compare: Option<CompareStatus>, repair: Option<RepairStatus>, wanted: &str| {
+            let mut file = file(RunState::Complete, false);
+            file.status.compare = compare;
+            file.status.repair = repair;
+            assert!(next(&file).starts_with(wanted), "{}", next(&file));
+        };
+        let compared = |missing| {
+            let mut status = CompareStatus {
+                state: CompareState::Compared,
+                ..CompareStatus::default()
+            };
+            status.counters.missing = missing;
+            Some(status)
+        };
+        let repaired = |state, findings_left| {
+            Some(RepairStatus {
+                state,
+                findings_left,
+                ..RepairStatus::default()
+            })
+        };
+        check(None, None, "redknot compare shop");
+        check(Some(CompareStatus::default()), None, "redknot compare shop");
+        check(compared(0), None, "done");
+        check(compared(3), None, "redknot repair shop");
+        let stopped = repaired(RepairState::Stopped, 2);
+        check(compared(3), stopped, "redknot repair shop");
+        let left = repaired(RepairState::Repaired, 2);
+        check(compared(3), left, "redknot keys shop --class findings");
+        let all = repaired(RepairState::Repaired, 0);
+        check(compared(3), all, "redknot compare shop");
     }
 
     #[test]

@@ -200,7 +200,8 @@ impl Subject<'_> {
     fn suggestion(&self, kind: ContextKind) -> Option<String> {
         match self.error.get(kind)? {
             ContextValue::String(text) => Some(text.clone()),
-            ContextValue::Strings(texts) => texts.first().cloned(),
+            // The most similar one comes last.
+            ContextValue::Strings(texts) => texts.last().cloned(),
             _ => None,
         }
     }

@@ -67,6 +67,8 @@ pub async fn compare_lane(
     let plan = env.request.plan.lanes[index];
     let mut checkpoint = context.lane(index).clone();
     let mut budgets = [env.budget(Side::Source), env.budget(Side::Target)];
+    // Both have answered the preflight: an address at which nothing listens now is an outage and no slip.
+    budgets.iter_mut().for_each(Budget::contact);
     let source = connected(&env, Side::Source, &mut budgets[0], plan.source_db, None).await?;
     let Waited::Ready(mut source) = source else {
         return stopped(source);

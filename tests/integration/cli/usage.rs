@@ -16,6 +16,7 @@ fn without_a_command_help_is_shown() {
     Commands:
       migrate   create a migration, or continue it
       status    how migrations stand
+      compare   are both sides equal, by value?
       repair    make the target right where a comparison found it wrong
       keys      list keys by what became of them
       demo      see it work on two throw-away servers
@@ -46,7 +47,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot migarte
     exit 2
     error: there is no command `migarte`
-      the commands are migrate, status, repair, keys, demo, rump, help
+      the commands are migrate, status, compare, repair, keys, demo, rump, help
     hint: did you mean `migrate`?
 
     $ redknot migrate --form x
@@ -82,7 +83,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot help nothing
     exit 2
     error: there is no help about `nothing`
-      commands: migrate, status, repair, keys, demo, rump, help
+      commands: migrate, status, compare, repair, keys, demo, rump, help
       topics: exit-codes, environment, urls, guarantees
     hint: redknot help
     ");
@@ -544,7 +545,7 @@ fn every_topic_has_its_help() {
 
 #[test]
 fn a_flag_that_this_version_does_not_have_is_unknown() {
-    for flag in ["--from-cluster", "--rate", "--compare", "--follow"] {
+    for flag in ["--from-cluster", "--rate", "--follow"] {
         let finished = Redknot::new(["migrate", flag]).run().expect_code(2);
         assert!(finished.stderr().contains("unknown flag"), "{finished}");
     }
