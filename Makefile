@@ -28,7 +28,7 @@ bench: setup ## micro benches, then source floor, target floor and redknot on th
 	cargo bench --locked
 
 FUZZ_SECONDS ?= 600
-FUZZ_TARGETS ?= rdb_walk lzf resp_decode
+FUZZ_TARGETS ?= rdb_walk reencode lzf resp_decode
 
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZ_SECONDS (600), beginning with the recorded payloads
