@@ -9,6 +9,8 @@
     reason = "seeds, skips and logs are said where cargo shows them when a test fails"
 )]
 
+/// Seeded damage to single elements of keys, and what must be found of it.
+pub mod corrupt;
 /// Seeded keys of every type, encoding and TTL shape.
 pub mod dataset;
 /// Are two servers equal? Answered by the `redis` crate and typed reads, never by code under test.
