@@ -30,6 +30,9 @@ mod types;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// Are both sides equal, what differs, and made right: `compare`, `repair`, `keys`.
+mod compare;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;
 /// Bad days of networks and servers.

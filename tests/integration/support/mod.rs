@@ -9,6 +9,8 @@
     reason = "seeds, skips and logs are said where cargo shows them when a test fails"
 )]
 
+/// `compare`, `repair` and `keys`: command lines and what they print.
+pub mod comparing;
 /// Seeded damage to single elements of keys, and what must be found of it.
 pub mod corrupt;
 /// Seeded keys of every type, encoding and TTL shape.

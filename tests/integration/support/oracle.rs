@@ -77,6 +77,7 @@ pub struct Oracle<'a> {
     source: (&'a Server, u32),
     target: (&'a Server, u32),
     ttl_tolerance_ms: i64,
+    field_expiries: bool,
 }
 
 /// Differences between database 0 of both servers.
@@ -96,6 +97,7 @@ impl<'a> Oracle<'a> {
             source: (source, 0),
             target: (target, 0),
             ttl_tolerance_ms: TTL_TOLERANCE_MS,
+            field_expiries: true,
         }
     }
 
@@ -111,6 +113,13 @@ impl<'a> Oracle<'a> {
     #[must_use]
     pub fn ttl_tolerance_ms(mut self, tolerance: i64) -> Self {
         self.ttl_tolerance_ms = tolerance;
+        self
+    }
+
+    /// Takes fields for equal whenever they expire: for a target that can't hold their expiries.
+    #[must_use]
+    pub fn without_field_expiries(mut self) -> Self {
+        self.field_expiries = false;
         self
     }
 
@@ -261,7 +270,7 @@ impl Reader {
             connection: server.connection_to(db),
             knows_pexpiretime: server.kind().knows_pexpiretime,
             stream_counts: kinds.iter().all(|kind| kind.knows_pexpiretime),
-            field_ttl: server.kind().knows_field_ttl,
+            field_ttl: server.kind().knows_field_ttl && oracle.field_expiries,
         }
     }
 
