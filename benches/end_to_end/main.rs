@@ -20,8 +20,10 @@ mod dataset;
 mod floors;
 mod measure;
 mod server;
+mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -35,10 +37,6 @@ use crate::server::Server;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
-
-/// How many processors other programs may use before the result is called into question. An idle machine shows about
-/// 0.05, most of it the kernel's own.
-const BUSY_CORES_MAX: f64 = 0.2;
 
 #[derive(Parser)]
 struct Arguments {
@@ -121,19 +119,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         recording.payload_bytes as f64 / 1e6,
         content.digest,
     );
-    println!(
-        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {:>8}",
-        "round",
-        "",
-        "wall s",
-        "source",
-        "target",
-        "client",
-        "others",
-        "µs/key",
-        "RSS MiB",
-        "/ bound"
-    );
+    table::print_head("/ bound");
 
     let mut costs: [Vec<Cost>; ROWS.len()] = Default::default();
     let mut ratios: [Vec<f64>; ROWS.len()] = Default::default();
@@ -166,32 +152,15 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
 
         let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
         for (row, cost) in measured.into_iter().enumerate() {
+            // Of the slower floor in the same round, below which no copy can get.
             let ratio = cost.wall_seconds / bound;
-            print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
+            table::print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
             costs[row].push(cost);
             ratios[row].push(ratio);
         }
     }
 
-    for ((name, costs), ratios) in ROWS.iter().zip(&costs).zip(&ratios) {
-        if let Some(cost) = median_cost(costs) {
-            print_row(
-                "mid",
-                name,
-                &cost,
-                recording.keys,
-                median(ratios.iter().copied()),
-            );
-        }
-    }
-    let all = || costs.iter().flatten();
-    let busy = all().map(|cost| cost.others_cpu_seconds).sum::<f64>()
-        / all().map(|cost| cost.wall_seconds).sum::<f64>();
-    if busy > BUSY_CORES_MAX {
-        println!(
-            "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
-        );
-    }
+    table::print_medians(&ROWS, &costs, &ratios, recording.keys);
     if !arguments.floors_only {
         println!(
             "every target had {} keys and the digest of the source",
@@ -215,7 +184,20 @@ fn migrate(
         .map(String::as_str)
         .collect();
     all.extend(options);
-    let cost = servers.cost_of_migrate(&arguments.redknot, Path::new(FOLDER), &all)?;
+    let state = tempfile::tempdir_in(FOLDER)?;
+    let mut command = Command::new(&arguments.redknot);
+    command
+        .arg("migrate")
+        .arg("--from")
+        .arg(format!("redis://127.0.0.1:{}", servers.source.port))
+        .arg("--to")
+        .arg(format!("redis://127.0.0.1:{}", servers.target.port))
+        .arg("--state-dir")
+        .arg(state.path().join("state"))
+        .arg("--no-progress")
+        .args(all)
+        .stdout(Stdio::null());
+    let cost = servers.cost_of_child(&mut command, &state.path().join("said"))?;
     let content = servers.target.content()?;
     ensure!(
         content == *expected,
@@ -226,49 +208,4 @@ fn migrate(
         expected.digest,
     );
     Ok(cost)
-}
-
-/// The last column is the wall time over that of the slower floor in the same round, below which no copy can get.
-fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratio: f64) {
-    let rss = cost.client_rss_bytes_max.map_or_else(
-        || "-".to_owned(),
-        |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
-    );
-    println!(
-        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {ratio:>8.3}",
-        cost.wall_seconds,
-        cost.source_cpu_seconds,
-        cost.target_cpu_seconds,
-        cost.client_cpu_seconds,
-        cost.others_cpu_seconds,
-        cost.client_cpu_seconds * 1e6 / keys as f64,
-    );
-}
-
-/// The median of each figure for itself; `None` for what was not measured.
-fn median_cost(costs: &[Cost]) -> Option<Cost> {
-    let of = |figure: fn(&Cost) -> f64| median(costs.iter().map(figure));
-    (!costs.is_empty()).then(|| Cost {
-        wall_seconds: of(|cost| cost.wall_seconds),
-        source_cpu_seconds: of(|cost| cost.source_cpu_seconds),
-        target_cpu_seconds: of(|cost| cost.target_cpu_seconds),
-        client_cpu_seconds: of(|cost| cost.client_cpu_seconds),
-        others_cpu_seconds: of(|cost| cost.others_cpu_seconds),
-        // Of memory the worst counts.
-        client_rss_bytes_max: costs
-            .iter()
-            .filter_map(|cost| cost.client_rss_bytes_max)
-            .max(),
-    })
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
 }
