@@ -1,9 +1,14 @@
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
 use super::Pair;
 use crate::support::comparing::{assert_findings, expected};
 use crate::support::corrupt::corrupt;
-use crate::support::dataset::{DataSet, count_hyperloglogs};
+use crate::support::dataset::{DataSet, count_hyperloglogs, fill};
 use crate::support::seed;
-use crate::support::version::{Kind, REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_8_1, VALKEY_9_1};
+use crate::support::version::{
+    Kind, REDIS_6_2, REDIS_7_0, REDIS_8_0, REDIS_8_2, VALKEY_8_1, VALKEY_9_1,
+};
 
 /// Whatever was damaged is found, with its verdict, and nothing else.
 fn every_damage_is_found(from: Kind, to: Kind, keys: u32, damages: usize) {
@@ -128,5 +133,64 @@ fn a_finding_says_where_it_differs() {
             crate::support::comparing::listed(super::NAME, &one.verdict, pair.state.path());
         assert_eq!(of_class.len(), 1, "{of_class:?}");
         assert_eq!(of_class[0].key, one.key);
+    }
+}
+
+/// A vector set is a graph that every server builds anew: its payload is never the same twice.
+#[test]
+fn vector_sets_are_compared_by_their_elements() {
+    for (from, to) in [(REDIS_8_0, REDIS_8_0), (REDIS_8_0, REDIS_8_2)] {
+        let seed = seed();
+        let mut random = StdRng::seed_from_u64(seed);
+        let Some(pair) = Pair::empty(from, to) else {
+            continue;
+        };
+        fill(&pair.source, 0, &DataSet::new(500, seed));
+        let mut pipe = redis::pipe();
+        let quantizations = ["NOQUANT", "Q8", "BIN"];
+        for (key, quantization) in quantizations.iter().enumerate() {
+            for element in 0..200 {
+                pipe.cmd("VADD")
+                    .arg(format!("vectors:{key}"))
+                    .arg("VALUES")
+                    .arg(16);
+                for _ in 0..16 {
+                    pipe.arg(random.random_range(-1.0..1.0_f64));
+                }
+                pipe.arg(format!("element:{element}")).arg(*quantization);
+                if element % 3 == 0 {
+                    pipe.arg("SETATTR").arg(format!("{{\"n\":{element}}}"));
+                }
+                pipe.ignore();
+            }
+        }
+        pipe.exec(&mut pair.source.connection()).unwrap();
+        pair.migrate();
+        let compared = pair.compared(0);
+        compared.assert_equal(503);
+        assert!(
+            compared.count("equal_other_bytes") >= 3,
+            "as graphs they differ"
+        );
+        redis::pipe()
+            .cmd("VSETATTR")
+            .arg("vectors:0")
+            .arg("element:3")
+            .arg("{\"n\":4}")
+            .cmd("VREM")
+            .arg("vectors:1")
+            .arg("element:7")
+            .cmd("VADD")
+            .arg("vectors:2")
+            .arg("VALUES")
+            .arg(16)
+            .arg(&[-1; 16])
+            .arg("element:9")
+            .arg("BIN")
+            .exec(&mut pair.target.connection())
+            .unwrap();
+        assert_eq!(pair.compared(1).count("value"), 3);
+        let found: Vec<Vec<u8>> = pair.findings().into_keys().collect();
+        assert_eq!(found, [b"vectors:0", b"vectors:1", b"vectors:2"]);
     }
 }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::Pair;
-use crate::support::comparing::{Compared, assert_findings};
+use super::{NAME, Pair};
+use crate::support::comparing::{Compared, assert_findings, status_json};
 use crate::support::dataset::DataSet;
-use crate::support::seed;
 use crate::support::server::Server;
-use crate::support::version::{REDIS_6_2, REDIS_7_0, VALKEY_9_1};
+use crate::support::version::{REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_9_1};
+use crate::support::{seed, wait_for};
 
 const WRITES_PER_S: u32 = 1_000;
 
@@ -208,6 +208,40 @@ fn a_key_that_never_stands_still_is_undecided() {
     assert_eq!(pair.findings(), [(b"restless".to_vec(), "value")].into());
 }
 
+/// A target that follows late is equal in the end.
+#[test]
+fn what_becomes_equal_while_it_settles_is_no_finding() {
+    let Some(pair) = Pair::migrated(REDIS_7_0, REDIS_7_0, &DataSet::new(1_000, seed())) else {
+        return;
+    };
+    let set = |server: &Server, value: &str| {
+        let mut pipe = redis::pipe();
+        for number in 0..10 {
+            pipe.cmd("SET")
+                .arg(format!("late:{number}"))
+                .arg(value)
+                .ignore();
+        }
+        pipe.exec(&mut server.connection()).unwrap();
+    };
+    set(&pair.source, "new");
+    set(&pair.target, "old");
+    let mut running = pair.compare().args(["--settle", "2s"]).start();
+    wait_for(
+        "ten keys that differ at first",
+        Duration::from_secs(30),
+        || {
+            assert!(running.is_running(), "{}", running.stdout_so_far());
+            let status = status_json(NAME, pair.state.path());
+            (status["compare"]["counters"]["candidates"] == 10).then_some(())
+        },
+    );
+    set(&pair.target, "new");
+    let compared = Compared::of(running.wait().expect_code(0));
+    compared.assert_equal(1_010);
+    assert_eq!(compared.count("settled"), 10);
+}
+
 #[test]
 fn keys_that_expire_meanwhile_are_no_findings() {
     for (from, to) in [(REDIS_7_0, REDIS_7_0), (REDIS_6_2, REDIS_7_0)] {
@@ -241,6 +275,68 @@ fn keys_that_expire_meanwhile_are_no_findings() {
             "only {met} of {all} keys expired while they were compared"
         );
         pair.compared(0).assert_equal(5_000);
+    }
+}
+
+/// Payloads hold fields that have expired and have not been removed yet: what matters is whether they are still there.
+#[test]
+fn fields_that_expire_meanwhile_are_no_findings() {
+    for (from, to) in [
+        (REDIS_8_2, REDIS_8_2),
+        (VALKEY_9_1, VALKEY_9_1),
+        (REDIS_8_2, VALKEY_9_1),
+    ] {
+        let Some(pair) = Pair::migrated(from, to, &DataSet::new(1_000, seed())) else {
+            continue;
+        };
+        const HASHES: u32 = 200;
+        let now_ms: Vec<i64> = redis::cmd("TIME")
+            .query(&mut pair.source.connection())
+            .unwrap();
+        let now_ms = now_ms[0] * 1_000 + now_ms[1] / 1_000;
+        for server in [&pair.source, &pair.target] {
+            let mut pipe = redis::pipe();
+            for hash in 0..HASHES {
+                let key = format!("fading:{hash}");
+                pipe.cmd("HSET").arg(&key).arg("stays").arg("v");
+                // Some are tables.
+                let fields = if hash % 4 == 0 { 200 } else { 20 };
+                for field in 0..fields {
+                    pipe.arg(field).arg("v");
+                }
+                pipe.ignore();
+                for field in 0..fields {
+                    let at = now_ms + 500 + i64::from(hash % 40 + field) * 25;
+                    pipe.cmd("HPEXPIREAT")
+                        .arg(&key)
+                        .arg(at)
+                        .arg("FIELDS")
+                        .arg(1)
+                        .arg(field)
+                        .ignore();
+                }
+            }
+            pipe.exec(&mut server.connection()).unwrap();
+        }
+        let fields = |server: &Server| -> u64 {
+            let mut pipe = redis::pipe();
+            for hash in 0..HASHES {
+                pipe.cmd("HLEN").arg(format!("fading:{hash}"));
+            }
+            let lengths: Vec<u64> = pipe.query(&mut server.connection()).unwrap();
+            lengths.iter().sum()
+        };
+        let all = fields(&pair.source);
+        let mut compared_while_some_were_left = 0;
+        while fields(&pair.source) > u64::from(HASHES) {
+            pair.compared(0);
+            compared_while_some_were_left += 1;
+        }
+        assert!(
+            compared_while_some_were_left > 1,
+            "{all} fields were gone too soon"
+        );
+        pair.compared(0).assert_equal(1_000 + u64::from(HASHES));
     }
 }
 

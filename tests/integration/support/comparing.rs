@@ -139,14 +139,19 @@ fn count(of: &Value, counter: &str) -> u64 {
         .unwrap_or_else(|| panic!("no counter {counter} in {of}"))
 }
 
-/// What `redknot status NAME --json` says of the newest comparison, whose accounts add up.
+/// What `redknot status NAME --json` says.
 #[track_caller]
-pub fn compare_status(name: &str, state_dir: &Path) -> Value {
+pub fn status_json(name: &str, state_dir: &Path) -> Value {
     let finished = with_state(["status", name, "--json"], state_dir)
         .run()
         .expect_code(0);
-    let status: Value = serde_json::from_slice(&finished.stdout)
-        .unwrap_or_else(|error| panic!("{error}\n{finished}"));
+    serde_json::from_slice(&finished.stdout).unwrap_or_else(|error| panic!("{error}\n{finished}"))
+}
+
+/// What `redknot status NAME --json` says of the newest comparison.
+#[track_caller]
+pub fn compare_status(name: &str, state_dir: &Path) -> Value {
+    let status = status_json(name, state_dir);
     let compare = status["compare"].clone();
     assert!(compare.is_object(), "no comparison in {status}");
     compare
