@@ -4,6 +4,8 @@
 //!
 //! Counters here come from the state store after its fsync: nothing is shown that a crash could take back.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Side;
@@ -201,7 +203,10 @@ pub struct Status {
     pub retries: u64,
     /// Round trip of the probe PING on the source, milliseconds, smoothed.
     pub source_latency_ms: Option<f64>,
-    /// Most DUMPs outstanding on the source at present.
+    /// How strings are read at present, or were last in this run.
+    #[serde(default)]
+    pub strings_by: Option<StringsBy>,
+    /// Most keys whose values are asked of the source at once, at present.
     pub read_window: u32,
     /// Why the copy waits, if it does.
     pub throttle: Option<String>,
@@ -221,6 +226,25 @@ pub enum RunState {
     Failed,
     /// Every lane is at its end.
     Complete,
+}
+
+/// How strings are read. It is chosen for speed and makes no difference to what arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StringsBy {
+    /// Many by one MGET; DUMP only for keys of other types.
+    Mget,
+    /// By DUMP, as all keys.
+    Dump,
+}
+
+impl fmt::Display for StringsBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mget => "strings by MGET",
+            Self::Dump => "strings by DUMP",
+        })
+    }
 }
 
 /// How one database stands.

@@ -45,6 +45,7 @@ use crate::connection::Connection;
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::Server;
+use crate::table::Table;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
@@ -90,9 +91,6 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What is measured in a round, in this order.
-const ROWS: [&str; 2] = ["floor", "redknot compare"];
-
 fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     ensure!(arguments.runs > 0, "no rounds, no result");
     let folder = tempfile::tempdir_in(FOLDER)?;
@@ -123,24 +121,24 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         recording.payload_bytes as f64 / 1e6,
         content.digest,
     );
-    table::print_head("floor /");
-
-    let mut costs: [Vec<Cost>; ROWS.len()] = Default::default();
-    let mut ratios: [Vec<f64>; ROWS.len()] = Default::default();
+    // CPU time of both servers over the floor's, and the floor's wall time over the row's: 1 where it takes no longer than
+    // the servers need for the reading alone.
+    let mut table = Table::new(recording.keys, ["servers/", "floor /"]);
     for round in 1..=arguments.runs {
         let (floor, keys_read) =
             servers.cost_of(|| floor::read_both(source_port, target_port, ask, batch))?;
         ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
         let compare = compare(&mut servers, arguments, recording.keys)?;
-        for (row, cost) in [floor, compare].into_iter().enumerate() {
-            // 1 where it takes no longer than the servers need for the reading alone.
-            let ratio = floor.wall_seconds / cost.wall_seconds;
-            table::print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
-            costs[row].push(cost);
-            ratios[row].push(ratio);
+        for (name, cost) in [("floor", floor), ("redknot compare", compare)] {
+            let servers = |cost: &Cost| cost.source_cpu_seconds + cost.target_cpu_seconds;
+            let ratios = [
+                servers(&cost) / servers(&floor),
+                floor.wall_seconds / cost.wall_seconds,
+            ];
+            table.add(round, name, cost, ratios);
         }
     }
-    table::print_medians(&ROWS, &costs, &ratios, recording.keys);
+    table.end();
     println!("every comparison found {} keys equal", content.keys);
     Ok(())
 }

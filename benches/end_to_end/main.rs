@@ -34,6 +34,7 @@ use crate::connection::Connection;
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::Server;
+use crate::table::Table;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
@@ -61,6 +62,9 @@ struct Arguments {
     /// Measure redknot with `--durability none` as well, which shows what checkpoints cost.
     #[arg(long)]
     without_durability: bool,
+    /// Measure redknot with `--read-with dump` as well, which shows what MGET spares.
+    #[arg(long)]
+    with_dump: bool,
     /// An option for `redknot migrate`, such as `--redknot-option=--batch=200`. May be repeated.
     #[arg(long)]
     redknot_option: Vec<String>,
@@ -81,18 +85,31 @@ fn main() -> Result<()> {
         tiny.keys = Some(data.keys_in_a_test());
         tiny.runs = 1;
         tiny.without_durability = true;
+        tiny.with_dump = true;
         run(data, &tiny)?;
     }
     Ok(())
 }
 
-/// What is measured in a round, in this order.
-const ROWS: [&str; 4] = [
-    "source floor",
-    "target floor",
-    "redknot",
-    "redknot, no fsync",
-];
+impl Arguments {
+    /// The runs of redknot in each round: what a row is called, and the options.
+    fn variants(&self) -> Vec<(&'static str, &'static [&'static str])> {
+        let variants: [(bool, &str, &[&str]); 3] = [
+            (true, "redknot", &[]),
+            (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
+            (
+                self.without_durability,
+                "redknot, no fsync",
+                &["--durability", "none"],
+            ),
+        ];
+        variants
+            .into_iter()
+            .filter(|(measured, ..)| *measured && !self.floors_only)
+            .map(|(_, name, options)| (name, options))
+            .collect()
+    }
+}
 
 fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     ensure!(arguments.runs > 0, "no rounds, no result");
@@ -119,10 +136,11 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         recording.payload_bytes as f64 / 1e6,
         content.digest,
     );
-    table::print_head("/ bound");
-
-    let mut costs: [Vec<Cost>; ROWS.len()] = Default::default();
-    let mut ratios: [Vec<f64>; ROWS.len()] = Default::default();
+    // CPU time of the source over what a DUMP of every key costs it, and wall time over that of the slower floor, below
+    // which no copy by DUMP and RESTORE can get; each of the same round.
+    let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
+    let mut rows = vec!["source floor", "target floor"];
+    rows.extend(arguments.variants().iter().map(|(name, _)| name));
     for round in 1..=arguments.runs {
         let (source_floor, keys_read) =
             servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
@@ -138,29 +156,20 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
 
         let mut measured = vec![source_floor, target_floor];
-        if !arguments.floors_only {
-            measured.push(migrate(&mut servers, arguments, &content, &[])?);
-        }
-        if !arguments.floors_only && arguments.without_durability {
-            measured.push(migrate(
-                &mut servers,
-                arguments,
-                &content,
-                &["--durability", "none"],
-            )?);
+        for (_, options) in arguments.variants() {
+            measured.push(migrate(&mut servers, arguments, &content, options)?);
         }
 
         let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
-        for (row, cost) in measured.into_iter().enumerate() {
-            // Of the slower floor in the same round, below which no copy can get.
-            let ratio = cost.wall_seconds / bound;
-            table::print_row(&round.to_string(), ROWS[row], &cost, recording.keys, ratio);
-            costs[row].push(cost);
-            ratios[row].push(ratio);
+        for (name, cost) in rows.iter().zip(measured) {
+            let ratios = [
+                cost.source_cpu_seconds / source_floor.source_cpu_seconds,
+                cost.wall_seconds / bound,
+            ];
+            table.add(round, name, cost, ratios);
         }
     }
-
-    table::print_medians(&ROWS, &costs, &ratios, recording.keys);
+    table.end();
     if !arguments.floors_only {
         println!(
             "every target had {} keys and the digest of the source",

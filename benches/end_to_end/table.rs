@@ -6,63 +6,86 @@ use crate::measure::Cost;
 /// 0.05, most of it the kernel's own.
 const BUSY_CORES_MAX: f64 = 0.2;
 
-/// The names of the columns; the last one is a ratio.
-pub fn print_head(ratio: &str) {
-    println!(
-        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {ratio:>8}",
-        "round", "", "wall s", "source", "target", "client", "others", "µs/key", "RSS MiB",
-    );
+/// Two figures against the floors of the same round; what they are stands in the head.
+type Ratios = [f64; 2];
+
+/// All that was measured, in the order in which it was first added.
+pub struct Table {
+    keys: usize,
+    rows: Vec<(String, Vec<(Cost, Ratios)>)>,
 }
 
-/// One row; what `ratio` is stands in the head.
-pub fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratio: f64) {
-    let rss = cost.client_rss_bytes_max.map_or_else(
-        || "-".to_owned(),
-        |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
-    );
-    println!(
-        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {ratio:>8.3}",
-        cost.wall_seconds,
-        cost.source_cpu_seconds,
-        cost.target_cpu_seconds,
-        cost.client_cpu_seconds,
-        cost.others_cpu_seconds,
-        cost.client_cpu_seconds * 1e6 / keys as f64,
-    );
-}
-
-/// The medians of each row over all rounds, and whether they mean anything.
-pub fn print_medians(rows: &[&str], costs: &[Vec<Cost>], ratios: &[Vec<f64>], keys: usize) {
-    for ((name, costs), ratios) in rows.iter().zip(costs).zip(ratios) {
-        if let Some(cost) = median_cost(costs) {
-            print_row("mid", name, &cost, keys, median(ratios.iter().copied()));
+impl Table {
+    /// Prints the head, whose last two columns are ratios.
+    pub fn new(keys: usize, ratios: [&str; 2]) -> Self {
+        let [first, second] = ratios;
+        println!(
+            "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {first:>8} {second:>8}",
+            "round", "", "wall s", "source", "target", "client", "others", "µs/key", "RSS MiB",
+        );
+        Self {
+            keys,
+            rows: Vec::new(),
         }
     }
-    let all = || costs.iter().flatten();
-    let busy = all().map(|cost| cost.others_cpu_seconds).sum::<f64>()
-        / all().map(|cost| cost.wall_seconds).sum::<f64>();
-    if busy > BUSY_CORES_MAX {
+
+    /// Prints a row, and keeps it for the medians.
+    pub fn add(&mut self, round: usize, name: &str, cost: Cost, ratios: Ratios) {
+        self.print(&round.to_string(), name, &cost, ratios);
+        match self.rows.iter_mut().find(|(row, _)| row == name) {
+            Some((_, measured)) => measured.push((cost, ratios)),
+            None => self.rows.push((name.to_owned(), vec![(cost, ratios)])),
+        }
+    }
+
+    /// Prints the medians, and whether they mean anything.
+    pub fn end(self) {
+        for (name, measured) in &self.rows {
+            let ratio = |at: usize| median(measured.iter().map(|(_, ratios)| ratios[at]));
+            self.print("mid", name, &median_cost(measured), [ratio(0), ratio(1)]);
+        }
+        let all = || self.rows.iter().flat_map(|(_, measured)| measured);
+        let busy = all().map(|(cost, _)| cost.others_cpu_seconds).sum::<f64>()
+            / all().map(|(cost, _)| cost.wall_seconds).sum::<f64>();
+        if busy > BUSY_CORES_MAX {
+            println!(
+                "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
+            );
+        }
+    }
+
+    fn print(&self, round: &str, name: &str, cost: &Cost, [first, second]: Ratios) {
+        let rss = cost.client_rss_bytes_max.map_or_else(
+            || "-".to_owned(),
+            |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
+        );
         println!(
-            "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
+            "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {first:>8.3} {second:>8.3}",
+            cost.wall_seconds,
+            cost.source_cpu_seconds,
+            cost.target_cpu_seconds,
+            cost.client_cpu_seconds,
+            cost.others_cpu_seconds,
+            cost.client_cpu_seconds * 1e6 / self.keys as f64,
         );
     }
 }
 
-/// The median of each figure for itself; `None` for what was not measured.
-fn median_cost(costs: &[Cost]) -> Option<Cost> {
-    let of = |figure: fn(&Cost) -> f64| median(costs.iter().map(figure));
-    (!costs.is_empty()).then(|| Cost {
+/// The median of each figure for itself.
+fn median_cost(measured: &[(Cost, Ratios)]) -> Cost {
+    let of = |figure: fn(&Cost) -> f64| median(measured.iter().map(|(cost, _)| figure(cost)));
+    Cost {
         wall_seconds: of(|cost| cost.wall_seconds),
         source_cpu_seconds: of(|cost| cost.source_cpu_seconds),
         target_cpu_seconds: of(|cost| cost.target_cpu_seconds),
         client_cpu_seconds: of(|cost| cost.client_cpu_seconds),
         others_cpu_seconds: of(|cost| cost.others_cpu_seconds),
         // Of memory the worst counts.
-        client_rss_bytes_max: costs
+        client_rss_bytes_max: measured
             .iter()
-            .filter_map(|cost| cost.client_rss_bytes_max)
+            .filter_map(|(cost, _)| cost.client_rss_bytes_max)
             .max(),
-    })
+    }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
-use redknot::copy::OnSourceChange;
+use redknot::copy::{OnSourceChange, ReadWith};
 use redknot::plan::{KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
 
@@ -211,6 +211,10 @@ pub struct MigrateArgs {
     /// Payload bytes held in memory, with their unit [default: 32MiB]
     #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
     pub max_memory: Option<u64>,
+    /// How values are read: strings by MGET, which spares the source; or all by DUMP, which compresses and has checksums
+    /// [default: auto]
+    #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
+    pub read_with: Option<ReadWith>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -306,6 +310,7 @@ impl MigrateArgs {
             batch,
             connections,
             max_memory,
+            read_with,
             max_unavailable,
             timeout,
             grace,
@@ -342,6 +347,7 @@ impl MigrateArgs {
             batch: batch.or(other.batch),
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
+            read_with: read_with.or(other.read_with),
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
@@ -437,6 +443,13 @@ fn durability() -> impl TypedValueParser<Value = Durability> {
     PossibleValuesParser::new(["fsync", "none"]).map(|policy| match policy.as_str() {
         "none" => Durability::None,
         _ => Durability::Fsync,
+    })
+}
+
+fn read_with() -> impl TypedValueParser<Value = ReadWith> {
+    PossibleValuesParser::new(["auto", "dump"]).map(|how| match how.as_str() {
+        "dump" => ReadWith::Dump,
+        _ => ReadWith::Auto,
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
-use redknot::copy::{CopyOptions, OnSourceChange, Request};
+use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::endpoint::Side;
 use redknot::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
@@ -101,6 +101,7 @@ pub fn request(
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),
         connections: args.connections.unwrap_or(limits::CONNECTIONS_DEFAULT),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
+        read_with: args.read_with.unwrap_or(ReadWith::Auto),
         max_unavailable: args
             .max_unavailable
             .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),

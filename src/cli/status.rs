@@ -248,6 +248,7 @@ fn health(status: &Status) -> String {
     if let Some(latency) = status.source_latency_ms {
         parts.push(format!("source latency {latency:.1} ms"));
     }
+    parts.extend(status.strings_by.map(|by| by.to_string()));
     parts.push(format!("{} retries", format::count(status.retries)));
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
@@ -339,7 +340,7 @@ mod tests {
         lane        db0 → db0   pass 2 of source 8867557519e1   cursor 188414
         pass        db0 pass 1 since 2026-11-22 13:43:20 UTC: first pass
         pass        db0 pass 2 since 2026-11-22 14:02:11 UTC: the source restarted
-        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   3 retries
+        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   strings by MGET   3 retries
         next        redknot status shop --watch
         ");
     }

@@ -1,6 +1,6 @@
 //! Values for the unit tests of this folder.
 
-use redknot::progress::{Counters, LaneStatus, PassStatus, RunState, Status};
+use redknot::progress::{Counters, LaneStatus, PassStatus, RunState, Status, StringsBy};
 
 /// A migration in the middle of its second pass.
 pub fn status() -> Status {
@@ -45,6 +45,7 @@ pub fn status() -> Status {
         checkpoint_ms: Some(1_795_356_189_800),
         retries: 3,
         source_latency_ms: Some(0.9),
+        strings_by: Some(StringsBy::Mget),
         read_window: 64,
         throttle: None,
         passes: vec![

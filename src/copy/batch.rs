@@ -6,7 +6,11 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::progress::Counters;
+use crate::rdb::footer::{self, FooterError};
+use crate::rdb::string;
 use crate::state::record::{CANARY_KEYS, QuarantineRecord};
 
 /// What became of one key. Recorded, counted and audited; never an error of the run.
@@ -199,16 +203,57 @@ impl Batch {
     }
 }
 
+/// A value on its way, as the source gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// What DUMP returned.
+    Dumped(Bytes),
+    /// A string's own bytes, which MGET returned: the payload is made around them when they are sent.
+    String(Bytes),
+}
+
+impl Payload {
+    /// Bytes that RESTORE will be given.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Dumped(payload) => payload.len(),
+            Self::String(value) => string::payload_len(value.len()),
+        }
+    }
+
+    /// The byte that says how the value is encoded.
+    pub fn kind(&self) -> Option<u8> {
+        match self {
+            Self::Dumped(payload) => footer::payload_type(payload),
+            Self::String(_) => Some(string::KIND),
+        }
+    }
+
+    /// Whether it is as the source made it, as far as that can be seen: MGET sends no checksum along.
+    ///
+    /// # Errors
+    ///
+    /// See [`footer::check`].
+    pub fn check(&self) -> Result<(), FooterError> {
+        match self {
+            Self::Dumped(payload) => footer::check(payload).map(drop),
+            Self::String(_) => Ok(()),
+        }
+    }
+}
+
 /// A payload that waits for the target.
 pub struct Ready {
     /// Whose payload.
     pub key: KeyRef,
-    /// As DUMP returned it; footer and checksum have been checked.
-    pub payload: bytes::Bytes,
+    /// Has been checked.
+    pub payload: Payload,
     /// When the key expires.
     pub expiry: Expiry,
-    /// When it was read from the socket.
-    pub read_at: Instant,
+    /// When the value was read from the socket.
+    pub value_read_at: Instant,
+    /// When its expiry was; never before the value.
+    pub expiry_read_at: Instant,
 }
 
 /// When a key expires, as the source said it.

@@ -30,7 +30,6 @@ use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Status};
-use crate::resp::encode_restore_tail;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::LaneCheckpoint;
 use crate::state::{AcknowledgedBatch, Durable, Recorder, Store};
@@ -73,6 +72,7 @@ impl Context {
             shutdown,
             retries: std::cell::Cell::new(0),
             throttle: RefCell::new(None),
+            strings_by: std::cell::Cell::new(None),
         });
         let recorder = Recorder::start(store);
         let durable = recorder.durable();
@@ -291,7 +291,7 @@ async fn supervise(context: &mut Context, shared: &Rc<Shared>) -> End {
                 return End::Lane(LaneEnd::Stopped(reason));
             }
         }
-        tell_quarantined(context, shared);
+        tell_news(context, shared);
         let mut lane = shared.lane.borrow_mut();
         if lane.is_settled() && !last_asked_for {
             // Nothing will join the last batches: they need not wait for company in their commit.
@@ -340,8 +340,16 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
     }
 }
 
-fn tell_quarantined(context: &Context, shared: &Shared) {
-    let news = std::mem::take(&mut shared.lane.borrow_mut().quarantined_news);
+fn tell_news(context: &Context, shared: &Shared) {
+    let (news, notes) = {
+        let mut lane = shared.lane.borrow_mut();
+        context.env.strings_by(lane.strings_by());
+        (
+            std::mem::take(&mut lane.quarantined_news),
+            std::mem::take(&mut lane.notes),
+        )
+    };
+    notes.into_iter().for_each(|note| context.env.warn(note));
     let db = context.env.request.plan.lanes[shared.index].source_db;
     for (key, reason) in news {
         context.env.observer.event(&Event::Quarantined {
@@ -542,10 +550,10 @@ async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter)
         }
         out.clear();
         if let Some(large) = large {
-            if let Err(error) = writer.write_all(&large.payload).await {
+            if let Err(error) = writer.write_all(&large.bytes).await {
                 return error.into();
             }
-            encode_restore_tail(&mut out, large.options);
+            large.encode_tail(&mut out);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::client::control::Control;
 use crate::client::{Link, LinkError, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
-use crate::progress::{Event, Observer};
+use crate::progress::{Event, Observer, StringsBy};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
 
@@ -37,6 +37,8 @@ pub struct Env {
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
     pub throttle: RefCell<Option<String>>,
+    /// How strings are read, once a lane has begun.
+    pub strings_by: Cell<Option<StringsBy>>,
 }
 
 /// What came of waiting.
@@ -62,6 +64,13 @@ impl Env {
             self.request.options.max_unavailable,
             self.request.options.timeout,
         )
+    }
+
+    /// Remembers how strings are read, and logs when that changes.
+    pub fn strings_by(&self, now: StringsBy) {
+        if self.strings_by.replace(Some(now)) != Some(now) {
+            tracing::info!("{now}");
+        }
     }
 
     /// Tells the operator something; the run goes on.

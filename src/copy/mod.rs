@@ -47,6 +47,8 @@ pub struct CopyOptions {
     pub connections: u32,
     /// Payload bytes held in memory at once. One larger payload is admitted alone.
     pub in_flight_bytes_max: u64,
+    /// How values are asked for.
+    pub read_with: ReadWith,
     /// How long a side may be away, without progress, until the run gives up.
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.
@@ -74,6 +76,15 @@ pub enum OnSourceChange {
     NewPass,
     /// End the run and let the operator decide.
     Fail,
+}
+
+/// How the source is asked for values. It is a matter of cost: what arrives is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadWith {
+    /// Strings by MGET wherever that costs the source less, everything else by DUMP.
+    Auto,
+    /// Everything by DUMP: strings arrive compressed, and with a checksum that the source has made.
+    Dump,
 }
 
 /// All that a run is given.

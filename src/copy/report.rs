@@ -179,6 +179,7 @@ impl Report {
             source_latency_ms: lane
                 .and_then(|lane| lane.window.latency())
                 .map(|latency| latency.as_secs_f64() * 1000.0),
+            strings_by: env.strings_by.get(),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env.throttle.borrow().clone(),
             passes: self.passes.clone(),

@@ -286,6 +286,7 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
         match_glob: plan.match_glob.clone(),
         scan_type,
         ask_types,
+        read_with: env.request.options.read_with,
         on_conflict: plan.on_conflict,
         ttl: plan.ttl,
         expire_time: agree && source.absolute_expiry && target.absolute_expiry,

@@ -8,13 +8,13 @@
 //! own version, because forks and providers stamp what they like.
 
 /// Version and checksum.
-const FOOTER_BYTES: usize = 2 + 8;
+pub const FOOTER_BYTES: usize = 2 + 8;
 
 /// Since this version Redis (8.6) writes a checksum of 0 where it has none, and accepts it.
 const VERSION_WITH_OPTIONAL_CHECKSUM: u16 = 13;
 
 /// From this version on, numbers are Valkey's (9.0 and newer), which does not accept a checksum of 0.
-const VALKEY_VERSION: u16 = 80;
+pub(super) const VALKEY_VERSION: u16 = 80;
 
 /// What the end of a payload says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,4 +8,7 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)
 )]
 
+pub mod decode;
 pub mod footer;
+pub mod string;
+pub mod visit;

@@ -74,6 +74,16 @@ pub fn encode_dump(out: &mut BytesMut, key: &[u8]) {
     put_bulk(out, key);
 }
 
+/// Appends MGET.
+pub fn encode_mget<'a>(out: &mut BytesMut, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+    out.put_u8(b'*');
+    put_number(out, (keys.len() as u64).saturating_add(1));
+    out.put_slice(b"\r\n$4\r\nMGET\r\n");
+    for key in keys {
+        put_bulk(out, key);
+    }
+}
+
 /// Appends the question for a key's expiry.
 pub fn encode_expiry(out: &mut BytesMut, ask: ExpiryQuery, key: &[u8]) {
     out.put_slice(match ask {
@@ -152,6 +162,10 @@ mod tests {
         check(
             |out| encode_dump(out, b"user:1"),
             "*2\r\n$4\r\nDUMP\r\n$6\r\nuser:1\r\n",
+        );
+        check(
+            |out| encode_mget(out, [&b"user:1"[..], b""].into_iter()),
+            "*3\r\n$4\r\nMGET\r\n$6\r\nuser:1\r\n$0\r\n\r\n",
         );
         check(
             |out| encode_expiry(out, ExpiryQuery::PTtl, b"k"),

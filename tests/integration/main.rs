@@ -37,3 +37,5 @@ mod compare;
 mod cli;
 /// Bad days of networks and servers.
 mod faults;
+/// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
+mod payloads;

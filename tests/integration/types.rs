@@ -322,6 +322,10 @@ fn the_servers_see_only_the_commands_that_were_promised() {
             );
         }
     };
-    check(&source, "source", &["scan", "dump", "pexpiretime", "pttl"]);
+    check(
+        &source,
+        "source",
+        &["scan", "mget", "dump", "pexpiretime", "pttl"],
+    );
     check(&target, "target", &["restore"]);
 }

@@ -11,25 +11,27 @@
 //! - Doubles of a key (SCAN may return one twice) travel on the same target connection, so the newer read wins.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Ready};
+use super::ReadWith;
+use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
 use super::scan::Scan;
 use super::window::Window;
 use crate::client::handshake::unix_ms;
 use crate::client::{Clock, LinkError};
 use crate::error::{Class, Error};
 use crate::plan::{KeyType, OnConflict, Plan, TtlPolicy};
-use crate::resp::ErrorCode;
+use crate::progress::StringsBy;
 use crate::state::record::{Position, QuarantineRecord};
 
 mod source;
+mod strings;
 mod target;
 #[cfg(test)]
 mod tests;
 
+use source::Dumped;
+use strings::Strings;
 pub use target::LargePayload;
 
 /// Batches that are scanned and not yet durable. What a crash makes redknot copy again is at most this.
@@ -52,6 +54,8 @@ pub struct Rules {
     pub scan_type: Option<KeyType>,
     /// Types that are asked for key by key; empty: all.
     pub ask_types: Vec<KeyType>,
+    /// See [`ReadWith`].
+    pub read_with: ReadWith,
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
     /// See [`TtlPolicy`].
@@ -109,17 +113,35 @@ impl From<LinkError> for Trouble {
     }
 }
 
+/// What the source owes an answer to, in the order in which it was asked.
 enum Asked {
     Scan,
-    Key(KeyRef),
+    /// DUMP and expiry of a key.
+    Whole(KeyRef),
+    /// MGET of these keys; those whose values have come are gone from it.
+    Strings(VecDeque<KeyRef>),
+    /// DUMP alone.
+    Value(KeyRef),
+    /// The expiries of so many of the values that wait for theirs.
+    Expiries(usize),
 }
 
-/// Replies of the key that is being read.
+/// What has come of the answer that is being read.
 #[derive(Default)]
 struct PartialRead {
-    type_seen: bool,
+    /// What TYPE said, where it is asked.
     wanted: Option<bool>,
-    value: Option<Result<Option<Bytes>, (ErrorCode, Bytes)>>,
+    /// What DUMP said, and when.
+    dumped: Option<(Dumped, Instant)>,
+    /// The elements of MGET's answer follow.
+    in_array: bool,
+}
+
+/// A value whose expiry is not known yet.
+struct Valued {
+    key: KeyRef,
+    payload: Payload,
+    read_at: Instant,
 }
 
 struct Sent {
@@ -139,9 +161,21 @@ pub struct Lane {
     scan: Scan,
     batches: VecDeque<Batch>,
     unread: VecDeque<KeyRef>,
+    /// Unread keys that MGET answered with nil.
+    no_strings: VecDeque<KeyRef>,
+    /// Unread keys that are to be read whole: their values found no room, or were lost on their way.
+    alone: VecDeque<KeyRef>,
     asked: VecDeque<Asked>,
+    /// Keys whose values are asked for.
     asked_keys: usize,
+    /// Those of them whose expiries are not.
+    asked_in_turns: usize,
     partial: PartialRead,
+    strings: Strings,
+    /// In the order in which they were read; the first `expiries_asked` have their expiries asked for.
+    valued: VecDeque<Valued>,
+    valued_bytes: u64,
+    expiries_asked: usize,
     ready: Vec<VecDeque<Ready>>,
     ready_bytes: u64,
     sent: Vec<VecDeque<Sent>>,
@@ -168,6 +202,8 @@ pub struct Lane {
     pub fatal: Option<Box<Error>>,
     /// Quarantined since the engine last looked, for the operator.
     pub quarantined_news: Vec<(Vec<u8>, String)>,
+    /// What the operator should know since the engine last looked.
+    pub notes: Vec<String>,
 }
 
 impl Lane {
@@ -184,6 +220,7 @@ impl Lane {
         in_doubt_batches: u64,
     ) -> Self {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
+        let strings = Strings::new(&rules);
         Self {
             rules,
             pass,
@@ -191,9 +228,16 @@ impl Lane {
             scan: Scan::new(position, seq),
             batches: VecDeque::new(),
             unread: VecDeque::new(),
+            no_strings: VecDeque::new(),
+            alone: VecDeque::new(),
             asked: VecDeque::new(),
             asked_keys: 0,
+            asked_in_turns: 0,
             partial: PartialRead::default(),
+            strings,
+            valued: VecDeque::new(),
+            valued_bytes: 0,
+            expiries_asked: 0,
             ready: (0..connections).map(|_| VecDeque::new()).collect(),
             ready_bytes: 0,
             sent: (0..connections).map(|_| VecDeque::new()).collect(),
@@ -211,6 +255,7 @@ impl Lane {
             quarantined: 0,
             fatal: None,
             quarantined_news: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
@@ -282,6 +327,16 @@ impl Lane {
     /// Bytes that wait for the target.
     pub fn ready_bytes(&self) -> u64 {
         self.ready_bytes
+    }
+
+    /// Bytes that wait for the target, or for their expiry.
+    fn held_bytes(&self) -> u64 {
+        self.ready_bytes + self.valued_bytes
+    }
+
+    /// How strings are read at present.
+    pub fn strings_by(&self) -> StringsBy {
+        self.strings.by()
     }
 
     // ---- what becomes of a key

@@ -1,18 +1,44 @@
 //! Towards the source: what to ask next, and what its answers mean.
+//!
+//! A key is read in one of two ways. *Whole*: DUMP and its expiry in one go. *In turns*: the values of many keys first,
+//! strings by one MGET and then the others by DUMP; their expiries with the next request, so that no expiry is asked
+//! for a key that MGET answers with nil.
+//!
+//! # Invariants
+//!
+//! - The value is read before its expiry: a write in between can then at worst leave an older value with the newer
+//!   expiry. The other way round a key that lost its expiry would lose its life. It makes no difference how many
+//!   commands lie in between, nor whether the key has become one of another type meanwhile.
+//! - What MGET answers with nil is no string, or is not there: only DUMP's nil says that it has vanished.
+//! - Values become ready in the order in which they were read. So nothing is read whole while values of others are on
+//!   their way in turns.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use super::{Asked, IN_FLIGHT_BATCHES_MAX, Lane, PartialRead, Trouble};
+use super::{Asked, IN_FLIGHT_BATCHES_MAX, Lane, PartialRead, Trouble, Valued, strings};
 use crate::client::LinkError;
-use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Ready};
+use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload, Ready};
 use crate::key::Escaped;
 use crate::plan::{KeyType, TtlPolicy};
-use crate::rdb::footer;
+use crate::rdb::string;
 use crate::resp::{
-    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_scan,
+    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_mget,
+    encode_scan,
 };
+
+/// Keys of one MGET: more would save nothing, and the server serves nobody else meanwhile.
+const MGET_KEYS_MAX: usize = 256;
+
+/// What DUMP answered.
+pub(super) enum Dumped {
+    Payload(Bytes),
+    Gone,
+    /// The error line.
+    Refused(Bytes),
+}
 
 impl Lane {
     /// Appends to `out` what the source should be asked next; nothing, if it is asked for enough.
@@ -24,7 +50,18 @@ impl Lane {
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
-        let after = self.unread.len().saturating_sub(window - self.asked_keys);
+        self.ask_scan(out, window);
+        self.ask_expiries(out);
+        if self.strings.in_use() && self.alone.is_empty() {
+            self.ask_values(out, window);
+        } else if self.asked_in_turns == 0 {
+            self.ask_whole(out, window);
+        }
+    }
+
+    fn ask_scan(&mut self, out: &mut BytesMut, window: usize) {
+        let unread = self.unread.len() + self.no_strings.len() + self.alone.len();
+        let after = unread.saturating_sub(window - self.asked_keys);
         if after <= window / 2
             && !self.stopping
             && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
@@ -39,44 +76,121 @@ impl Lane {
             );
             self.asked.push_back(Asked::Scan);
         }
-        let expected = self.window.payload_bytes();
-        let query = match self.rules.expire_time {
-            true => ExpiryQuery::PExpireTime,
-            false => ExpiryQuery::PTtl,
-        };
-        while self.asked_keys < window {
-            let held = self.ready_bytes + self.asked_keys as u64 * expected;
-            if held + expected > self.ready_bytes_max && held > 0 {
-                break;
+    }
+
+    /// Asks for the expiries of the values that came in turns.
+    fn ask_expiries(&mut self, out: &mut BytesMut) {
+        let query = self.expiry_query();
+        let unasked = self.valued.len() - self.expiries_asked;
+        for valued in self.valued.range(self.expiries_asked..) {
+            encode_expiry(out, query, self.batch(valued.key).name(valued.key.index));
+        }
+        if unasked > 0 {
+            self.asked.push_back(Asked::Expiries(unasked));
+            self.expiries_asked += unasked;
+        }
+    }
+
+    /// Asks for values alone: those of keys that MGET did not give, and by MGET those of the others.
+    fn ask_values(&mut self, out: &mut BytesMut, window: usize) {
+        while self.may_ask(window)
+            && let Some(key) = self.no_strings.pop_front()
+        {
+            self.encode_type_and_dump(out, key);
+            self.asked.push_back(Asked::Value(key));
+            self.asked_keys += 1;
+            self.asked_in_turns += 1;
+        }
+        loop {
+            let mut keys = VecDeque::new();
+            while keys.len() < MGET_KEYS_MAX
+                && self.may_ask(window)
+                && let Some(key) = self.unread.pop_front()
+            {
+                keys.push_back(key);
+                self.asked_keys += 1;
             }
-            let Some(key) = self.unread.pop_front() else {
+            if keys.is_empty() {
+                return;
+            }
+            let names = keys.iter().map(|key| self.batch(*key).name(key.index));
+            encode_mget(out, names);
+            self.asked_in_turns += keys.len();
+            self.asked.push_back(Asked::Strings(keys));
+        }
+    }
+
+    /// Asks for values and expiries in one go.
+    fn ask_whole(&mut self, out: &mut BytesMut, window: usize) {
+        while self.may_ask(window) {
+            let next = self
+                .alone
+                .pop_front()
+                .or_else(|| self.no_strings.pop_front())
+                .or_else(|| self.unread.pop_front());
+            let Some(key) = next else {
                 break;
             };
-            let first = self.batches[0].seq;
-            let name = self.batches[(key.seq - first) as usize].name(key.index);
-            if !self.rules.ask_types.is_empty() {
-                encode_command(out, &[b"TYPE", name]);
-            }
-            // The value before its expiry: a write in between can then at worst leave an older value with the
-            // newer expiry. The other way round a key that lost its expiry would lose its life.
-            encode_dump(out, name);
+            self.encode_type_and_dump(out, key);
             if self.rules.ttl == TtlPolicy::Keep {
-                encode_expiry(out, query, name);
+                let name = self.batch(key).name(key.index);
+                encode_expiry(out, self.expiry_query(), name);
             }
-            self.asked.push_back(Asked::Key(key));
+            self.asked.push_back(Asked::Whole(key));
             self.asked_keys += 1;
         }
     }
 
+    fn encode_type_and_dump(&self, out: &mut BytesMut, key: KeyRef) {
+        let name = self.batch(key).name(key.index);
+        if !self.rules.ask_types.is_empty() {
+            encode_command(out, &[b"TYPE", name]);
+        }
+        encode_dump(out, name);
+    }
+
+    fn expiry_query(&self) -> ExpiryQuery {
+        match self.rules.expire_time {
+            true => ExpiryQuery::PExpireTime,
+            false => ExpiryQuery::PTtl,
+        }
+    }
+
+    /// Whether one more key fits the window, in number and in bytes that are to be expected.
+    fn may_ask(&self, window: usize) -> bool {
+        let expected = self.window.payload_bytes();
+        let held = self.held_bytes() + self.asked_keys as u64 * expected;
+        self.asked_keys < window && (held == 0 || held + expected <= self.ready_bytes_max)
+    }
+
     /// Takes the next token of the source's answers, read from the socket at `now`.
     pub fn source_token(&mut self, token: Token, now: Instant) -> Result<(), Trouble> {
-        match self.asked.front() {
+        match self.asked.front_mut() {
             None => Err(LinkError::Unexpected("nothing", format!("{token:?}")).into()),
             Some(Asked::Scan) => self.scan_token(token),
-            Some(Asked::Key(key)) => {
+            Some(Asked::Whole(key)) => {
                 let key = *key;
-                self.key_token(key, token, now)
+                self.whole_token(key, token, now)
             }
+            Some(Asked::Value(key)) => {
+                let key = *key;
+                self.value_token(key, token, now)
+            }
+            Some(Asked::Strings(keys)) if self.partial.in_array => {
+                let key = keys
+                    .pop_front()
+                    .expect("the array has as many elements as keys were asked for");
+                if keys.is_empty() {
+                    self.asked.pop_front();
+                    self.partial = PartialRead::default();
+                }
+                self.string_token(key, token, now)
+            }
+            Some(Asked::Strings(keys)) => {
+                let asked = keys.len();
+                self.strings_token(asked, token)
+            }
+            Some(Asked::Expiries(_)) => self.expiry_token(token, now),
         }
     }
 
@@ -84,11 +198,25 @@ impl Lane {
     pub fn source_lost(&mut self) {
         self.partial = PartialRead::default();
         self.asked_keys = 0;
+        self.asked_in_turns = 0;
+        self.expiries_asked = 0;
         while let Some(asked) = self.asked.pop_back() {
             match asked {
                 Asked::Scan => self.scan.lost(),
-                Asked::Key(key) => self.unread.push_front(key),
+                Asked::Whole(key) => self.unread.push_front(key),
+                // Whole: a connection that breaks in every large answer must not keep its keys from ever being read.
+                Asked::Value(key) => self.alone.push_front(key),
+                Asked::Strings(keys) => keys
+                    .into_iter()
+                    .rev()
+                    .for_each(|key| self.alone.push_front(key)),
+                Asked::Expiries(_) => {}
             }
+        }
+        // A value is not kept for an expiry that perhaps another process would tell.
+        self.valued_bytes = 0;
+        while let Some(valued) = self.valued.pop_back() {
+            self.alone.push_front(valued.key);
         }
     }
 
@@ -112,115 +240,267 @@ impl Lane {
         Ok(())
     }
 
-    fn key_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
-        if !self.rules.ask_types.is_empty() && !self.partial.type_seen {
-            self.partial.type_seen = true;
-            self.partial.wanted = match token {
-                Token::Simple(name) => Some(
-                    self.rules
-                        .ask_types
-                        .iter()
-                        .any(|wanted| wanted.name().as_bytes() == &name[..]),
-                ),
-                Token::Error(line) => return Err(self.side_error(&line)),
-                other => return Err(unexpected("TYPE", &other)),
-            };
-            return Ok(());
+    // ---- whole
+
+    fn whole_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
+        if self.type_is_next() {
+            return self.type_token(token);
         }
-        if self.partial.value.is_none() {
-            let value = match token {
-                Token::Bulk(payload) => Ok(Some(payload)),
-                Token::Null => Ok(None),
-                Token::Error(line) => {
-                    let code = ErrorCode::of(&line);
-                    match code.retry() {
-                        Retry::Key | Retry::Unknown => Err((code, line)),
-                        Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
-                            return Err(self.side_error(&line));
-                        }
-                    }
-                }
-                other => return Err(unexpected("DUMP", &other)),
-            };
-            self.partial.value = Some(value);
+        let Some(dumped) = self.partial.dumped.take() else {
+            self.partial.dumped = Some((self.dump_answer(token)?, now));
             if self.rules.ttl == TtlPolicy::Drop {
-                self.key_read(key, Some(-1), now);
+                self.whole_read(key, Some(-1), now);
             }
             return Ok(());
-        }
+        };
         let expiry = match token {
             Token::Integer(ms) => Some(ms),
             // A key that may not be read: DUMP has said so already.
-            Token::Error(_) if matches!(self.partial.value, Some(Err(_))) => None,
-            Token::Error(line) => return Err(self.side_error(&line)),
+            Token::Error(_) if matches!(dumped.0, Dumped::Refused(_)) => None,
+            Token::Error(line) => return Err(side_error(&line)),
             other => return Err(unexpected("PTTL", &other)),
         };
-        self.key_read(key, expiry, now);
+        self.partial.dumped = Some(dumped);
+        self.whole_read(key, expiry, now);
         Ok(())
     }
 
-    fn side_error(&self, line: &[u8]) -> Trouble {
-        LinkError::Reply(ErrorCode::of(line), Escaped(line).to_string()).into()
-    }
-
     /// All replies for the front key have come.
-    fn key_read(&mut self, key: KeyRef, expiry: Option<i64>, now: Instant) {
+    fn whole_read(&mut self, key: KeyRef, expiry: Option<i64>, now: Instant) {
         self.asked.pop_front();
         self.asked_keys -= 1;
-        self.source_answers += 1;
         let partial = std::mem::take(&mut self.partial);
-        let value = partial
-            .value
+        let (dumped, value_read_at) = partial
+            .dumped
             .expect("the value's reply comes before the expiry's");
-        let gone = expiry == Some(-2) && self.rules.ttl == TtlPolicy::Keep;
-        let payload = match value {
-            Ok(Some(payload)) if !gone => payload,
-            Ok(_) => return self.settle(key, KeyOutcome::Vanished),
-            Err((_, line)) => {
+        if let Some(payload) = self.payload(key, dumped, partial.wanted) {
+            self.window.observe_payload(payload.size());
+            if !self.strings.in_use() {
+                let is_string = payload.kind() == Some(string::KIND);
+                self.strings.observe(is_string.then(|| payload.size()));
+            }
+            self.key_read(key, payload, expiry.unwrap_or(-1), value_read_at, now);
+        }
+    }
+
+    // ---- in turns
+
+    /// What comes first of the answer to MGET.
+    fn strings_token(&mut self, asked: usize, token: Token) -> Result<(), Trouble> {
+        let line = match token {
+            Token::Array(elements) if elements == asked => {
+                self.partial.in_array = true;
+                return Ok(());
+            }
+            Token::Error(line) => line,
+            other => {
+                self.refuse_strings("its answer is none".into());
+                return Err(unexpected("MGET", &other));
+            }
+        };
+        if !strings::refuses(ErrorCode::of(&line)) {
+            return Err(side_error(&line));
+        }
+        self.refuse_strings(format!("it answers \"{}\"", Escaped(&line)));
+        if let Some(Asked::Strings(keys)) = self.asked.pop_front() {
+            self.asked_keys -= keys.len();
+            self.asked_in_turns -= keys.len();
+            self.alone.extend(keys);
+        }
+        Ok(())
+    }
+
+    fn refuse_strings(&mut self, why: String) {
+        if self.strings.refuse() {
+            self.notes.push(format!(
+                "the source does not serve MGET ({why}): strings are read by DUMP, which costs it more"
+            ));
+        }
+    }
+
+    /// An element of MGET's answer.
+    fn string_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
+        self.asked_keys -= 1;
+        self.asked_in_turns -= 1;
+        match token {
+            Token::Bulk(value) => {
+                self.strings.observe(Some(value.len()));
+                self.value_read(key, Payload::String(value), now);
+                Ok(())
+            }
+            // A proxy may put an error in the place of a key that it could not get.
+            Token::Null | Token::Error(_) => {
+                self.strings.observe(None);
+                self.no_strings.push_back(key);
+                Ok(())
+            }
+            other => {
+                self.unread.push_front(key);
+                self.refuse_strings("its answer is none".into());
+                Err(unexpected("MGET", &other))
+            }
+        }
+    }
+
+    fn value_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
+        if self.type_is_next() {
+            return self.type_token(token);
+        }
+        let dumped = self.dump_answer(token)?;
+        let wanted = std::mem::take(&mut self.partial).wanted;
+        self.asked.pop_front();
+        self.asked_keys -= 1;
+        self.asked_in_turns -= 1;
+        if let Some(payload) = self.payload(key, dumped, wanted) {
+            self.value_read(key, payload, now);
+        }
+        Ok(())
+    }
+
+    /// A value has come in turns; its expiry is asked for next.
+    fn value_read(&mut self, key: KeyRef, payload: Payload, now: Instant) {
+        self.window.observe_payload(payload.size());
+        if self.rules.ttl == TtlPolicy::Drop {
+            return self.key_read(key, payload, -1, now, now);
+        }
+        // Larger than was to be expected; and the rest of the reply has to be read before the expiry comes, so the
+        // socket can't be left alone until there is room. What finds none is read again, whole.
+        if self.held_bytes() >= self.rules.in_flight_bytes_max {
+            self.alone.push_back(key);
+            return;
+        }
+        self.valued_bytes += payload.size() as u64;
+        self.valued.push_back(Valued {
+            key,
+            payload,
+            read_at: now,
+        });
+    }
+
+    fn expiry_token(&mut self, token: Token, now: Instant) -> Result<(), Trouble> {
+        let expiry = match token {
+            Token::Integer(ms) => ms,
+            Token::Error(line) => return Err(side_error(&line)),
+            other => return Err(unexpected("PTTL", &other)),
+        };
+        let Some(Asked::Expiries(left)) = self.asked.front_mut() else {
+            return Err(LinkError::Unexpected("nothing", format!("{expiry}")).into());
+        };
+        *left -= 1;
+        if *left == 0 {
+            self.asked.pop_front();
+        }
+        self.expiries_asked -= 1;
+        let valued = self
+            .valued
+            .pop_front()
+            .expect("an expiry is asked of a value that waits for it");
+        self.valued_bytes -= valued.payload.size() as u64;
+        self.key_read(valued.key, valued.payload, expiry, valued.read_at, now);
+        Ok(())
+    }
+
+    // ---- either way
+
+    fn type_is_next(&self) -> bool {
+        !self.rules.ask_types.is_empty() && self.partial.wanted.is_none()
+    }
+
+    fn type_token(&mut self, token: Token) -> Result<(), Trouble> {
+        let name = match token {
+            Token::Simple(name) => name,
+            Token::Error(line) => return Err(side_error(&line)),
+            other => return Err(unexpected("TYPE", &other)),
+        };
+        let mut asked_for = self.rules.ask_types.iter();
+        self.partial.wanted = Some(asked_for.any(|wanted| wanted.name().as_bytes() == &name[..]));
+        Ok(())
+    }
+
+    fn dump_answer(&self, token: Token) -> Result<Dumped, Trouble> {
+        match token {
+            Token::Bulk(payload) => Ok(Dumped::Payload(payload)),
+            Token::Null => Ok(Dumped::Gone),
+            Token::Error(line) => match ErrorCode::of(&line).retry() {
+                Retry::Key | Retry::Unknown => Ok(Dumped::Refused(line)),
+                Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
+                    Err(side_error(&line))
+                }
+            },
+            other => Err(unexpected("DUMP", &other)),
+        }
+    }
+
+    /// What there is to be written; a key that has nothing gets its outcome.
+    fn payload(&mut self, key: KeyRef, dumped: Dumped, wanted: Option<bool>) -> Option<Payload> {
+        let payload = match dumped {
+            Dumped::Payload(payload) => payload,
+            Dumped::Gone => {
+                self.source_answers += 1;
+                self.settle(key, KeyOutcome::Vanished);
+                return None;
+            }
+            Dumped::Refused(line) => {
+                self.source_answers += 1;
                 let line = Escaped(&line).to_string();
-                return self.try_again_or_quarantine(
+                self.try_again_or_quarantine(
                     key,
                     "the source refuses to dump it",
                     Some(line),
                     None,
                 );
+                return None;
             }
         };
-        if partial.wanted == Some(false) {
-            return self.settle(key, KeyOutcome::Filtered);
+        if wanted == Some(false) {
+            self.source_answers += 1;
+            self.settle(key, KeyOutcome::Filtered);
+            return None;
         }
-        self.window.observe_payload(payload.len());
-        if let Err(error) = footer::check(&payload) {
+        Some(Payload::Dumped(payload))
+    }
+
+    /// Value and expiry have come: the value is checked, and waits for the target.
+    fn key_read(
+        &mut self,
+        key: KeyRef,
+        payload: Payload,
+        expiry: i64,
+        value_read_at: Instant,
+        now: Instant,
+    ) {
+        self.source_answers += 1;
+        if expiry == -2 && self.rules.ttl == TtlPolicy::Keep {
+            return self.settle(key, KeyOutcome::Vanished);
+        }
+        let size_and_kind = Some((payload.size() as u64, payload.kind()));
+        if let Err(error) = payload.check() {
             return self.try_again_or_quarantine(
                 key,
                 &format!("the payload is damaged: {error}"),
                 None,
-                Some((payload.len() as u64, footer::payload_type(&payload))),
+                size_and_kind,
             );
         }
-        if payload.len() as u64 > self.rules.payload_bytes_max {
+        if payload.size() as u64 > self.rules.payload_bytes_max {
             let reason = format!(
                 "the payload has {} bytes, the target takes at most {} (proto-max-bulk-len)",
-                payload.len(),
+                payload.size(),
                 self.rules.payload_bytes_max
             );
-            return self.quarantine(
-                key,
-                reason,
-                None,
-                Some((payload.len() as u64, footer::payload_type(&payload))),
-            );
+            return self.quarantine(key, reason, None, size_and_kind);
         }
-        let Some(expiry) = self.expiry_of(expiry.unwrap_or(-1), now) else {
+        let Some(expiry) = self.expiry_of(expiry, now) else {
             return self.settle(key, KeyOutcome::Vanished);
         };
-        self.ready_bytes += payload.len() as u64;
+        self.ready_bytes += payload.size() as u64;
         let connection = self.connection_of(key);
         self.ready[connection].push_back(Ready {
             key,
             payload,
             expiry,
-            read_at: now,
+            value_read_at,
+            expiry_read_at: now,
         });
     }
 
@@ -251,6 +531,10 @@ impl Lane {
             }
         }
     }
+}
+
+fn side_error(line: &[u8]) -> Trouble {
+    LinkError::Reply(ErrorCode::of(line), Escaped(line).to_string()).into()
 }
 
 fn unexpected(command: &'static str, token: &Token) -> Trouble {

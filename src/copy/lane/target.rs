@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Lane, READ_AGE_MAX, REFUSED_ALIKE_MAX, Sent, Trouble};
 use crate::client::LinkError;
-use crate::copy::batch::{Expiry, KeyOutcome, KeyRef};
+use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload};
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::plan::OnConflict;
-use crate::rdb::footer;
+use crate::rdb::{footer, string};
 use crate::resp::{
     ErrorCode, RestoreOptions, Retry, Token, encode_restore_head, encode_restore_tail,
 };
@@ -20,13 +20,24 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// From this size on a payload goes to the socket from the buffer it was read into.
 const PAYLOAD_COPIED_MAX: usize = 16 * 1024;
 
-/// A payload that goes to the socket from the buffer it was read into: it follows what has been encoded, and behind
-/// it the options have to be encoded.
+/// Bytes that go to the socket from the buffer they were read into: they follow what has been encoded, and behind them
+/// the rest of the command has to be.
 pub struct LargePayload {
-    /// The payload.
-    pub payload: Bytes,
-    /// To be encoded behind it.
-    pub options: RestoreOptions,
+    /// The payload, or its value alone.
+    pub bytes: Bytes,
+    /// What belongs to the payload behind these bytes.
+    footer: Option<[u8; footer::FOOTER_BYTES]>,
+    options: RestoreOptions,
+}
+
+impl LargePayload {
+    /// Appends what follows the bytes.
+    pub fn encode_tail(&self, out: &mut BytesMut) {
+        if let Some(footer) = &self.footer {
+            out.extend_from_slice(footer);
+        }
+        encode_restore_tail(out, self.options);
+    }
 }
 
 impl Lane {
@@ -39,13 +50,14 @@ impl Lane {
     ) -> Option<LargePayload> {
         while out.len() < WRITE_BYTES {
             let ready = self.ready[connection].pop_front()?;
-            let payload_bytes = ready.payload.len() as u64;
+            let payload_bytes = ready.payload.size() as u64;
             self.ready_bytes -= payload_bytes;
-            if now.saturating_duration_since(ready.read_at) > READ_AGE_MAX {
+            if now.saturating_duration_since(ready.value_read_at) > READ_AGE_MAX {
                 self.unread.push_back(ready.key);
                 continue;
             }
-            let Some((ttl, absttl)) = self.restore_ttl(ready.expiry, ready.read_at, now) else {
+            let Some((ttl, absttl)) = self.restore_ttl(ready.expiry, ready.expiry_read_at, now)
+            else {
                 self.settle(ready.key, KeyOutcome::Vanished);
                 continue;
             };
@@ -54,21 +66,35 @@ impl Lane {
                 absttl,
             };
             let name = self.batch(ready.key).name(ready.key.index);
-            encode_restore_head(out, name, ttl, ready.payload.len(), options);
-            let payload_type = footer::payload_type(&ready.payload);
+            encode_restore_head(out, name, ttl, ready.payload.size(), options);
             self.sent[connection].push_back(Sent {
                 key: ready.key,
                 payload_bytes,
-                payload_type,
+                payload_type: ready.payload.kind(),
             });
-            if ready.payload.len() > PAYLOAD_COPIED_MAX {
-                return Some(LargePayload {
-                    payload: ready.payload,
-                    options,
-                });
-            }
-            out.extend_from_slice(&ready.payload);
-            encode_restore_tail(out, options);
+            let (bytes, footer) = match ready.payload {
+                Payload::Dumped(payload) if payload.len() > PAYLOAD_COPIED_MAX => (payload, None),
+                Payload::String(value) if value.len() > PAYLOAD_COPIED_MAX => {
+                    let frame = string::Frame::around(&value);
+                    out.extend_from_slice(frame.head());
+                    (value, Some(frame.footer()))
+                }
+                Payload::Dumped(payload) => {
+                    out.extend_from_slice(&payload);
+                    encode_restore_tail(out, options);
+                    continue;
+                }
+                Payload::String(value) => {
+                    string::append_payload(out, &value);
+                    encode_restore_tail(out, options);
+                    continue;
+                }
+            };
+            return Some(LargePayload {
+                bytes,
+                footer,
+                options,
+            });
         }
         None
     }

@@ -141,6 +141,7 @@ fn status(store: &Store) -> Status {
         checkpoint_ms: None,
         retries: 0,
         source_latency_ms: None,
+        strings_by: None,
         read_window: 32,
         throttle: None,
         passes: vec![],

@@ -261,7 +261,10 @@ fn a_right_that_is_missing_is_named_with_the_line_that_gives_it() {
             from.replace("default:swordfish@", ""),
             to.replace("default:swordfish@", ""),
         );
-        let finished = pair.migrate(&from, &to).args(["--restart", "-q"]).run();
+        let finished = pair
+            .migrate(&from, &to)
+            .args(["--restart", "-q", "--read-with", "dump"])
+            .run();
         said += &format!("{}\n\n", pair.said(&finished));
     }
     insta::assert_snapshot!(said, @r#"
@@ -351,7 +354,10 @@ fn a_cluster_and_a_sentinel_are_recognised() {
         (pair.target.url(0), pair.source.url(0)),
         (pair.source.url(3), pair.target.url(0)),
     ] {
-        let finished = pair.migrate(&from, &to).args(["--restart", "-q"]).run();
+        let finished = pair
+            .migrate(&from, &to)
+            .args(["--restart", "-q", "--read-with", "dump"])
+            .run();
         said += &format!("{}\n\n", pair.said(&finished));
     }
     let sentinel = Sentinel::start(&pair.binary);
