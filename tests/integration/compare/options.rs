@@ -18,30 +18,18 @@ fn two_servers_are_compared_without_a_migration() {
         return;
     };
     let state = tempfile::tempdir().unwrap();
-    let compare = || {
-        compare_urls(
-            &pair.source.url(0),
-            &pair.target.url(0),
-            "alone",
-            state.path(),
-        )
-    };
+    let compare = || compare_urls(&pair.source.url(0), &pair.target.url(0), state.path());
     Compared::of(compare().run().expect_code(0)).assert_equal(3_000);
     let damages = corrupt(&pair.source, &pair.target, 0, 100, seed);
     let compared = Compared::of(compare().run().expect_code(1));
     assert_eq!(compared.findings(), 100);
     assert_findings(
-        &findings("alone", state.path()),
+        &findings(compared.name(), state.path()),
         &expected(&damages),
         &damages,
     );
     // The other way round, missing is extra.
-    let back = compare_urls(
-        &pair.target.url(0),
-        &pair.source.url(0),
-        "back",
-        state.path(),
-    );
+    let back = compare_urls(&pair.target.url(0), &pair.source.url(0), state.path());
     let back = Compared::of(back.run().expect_code(1));
     assert_eq!(back.count("missing"), compared.count("extra"));
     assert_eq!(back.count("extra"), compared.count("missing"));
@@ -188,21 +176,21 @@ fn only_what_was_asked_for_is_compared() {
     run(&pair.source, &["RPUSH", "asked:list", "a"]);
     run(&pair.target, &["SET", "asked:extra", "a"]);
     run(&pair.target, &["SET", "other:extra", "a"]);
-    let state = tempfile::tempdir().unwrap();
-    let compare = |name: &str, options: &[&str]| {
-        let compare = compare_urls(&pair.source.url(0), &pair.target.url(0), name, state.path());
+    let compare = |options: &[&str]| {
+        let state = tempfile::tempdir().unwrap();
+        let compare = compare_urls(&pair.source.url(0), &pair.target.url(0), state.path());
         let compared = Compared::of(compare.args(options).run().expect_code(1));
-        let found = findings(name, state.path()).into_keys();
+        let found = findings(compared.name(), state.path()).into_keys();
         let found: BTreeSet<String> = found.map(|key| String::from_utf8(key).unwrap()).collect();
         (compared, found)
     };
     let set = |names: &[&str]| -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     };
-    let (compared, found) = compare("match", &["--match", "asked:*"]);
+    let (compared, found) = compare(&["--match", "asked:*"]);
     assert_eq!(compared.count("keys_compared"), 2);
     assert_eq!(found, set(&["asked:string", "asked:list", "asked:extra"]));
-    let (compared, found) = compare("type", &["--type", "list"]);
+    let (compared, found) = compare(&["--type", "list"]);
     assert!(compared.count("keys_compared") < 1_000);
     assert_eq!(found, set(&["asked:list"]));
 }

@@ -31,13 +31,9 @@ pub fn compare(name: &str, state_dir: &Path) -> Redknot {
     with_state(["compare", name], state_dir).arg("--json")
 }
 
-/// `redknot compare --from FROM --to TO --name NAME --json`.
-pub fn compare_urls(from: &str, to: &str, name: &str, state_dir: &Path) -> Redknot {
-    with_state(
-        ["compare", "--from", from, "--to", to, "--name", name],
-        state_dir,
-    )
-    .arg("--json")
+/// `redknot compare --from FROM --to TO --json`.
+pub fn compare_urls(from: &str, to: &str, state_dir: &Path) -> Redknot {
+    with_state(["compare", "--from", from, "--to", to], state_dir).arg("--json")
 }
 
 /// `redknot repair NAME`.
@@ -78,6 +74,13 @@ impl Compared {
         let compared = Self { finished, event };
         assert_balance(&compared.event);
         compared
+    }
+
+    /// What its state is called, which says whose findings they are.
+    #[track_caller]
+    pub fn name(&self) -> &str {
+        let name = self.event["migration"].as_str();
+        name.unwrap_or_else(|| panic!("no name in {}", self.event))
     }
 
     /// One counter.
