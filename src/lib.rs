@@ -1,8 +1,8 @@
 //! redknot moves a Redis that you can only SCAN.
 //!
 //! The modules in reading order: [`plan`] says what is to be moved, [`copy`] moves it, [`client`] speaks to both
-//! servers, [`state`] remembers what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`]
-//! and [`key`] are pure: bytes in, values out.
+//! servers, [`state`] remembers what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`],
+//! [`digest`] and [`key`] are pure: bytes in, values out.
 //!
 //! `docs/ARCHITECTURE.md` tells the life of a batch and which module may know which.
 
@@ -15,6 +15,7 @@ pub mod client;
 pub mod copy;
 pub mod state;
 
+pub mod digest;
 pub mod key;
 pub mod rdb;
 pub mod resp;

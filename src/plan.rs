@@ -26,6 +26,8 @@ pub struct Plan {
     pub on_conflict: OnConflict,
     /// What happens to expiries.
     pub ttl: TtlPolicy,
+    /// What happens to hashes whose fields expire, where the target can't hold that.
+    pub field_ttl: FieldTtl,
 }
 
 /// One source database and where it goes.
@@ -76,6 +78,16 @@ pub enum TtlPolicy {
     /// A key expires on the target when it expires on the source.
     Keep,
     /// Keys arrive without expiry.
+    Drop,
+}
+
+/// What happens to a hash whose fields expire, if the target can't hold that (before Redis 7.4 and Valkey 9.0).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldTtl {
+    /// It is quarantined.
+    Quarantine,
+    /// It arrives without the expiry of its fields; those that have expired are left out.
     Drop,
 }
 
@@ -175,7 +187,7 @@ impl Plan {
     }
 
     /// Every field, by the name that the operator knows, as bytes to hash or to show.
-    fn fields(&self) -> [(&'static str, Vec<u8>); 7] {
+    fn fields(&self) -> [(&'static str, Vec<u8>); 8] {
         // Taken apart, so that a new field does not compile until it is listed.
         let Self {
             source,
@@ -185,6 +197,7 @@ impl Plan {
             types,
             on_conflict,
             ttl,
+            field_ttl,
         } = self;
         let lanes: Vec<String> = lanes.iter().map(ToString::to_string).collect();
         let types: Vec<&str> = types.iter().map(|key_type| key_type.name()).collect();
@@ -201,6 +214,7 @@ impl Plan {
             ("--type", types.join(",").into_bytes()),
             ("--on-conflict", on_conflict.to_string().into_bytes()),
             ("--ttl", ttl.to_string().into_bytes()),
+            ("--field-ttl", field_ttl.to_string().into_bytes()),
         ]
     }
 }
@@ -231,6 +245,15 @@ impl fmt::Display for TtlPolicy {
     }
 }
 
+impl fmt::Display for FieldTtl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quarantine => "quarantine",
+            Self::Drop => "drop",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,6 +270,7 @@ mod tests {
             types: vec![],
             on_conflict: OnConflict::RequireEmpty,
             ttl: TtlPolicy::Keep,
+            field_ttl: FieldTtl::Quarantine,
         }
     }
 
@@ -270,6 +294,7 @@ mod tests {
         check("--type", |plan| plan.types = vec![KeyType::Hash]);
         check("--on-conflict", |plan| plan.on_conflict = OnConflict::Skip);
         check("--ttl", |plan| plan.ttl = TtlPolicy::Drop);
+        check("--field-ttl", |plan| plan.field_ttl = FieldTtl::Drop);
         assert!(plan().differences(&plan()).is_empty());
     }
 

@@ -35,6 +35,9 @@ pub struct Counters {
     pub keys_filtered: u64,
     /// Payload bytes that the target acknowledged.
     pub payload_bytes_written: u64,
+    /// Of the keys written, those whose values were re-encoded, since the target does not know the source's encoding.
+    #[serde(default)]
+    pub keys_reencoded: u64,
 }
 
 impl Counters {
@@ -49,6 +52,7 @@ impl Counters {
             keys_quarantined,
             keys_filtered,
             payload_bytes_written,
+            keys_reencoded,
         } = other;
         self.keys_scanned += keys_scanned;
         self.keys_written += keys_written;
@@ -57,6 +61,7 @@ impl Counters {
         self.keys_quarantined += keys_quarantined;
         self.keys_filtered += keys_filtered;
         self.payload_bytes_written += payload_bytes_written;
+        self.keys_reencoded += keys_reencoded;
     }
 
     /// Whether every scanned key is accounted for (promise P5).

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use redknot::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
+use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::progress::Counters;
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, StoreError, open};
@@ -336,6 +336,7 @@ fn open_state(state_dir: &Path, durability: Durability) -> Result<Store, StoreEr
         types: vec![],
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,
+        field_ttl: FieldTtl::Quarantine,
     };
     open(&OpenRequest {
         state_dir,

@@ -15,7 +15,7 @@ use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
 use redknot::copy::{OnSourceChange, ReadWith};
-use redknot::plan::{KeyType, OnConflict, TtlPolicy};
+use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
@@ -170,6 +170,10 @@ pub struct MigrateArgs {
     /// Expiries: keep them to the millisecond, or drop them [default: keep]
     #[arg(long, env = "REDKNOT_TTL", value_name = "POLICY", value_parser = ttl(), help_heading = "What is moved")]
     pub ttl: Option<TtlPolicy>,
+    /// Hashes whose fields expire, where the target is too old to hold that: quarantine them, or drop the fields'
+    /// expiry [default: quarantine]
+    #[arg(long, env = "REDKNOT_FIELD_TTL", value_name = "POLICY", value_parser = field_ttl(), help_heading = "What is moved")]
+    pub field_ttl: Option<FieldTtl>,
 
     /// A key that the target already has: replace it, skip it, or fail; not given, the target has to be empty
     #[arg(long, env = "REDKNOT_ON_CONFLICT", value_name = "POLICY", value_parser = on_conflict(), help_heading = "Safety")]
@@ -299,6 +303,7 @@ impl MigrateArgs {
             match_glob,
             types,
             ttl,
+            field_ttl,
             on_conflict,
             on_source_change,
             trust_cursor,
@@ -336,6 +341,7 @@ impl MigrateArgs {
             match_glob: match_glob.or(other.match_glob),
             types: if types.is_empty() { other.types } else { types },
             ttl: ttl.or(other.ttl),
+            field_ttl: field_ttl.or(other.field_ttl),
             on_conflict: on_conflict.or(other.on_conflict),
             on_source_change: on_source_change.or(other.on_source_change),
             trust_cursor: trust_cursor || other.trust_cursor,
@@ -421,6 +427,13 @@ fn ttl() -> impl TypedValueParser<Value = TtlPolicy> {
     PossibleValuesParser::new(["keep", "drop"]).map(|policy| match policy.as_str() {
         "drop" => TtlPolicy::Drop,
         _ => TtlPolicy::Keep,
+    })
+}
+
+fn field_ttl() -> impl TypedValueParser<Value = FieldTtl> {
+    PossibleValuesParser::new(["quarantine", "drop"]).map(|policy| match policy.as_str() {
+        "drop" => FieldTtl::Drop,
+        _ => FieldTtl::Quarantine,
     })
 }
 

@@ -182,6 +182,7 @@ pub fn accounts(counters: &Counters) -> String {
         keys_quarantined,
         keys_filtered,
         payload_bytes_written: _,
+        keys_reencoded,
     } = counters;
     let terms = [
         ("written", keys_written),
@@ -192,7 +193,14 @@ pub fn accounts(counters: &Counters) -> String {
     ];
     let terms: Vec<String> = terms
         .into_iter()
-        .map(|(name, count)| format!("{name} {}", format::count(*count)))
+        .map(|(name, count)| match (name, keys_reencoded) {
+            ("written", 1..) => format!(
+                "written {} ({} re-encoded)",
+                format::count(*count),
+                format::count(*keys_reencoded)
+            ),
+            _ => format!("{name} {}", format::count(*count)),
+        })
         .collect();
     let sign = if counters.balance() { '=' } else { '\u{2260}' };
     format!(

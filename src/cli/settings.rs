@@ -9,7 +9,7 @@ use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::endpoint::Side;
-use redknot::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
+use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
 use super::args::{Common, MigrateArgs};
@@ -96,6 +96,7 @@ pub fn request(
         types,
         on_conflict: args.on_conflict.unwrap_or(OnConflict::RequireEmpty),
         ttl: args.ttl.unwrap_or(TtlPolicy::Keep),
+        field_ttl: args.field_ttl.unwrap_or(FieldTtl::Quarantine),
     };
     let options = CopyOptions {
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::takes::{self, Takes};
 use super::wire::{LinkError, Reply, Wire, open};
 use crate::endpoint::Endpoint;
 use crate::resp::ErrorCode;
@@ -27,6 +28,8 @@ pub struct Link {
     pub absolute_expiry: bool,
     /// SCAN … TYPE is known (Redis 6.0).
     pub scan_type: bool,
+    /// Target: what it takes.
+    pub takes: Option<Takes>,
 }
 
 /// A server's wall clock, as seen from our monotonic one.
@@ -124,6 +127,7 @@ pub async fn connect_target(
         Reply::Error(code, line) => return Err(LinkError::Reply(code, line)),
         other => return Err(LinkError::Unexpected("RESTORE", format!("{other:?}"))),
     };
+    link.takes = Some(takes::ask(&mut link.wire, PROBE_KEY, &link.identity.version).await?);
     Ok(link)
 }
 
@@ -174,6 +178,7 @@ async fn connect(
         clock,
         absolute_expiry: false,
         scan_type: false,
+        takes: None,
     })
 }
 

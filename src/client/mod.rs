@@ -10,7 +10,9 @@
 
 pub mod control;
 pub mod handshake;
+mod takes;
 pub mod wire;
 
 pub use handshake::{Clock, Link, connect_source, connect_target};
+pub use takes::Takes;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

@@ -18,6 +18,8 @@ use crate::state::record::{CANARY_KEYS, QuarantineRecord};
 pub enum KeyOutcome {
     /// The target acknowledged the payload of this many bytes.
     Written(u64),
+    /// As [`Self::Written`]; the value was re-encoded for the target.
+    Reencoded(u64),
     /// Deleted or expired on the source between SCAN and RESTORE.
     Vanished,
     /// Already on the target, and the plan says to keep what is there.
@@ -153,6 +155,11 @@ impl Batch {
                 self.counters.keys_written += 1;
                 self.counters.payload_bytes_written += bytes;
             }
+            KeyOutcome::Reencoded(bytes) => {
+                self.counters.keys_written += 1;
+                self.counters.keys_reencoded += 1;
+                self.counters.payload_bytes_written += bytes;
+            }
             KeyOutcome::Vanished => self.counters.keys_vanished += 1,
             KeyOutcome::Kept => self.counters.keys_kept += 1,
             KeyOutcome::Filtered => self.counters.keys_filtered += 1,
@@ -210,13 +217,15 @@ pub enum Payload {
     Dumped(Bytes),
     /// A string's own bytes, which MGET returned: the payload is made around them when they are sent.
     String(Bytes),
+    /// The value in an encoding that the target knows.
+    Reencoded(Bytes),
 }
 
 impl Payload {
     /// Bytes that RESTORE will be given.
     pub fn size(&self) -> usize {
         match self {
-            Self::Dumped(payload) => payload.len(),
+            Self::Dumped(payload) | Self::Reencoded(payload) => payload.len(),
             Self::String(value) => string::payload_len(value.len()),
         }
     }
@@ -224,7 +233,7 @@ impl Payload {
     /// The byte that says how the value is encoded.
     pub fn kind(&self) -> Option<u8> {
         match self {
-            Self::Dumped(payload) => footer::payload_type(payload),
+            Self::Dumped(payload) | Self::Reencoded(payload) => footer::payload_type(payload),
             Self::String(_) => Some(string::KIND),
         }
     }
@@ -236,7 +245,7 @@ impl Payload {
     /// See [`footer::check`].
     pub fn check(&self) -> Result<(), FooterError> {
         match self {
-            Self::Dumped(payload) => footer::check(payload).map(drop),
+            Self::Dumped(payload) | Self::Reencoded(payload) => footer::check(payload).map(drop),
             Self::String(_) => Ok(()),
         }
     }

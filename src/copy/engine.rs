@@ -503,7 +503,11 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                 };
             match still_trusted(&shared, client_id, &mut next).await {
                 Ok(None) => {
-                    shared.lane.borrow_mut().rules.set_target_clock(next.clock);
+                    let mut lane = shared.lane.borrow_mut();
+                    lane.rules.set_target_clock(next.clock);
+                    lane.set_takes(next.takes.take());
+                    shared.source_wake.notify_one();
+                    shared.read_wake.notify_one();
                     break next;
                 }
                 Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),

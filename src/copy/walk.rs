@@ -289,6 +289,11 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
         read_with: env.request.options.read_with,
         on_conflict: plan.on_conflict,
         ttl: plan.ttl,
+        field_ttl: plan.field_ttl,
+        takes: target
+            .takes
+            .clone()
+            .expect("a connection to a target knows what it takes"),
         expire_time: agree && source.absolute_expiry && target.absolute_expiry,
         absttl: target.absolute_expiry,
         source_clock: source.clock,

@@ -74,6 +74,13 @@ pub fn payload_type(payload: &[u8]) -> Option<u8> {
     (payload.len() > FOOTER_BYTES).then(|| payload.first().copied())?
 }
 
+/// The version in the footer; `None` where there is nothing but a footer.
+pub fn version(payload: &[u8]) -> Option<u16> {
+    let (body, footer) = payload.split_last_chunk::<FOOTER_BYTES>()?;
+    let (version, _) = footer.split_first_chunk()?;
+    (!body.is_empty()).then_some(u16::from_le_bytes(*version))
+}
+
 /// Redis' CRC-64: Jones' polynomial, reflected, from 0, not inverted at the end.
 pub fn crc64(bytes: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Redis, bytes)
@@ -153,6 +160,7 @@ mod tests {
         for (made_by, kind, payload) in PAYLOADS {
             assert_eq!(check(payload), Ok(Footer { version: 10 }), "{made_by}");
             assert_eq!(payload_type(payload), Some(kind), "{made_by}");
+            assert_eq!(version(payload), Some(10), "{made_by}");
             for bit in 0..payload.len() * 8 {
                 let mut damaged = payload.to_vec();
                 damaged[bit / 8] ^= 1 << (bit % 8);
@@ -170,6 +178,7 @@ mod tests {
             let payload = vec![0; len];
             assert_eq!(check(&payload), Err(FooterError::TooShort { len }));
             assert_eq!(payload_type(&payload), None);
+            assert_eq!(version(&payload), None);
         }
         let shortest = with_footer(b"\x00", 6, None);
         assert_eq!(check(&shortest), Ok(Footer { version: 6 }));

@@ -9,6 +9,9 @@
 )]
 
 pub mod decode;
+pub mod dialect;
+pub mod encode;
 pub mod footer;
+pub mod module;
 pub mod string;
 pub mod visit;

@@ -51,6 +51,13 @@ pub enum StoreError {
         /// The version of redknot that wrote it, if it could be read.
         by: String,
     },
+    /// A redknot made it that was not released.
+    Older {
+        /// Its format version.
+        format: u32,
+        /// The version of redknot that wrote it, if it could be read.
+        by: String,
+    },
     /// The folder is not empty and none of ours. Nothing was written to it.
     NotAState {
         /// The folder.
@@ -206,6 +213,18 @@ impl From<StoreError> for Error {
                     "" => "use the redknot that wrote it, or a newer one".to_owned(),
                     by => format!("use redknot {by} or newer"),
                 };
+                Self::new(Class::StateForeign, opening, cause).hint(hint)
+            }
+            StoreError::Older { format, by } => {
+                let ours = super::record::FORMAT_VERSION;
+                let cause = format!("it has format {format}, this redknot reads format {ours}");
+                let by = match by.as_str() {
+                    "" => "the redknot that wrote it".to_owned(),
+                    by => format!("the redknot {by} that wrote it"),
+                };
+                let hint = format!(
+                    "finish it with {by}, or begin anew with --restart, which sets it aside"
+                );
                 Self::new(Class::StateForeign, opening, cause).hint(hint)
             }
             StoreError::NotAState { path } => {

@@ -56,7 +56,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
             "the last line of the journal was torn by a crash and has been cut off".to_owned(),
         );
     }
-    refuse_newer(known.format, &known.version)?;
+    refuse_other(known.format, &known.version)?;
     if known.lines == 0 {
         engine::forget_unborn(&dir)?;
     }
@@ -175,7 +175,7 @@ impl Found {
         let Some(bytes) = engine.get(&layout::meta())? else {
             return Self::new(engine, dir, request, known);
         };
-        refuse_newer(layout::decode_first_u32(&bytes), "")?;
+        refuse_other(layout::decode_first_u32(&bytes), "")?;
         let meta: Meta = layout::decode(&bytes)
             .ok_or_else(|| damaged("its first record can't be read".to_owned()))?;
         if meta.plan.fingerprint() != meta.fingerprint {
@@ -276,9 +276,13 @@ fn this_run(run: u32) -> RunRecord {
     }
 }
 
-fn refuse_newer(format: Option<u32>, by: &str) -> Result<(), StoreError> {
+fn refuse_other(format: Option<u32>, by: &str) -> Result<(), StoreError> {
     match format {
         Some(format) if format > FORMAT_VERSION => Err(StoreError::Newer {
+            format,
+            by: by.to_owned(),
+        }),
+        Some(format) if format < FORMAT_VERSION => Err(StoreError::Older {
             format,
             by: by.to_owned(),
         }),

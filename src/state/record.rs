@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::progress::Counters;
 
-/// Version of everything in this file. A state with a higher one belongs to a newer redknot.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
+/// made before the first release, and is refused as well.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;

@@ -27,6 +27,9 @@ mod resume;
 /// Every type, encoding and kind of name between versions; filters, databases, conflicts.
 mod types;
 
+/// Strings by MGET, everything else by DUMP: what arrives is the same.
+mod read_with;
+
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 

@@ -186,6 +186,7 @@ pub fn details(status: &Status) -> Vec<String> {
     let named = [
         ("in flight", status.batches_in_flight),
         ("retries", status.retries),
+        ("re-encoded", counters.keys_reencoded),
         ("vanished", counters.keys_vanished),
         ("kept", counters.keys_kept),
         ("quarantined", counters.keys_quarantined),

@@ -18,12 +18,13 @@ use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
 use super::scan::Scan;
 use super::window::Window;
 use crate::client::handshake::unix_ms;
-use crate::client::{Clock, LinkError};
+use crate::client::{Clock, LinkError, Takes};
 use crate::error::{Class, Error};
-use crate::plan::{KeyType, OnConflict, Plan, TtlPolicy};
+use crate::plan::{FieldTtl, KeyType, OnConflict, Plan, TtlPolicy};
 use crate::progress::StringsBy;
 use crate::state::record::{Position, QuarantineRecord};
 
+mod convert;
 mod source;
 mod strings;
 mod target;
@@ -60,6 +61,10 @@ pub struct Rules {
     pub on_conflict: OnConflict,
     /// See [`TtlPolicy`].
     pub ttl: TtlPolicy,
+    /// See [`FieldTtl`].
+    pub field_ttl: FieldTtl,
+    /// What the target takes.
+    pub takes: Takes,
     /// Ask the source for PEXPIRETIME instead of PTTL.
     pub expire_time: bool,
     /// The target knows ABSTTL.
@@ -148,6 +153,10 @@ struct Sent {
     key: KeyRef,
     payload_bytes: u64,
     payload_type: Option<u8>,
+    /// As the source encoded it.
+    dumped: bool,
+    /// As it was encoded here, for this target.
+    reencoded: bool,
 }
 
 /// See the module.
@@ -180,6 +189,8 @@ pub struct Lane {
     ready_bytes: u64,
     sent: Vec<VecDeque<Sent>>,
     tries: HashMap<KeyRef, u8>,
+    /// Keys whose payloads the target refused, with its words: they are re-encoded.
+    refused: HashMap<KeyRef, String>,
     /// Keys that the target already has and that may be ours: value against value decides.
     doubtful: VecDeque<KeyRef>,
     finished: VecDeque<FinishedBatch>,
@@ -242,6 +253,7 @@ impl Lane {
             ready_bytes: 0,
             sent: (0..connections).map(|_| VecDeque::new()).collect(),
             tries: HashMap::new(),
+            refused: HashMap::new(),
             doubtful: VecDeque::new(),
             finished: VecDeque::new(),
             not_durable: 0,
@@ -369,6 +381,9 @@ impl Lane {
             let batch = self.batches.pop_front().expect("just looked at it");
             if !self.tries.is_empty() {
                 self.tries.retain(|key, _| key.seq != batch.seq);
+            }
+            if !self.refused.is_empty() {
+                self.refused.retain(|key, _| key.seq != batch.seq);
             }
             self.finished.push_back(batch.finish());
         }

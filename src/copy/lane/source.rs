@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::convert::Converted;
 use super::{Asked, IN_FLIGHT_BATCHES_MAX, Lane, PartialRead, Trouble, Valued, strings};
 use crate::client::LinkError;
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload, Ready};
@@ -492,6 +493,11 @@ impl Lane {
         }
         let Some(expiry) = self.expiry_of(expiry, now) else {
             return self.settle(key, KeyOutcome::Vanished);
+        };
+        let payload = match self.for_target(key, payload, now) {
+            Converted::Ready(payload) => payload,
+            Converted::Gone => return self.settle(key, KeyOutcome::Vanished),
+            Converted::Impossible(reason) => return self.give_up(key, reason, size_and_kind),
         };
         self.ready_bytes += payload.size() as u64;
         let connection = self.connection_of(key);

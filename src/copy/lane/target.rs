@@ -71,15 +71,21 @@ impl Lane {
                 key: ready.key,
                 payload_bytes,
                 payload_type: ready.payload.kind(),
+                dumped: matches!(ready.payload, Payload::Dumped(_)),
+                reencoded: matches!(ready.payload, Payload::Reencoded(_)),
             });
             let (bytes, footer) = match ready.payload {
-                Payload::Dumped(payload) if payload.len() > PAYLOAD_COPIED_MAX => (payload, None),
+                Payload::Dumped(payload) | Payload::Reencoded(payload)
+                    if payload.len() > PAYLOAD_COPIED_MAX =>
+                {
+                    (payload, None)
+                }
                 Payload::String(value) if value.len() > PAYLOAD_COPIED_MAX => {
                     let frame = string::Frame::around(&value);
                     out.extend_from_slice(frame.head());
                     (value, Some(frame.footer()))
                 }
-                Payload::Dumped(payload) => {
+                Payload::Dumped(payload) | Payload::Reencoded(payload) => {
                     out.extend_from_slice(&payload);
                     encode_restore_tail(out, options);
                     continue;
@@ -142,7 +148,13 @@ impl Lane {
                 self.target_answers += 1;
                 self.refused_in_a_row = 0;
                 self.bytes_acknowledged += sent.payload_bytes;
-                self.settle(sent.key, KeyOutcome::Written(sent.payload_bytes));
+                self.settle(
+                    sent.key,
+                    match sent.reencoded {
+                        true => KeyOutcome::Reencoded(sent.payload_bytes),
+                        false => KeyOutcome::Written(sent.payload_bytes),
+                    },
+                );
                 Ok(())
             }
             Token::Error(line) => self.refused(connection, sent, &line),
@@ -163,6 +175,12 @@ impl Lane {
                 // The key goes the way of everything that is unanswered on this connection.
                 self.sent[connection].push_front(sent);
                 Err(LinkError::Reply(code, shown).into())
+            }
+            Retry::Key if self.may_reencode(code, &sent) => {
+                self.target_answers += 1;
+                self.refused.insert(sent.key, shown);
+                self.unread.push_back(sent.key);
+                Ok(())
             }
             Retry::Key => {
                 self.target_answers += 1;
@@ -193,9 +211,30 @@ impl Lane {
 
     /// A hundred refusals and not one key written: that is not about the keys.
     fn refused_alike(&mut self, line: &str) -> Result<(), Trouble> {
+        match self.one_more_refused(line) {
+            None => Ok(()),
+            Some(error) => Err(Trouble::Fatal(error)),
+        }
+    }
+
+    /// A key that the target refused, and that can't be given to it in another way.
+    pub(super) fn give_up(
+        &mut self,
+        key: KeyRef,
+        reason: String,
+        payload: Option<(u64, Option<u8>)>,
+    ) {
+        let refused = self.refused.get(&key).cloned();
+        self.quarantine(key, reason, refused.clone(), payload);
+        if let Some(error) = refused.and_then(|line| self.one_more_refused(&line)) {
+            self.fatal = Some(error);
+        }
+    }
+
+    fn one_more_refused(&mut self, line: &str) -> Option<Box<Error>> {
         self.refused_in_a_row += 1;
         if self.refused_in_a_row < REFUSED_ALIKE_MAX {
-            return Ok(());
+            return None;
         }
         let cause = format!(
             "the target refused {REFUSED_ALIKE_MAX} keys in a row, the last with \"{line}\""
@@ -203,7 +242,7 @@ impl Lane {
         let error = Error::new(Class::Incompatible, "restore keys", cause)
             .on(crate::endpoint::Side::Target)
             .hint("a target older than the source can't read its payloads; look at both versions (INFO server)");
-        Err(Trouble::Fatal(Box::new(error)))
+        Some(Box::new(error))
     }
 
     /// The target already has the key.

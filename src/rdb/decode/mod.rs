@@ -6,8 +6,9 @@
 //!
 //! - No input makes it panic, loop for longer than the payload is long, or recurse.
 //! - A length in the payload is a claim. Strings are slices of the payload; what is uncompressed is bounded by what its
-//!   compressed bytes can give ([`LZF_EXPANSION_MAX`] times as much), lives in a buffer that is used again, and there are
-//!   three of those. What a consumer group is told with takes memory in proportion to the bytes that it was read from.
+//!   compressed bytes can give ([`LZF_EXPANSION_MAX`] times as much) and lives in one of three buffers, which are used
+//!   again. A stream's entry takes sixteen bytes for each of its strings, a group less than ten for each of the bytes
+//!   that it was read from.
 //! - Elements that belong together are told together or not at all; a payload that ends in the middle is an error.
 
 mod array;
@@ -28,6 +29,7 @@ mod zipmap;
 
 pub use error::{DecodeError, Flaw};
 pub use lzf::{EXPANSION_MAX as LZF_EXPANSION_MAX, decompress as lzf_decompress};
+pub(super) use module::type_name as module_type_name;
 
 use super::footer::{FOOTER_BYTES, VALKEY_VERSION};
 use super::visit::{Kind, Visitor};

@@ -43,7 +43,8 @@ pub(super) fn module<V: Visitor + ?Sized>(
     Ok(())
 }
 
-fn type_name(id: u64) -> [u8; 9] {
+/// The name in a type's id.
+pub fn type_name(id: u64) -> [u8; 9] {
     let mut name = [0; 9];
     let mut bits = id >> VERSION_BITS;
     for character in name.iter_mut().rev() {

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::record::{LaneCheckpoint, Phase, Position, QuarantineRecord, ServerIdentity};
 use super::*;
-use crate::plan::{LanePlan, OnConflict, Plan, TtlPolicy};
+use crate::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
 use crate::progress::{Counters, RunState, Status};
 
 fn plan(lanes: u32) -> Plan {
@@ -29,6 +29,7 @@ fn plan(lanes: u32) -> Plan {
         types: vec![],
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,
+        field_ttl: FieldTtl::Quarantine,
     }
 }
 
