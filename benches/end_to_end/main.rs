@@ -20,12 +20,14 @@ mod dataset;
 mod floors;
 mod measure;
 mod server;
+mod table;
 
 #[path = "../../tests/integration/support/certificates.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
 mod certificates;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -37,16 +39,13 @@ use crate::connection::Connection;
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::{Certificate, Server};
+use crate::table::Table;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The row that is compared with the one above it.
 const WITH_TLS: &str = "redknot, TLS";
-
-/// How many processors other programs may use before the result is called into question. An idle machine shows about
-/// 0.05, most of it the kernel's own.
-const BUSY_CORES_MAX: f64 = 0.2;
 
 #[derive(Parser)]
 struct Arguments {
@@ -170,25 +169,11 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         recording.payload_bytes as f64 / 1e6,
         content.digest,
     );
-    println!(
-        "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {:>8} {:>8}",
-        "round",
-        "",
-        "wall s",
-        "source",
-        "target",
-        "client",
-        "others",
-        "µs/key",
-        "RSS MiB",
-        "source/",
-        "/ bound"
-    );
-
+    // CPU time of the source over what a DUMP of every key costs it, and wall time over that of the slower floor, below
+    // which no copy by DUMP and RESTORE can get; each of the same round.
+    let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
     rows.extend(arguments.variants().iter().map(|variant| variant.name));
-    let mut costs: Vec<Vec<Cost>> = vec![Vec::new(); rows.len()];
-    let mut ratios: Vec<Vec<Ratios>> = vec![Vec::new(); rows.len()];
     for round in 1..=arguments.runs {
         let (source_floor, keys_read) =
             servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
@@ -217,46 +202,21 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         }
 
         let bound = source_floor.wall_seconds.max(target_floor.wall_seconds);
-        for (row, cost) in measured.into_iter().enumerate() {
-            let ratio = Ratios {
-                source_cpu: cost.source_cpu_seconds / source_floor.source_cpu_seconds,
-                wall: cost.wall_seconds / bound,
-            };
-            print_row(&round.to_string(), rows[row], &cost, recording.keys, ratio);
-            costs[row].push(cost);
-            ratios[row].push(ratio);
+        for (name, cost) in rows.iter().zip(measured) {
+            let ratios = [
+                cost.source_cpu_seconds / source_floor.source_cpu_seconds,
+                cost.wall_seconds / bound,
+            ];
+            table.add(round, name, cost, ratios);
         }
     }
-
-    for ((name, costs), ratios) in rows.iter().zip(&costs).zip(&ratios) {
-        if let Some(cost) = median_cost(costs) {
-            print_row(
-                "mid",
-                name,
-                &cost,
-                recording.keys,
-                Ratios {
-                    source_cpu: median(ratios.iter().map(|ratio| ratio.source_cpu)),
-                    wall: median(ratios.iter().map(|ratio| ratio.wall)),
-                },
-            );
-        }
-    }
-    if let Some(row) = rows.iter().position(|row| *row == WITH_TLS) {
-        let pairs = costs[row].iter().zip(&costs[row - 1]);
+    if arguments.tls && !arguments.floors_only {
         println!(
             "TLS takes {:.2} times the wall time of the same without (median of the rounds)",
-            median(pairs.map(|(tls, plain)| tls.wall_seconds / plain.wall_seconds))
+            table.wall_over(WITH_TLS, "redknot")
         );
     }
-    let all = || costs.iter().flatten();
-    let busy = all().map(|cost| cost.others_cpu_seconds).sum::<f64>()
-        / all().map(|cost| cost.wall_seconds).sum::<f64>();
-    if busy > BUSY_CORES_MAX {
-        println!(
-            "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
-        );
-    }
+    table.end();
     if !arguments.floors_only {
         println!(
             "every target had {} keys and the digest of the source",
@@ -281,7 +241,24 @@ fn migrate(
         .map(String::as_str)
         .collect();
     all.extend(options);
-    let cost = servers.cost_of_migrate(&arguments.redknot, Path::new(FOLDER), &all, authority)?;
+    let state = tempfile::tempdir_in(FOLDER)?;
+    let mut command = Command::new(&arguments.redknot);
+    command
+        .arg("migrate")
+        .arg("--from")
+        .arg(servers.source.url(authority.is_some()))
+        .arg("--to")
+        .arg(servers.target.url(authority.is_some()))
+        .arg("--state-dir")
+        .arg(state.path().join("state"))
+        .arg("--no-progress")
+        .args(all)
+        .stdout(Stdio::null());
+    if let Some(authority) = authority {
+        command.arg("--from-cacert").arg(authority);
+        command.arg("--to-cacert").arg(authority);
+    }
+    let cost = servers.cost_of_child(&mut command, &state.path().join("said"))?;
     let content = servers.target.content()?;
     ensure!(
         content == *expected,
@@ -292,59 +269,4 @@ fn migrate(
         expected.digest,
     );
     Ok(cost)
-}
-
-/// One row against the floors of its round.
-#[derive(Clone, Copy)]
-struct Ratios {
-    /// CPU time of the source over what a DUMP of every key costs it.
-    source_cpu: f64,
-    /// Wall time over that of the slower floor, below which no copy by DUMP and RESTORE can get.
-    wall: f64,
-}
-
-fn print_row(round: &str, name: &str, cost: &Cost, keys: usize, ratios: Ratios) {
-    let rss = cost.client_rss_bytes_max.map_or_else(
-        || "-".to_owned(),
-        |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
-    );
-    println!(
-        "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {:>8.3} {:>8.3}",
-        cost.wall_seconds,
-        cost.source_cpu_seconds,
-        cost.target_cpu_seconds,
-        cost.client_cpu_seconds,
-        cost.others_cpu_seconds,
-        cost.client_cpu_seconds * 1e6 / keys as f64,
-        ratios.source_cpu,
-        ratios.wall,
-    );
-}
-
-/// The median of each figure for itself; `None` for what was not measured.
-fn median_cost(costs: &[Cost]) -> Option<Cost> {
-    let of = |figure: fn(&Cost) -> f64| median(costs.iter().map(figure));
-    (!costs.is_empty()).then(|| Cost {
-        wall_seconds: of(|cost| cost.wall_seconds),
-        source_cpu_seconds: of(|cost| cost.source_cpu_seconds),
-        target_cpu_seconds: of(|cost| cost.target_cpu_seconds),
-        client_cpu_seconds: of(|cost| cost.client_cpu_seconds),
-        others_cpu_seconds: of(|cost| cost.others_cpu_seconds),
-        // Of memory the worst counts.
-        client_rss_bytes_max: costs
-            .iter()
-            .filter_map(|cost| cost.client_rss_bytes_max)
-            .max(),
-    })
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
 }

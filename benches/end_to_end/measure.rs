@@ -38,39 +38,15 @@ impl Servers {
         self.measure(UsageWho::RUSAGE_SELF, || Ok((work()?, None)))
     }
 
-    /// Measures `redknot migrate` from the source to the target, with an empty state folder in `folder`; with an
-    /// `authority` through TLS.
-    pub fn cost_of_migrate(
-        &mut self,
-        binary: &Path,
-        folder: &Path,
-        arguments: &[&str],
-        authority: Option<&Path>,
-    ) -> Result<Cost> {
-        let state = tempfile::tempdir_in(folder)?;
-        let output = state.path().join("output");
-        let mut command = Command::new(binary);
+    /// Measures a run of redknot to its successful end. What it says on standard error goes to `said`.
+    pub fn cost_of_child(&mut self, command: &mut Command, said: &Path) -> Result<Cost> {
         command
-            .arg("migrate")
-            .arg("--from")
-            .arg(url(&self.source, authority.is_some()))
-            .arg("--to")
-            .arg(url(&self.target, authority.is_some()))
-            .arg("--state-dir")
-            .arg(state.path().join("state"))
-            .arg("--no-progress")
-            .args(arguments)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&output)?);
-        if let Some(authority) = authority {
-            command.arg("--from-cacert").arg(authority);
-            command.arg("--to-cacert").arg(authority);
-        }
+            .stderr(std::fs::File::create(said)?);
         let (cost, ()) = self.measure(UsageWho::RUSAGE_CHILDREN, || {
             let mut child = command
                 .spawn()
-                .with_context(|| format!("failed to run {}", binary.display()))?;
+                .with_context(|| format!("failed to run {command:?}"))?;
             let status_file = PathBuf::from(format!("/proc/{}/status", child.id()));
             let ended = AtomicBool::new(false);
             let (status, memory) = std::thread::scope(|scope| {
@@ -82,7 +58,7 @@ impl Servers {
             });
             let status = status?;
             if !status.success() {
-                let said = std::fs::read_to_string(&output).unwrap_or_default();
+                let said = std::fs::read_to_string(said).unwrap_or_default();
                 bail!("{command:?}\nended with {status}\n{said}");
             }
             Ok(((), memory))
@@ -115,13 +91,6 @@ impl Servers {
             client_rss_bytes_max,
         };
         Ok((cost, value))
-    }
-}
-
-fn url(server: &Server, tls: bool) -> String {
-    match tls {
-        true => format!("rediss://127.0.0.1:{}", server.tls_port),
-        false => format!("redis://127.0.0.1:{}", server.port),
     }
 }
 

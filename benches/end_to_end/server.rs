@@ -70,6 +70,14 @@ pub fn knows_tls() -> Result<bool> {
 }
 
 impl Server {
+    /// Where it is, as redknot is told.
+    pub fn url(&self, tls: bool) -> String {
+        match tls {
+            true => format!("rediss://127.0.0.1:{}", self.tls_port),
+            false => format!("redis://127.0.0.1:{}", self.port),
+        }
+    }
+
     /// Starts a server whose files are in `folder`; with a certificate it has a second port, for TLS.
     pub fn start(folder: &Path, certificate: Option<&Certificate>) -> Result<Self> {
         // Both at once, so that they differ.

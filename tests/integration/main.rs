@@ -33,22 +33,32 @@ mod read_with;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
-/// Users with few rights: what they need, what they lack, what they may not read.
-mod acl;
 /// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
 mod convert;
+
 /// Re-encoded payloads mean on each server what they meant on each other.
 mod payload_pairs;
+
+/// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
+mod payloads;
+
+/// `compare`: what is equal, what is found, what is continued.
+mod compare_basics;
+
+/// Are both sides equal, what differs, and made right: `compare`, `repair`, `keys`.
+mod compare;
+
 /// What a comparison found is made right, and nothing else.
 mod repair;
+
+/// Users with few rights: what they need, what they lack, what they may not read.
+mod acl;
+
 /// TLS: who is believed, who is not, and that nothing is said in the clear after it failed.
 mod tls;
 
-/// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
-mod cli;
-/// `compare`: what is equal, what is found, what is continued.
-mod compare_basics;
 /// Bad days of networks and servers.
 mod faults;
-/// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
-mod payloads;
+
+/// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
+mod cli;

@@ -43,7 +43,7 @@ fn open_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: false,
         durability: Durability::Fsync,
-        command: "test",
+        command: "redknot migrate",
     })
 }
 
@@ -54,7 +54,7 @@ fn restart_in(state_dir: &Path, plan: &Plan) -> Result<Store, StoreError> {
         plan,
         restart: true,
         durability: Durability::Fsync,
-        command: "test",
+        command: "redknot migrate",
     })
 }
 

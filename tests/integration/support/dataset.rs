@@ -29,6 +29,8 @@ pub struct DataSet {
     pub field_ttls: bool,
     /// Consumer groups, pending entries, deleted entries, empty streams.
     pub streams: bool,
+    /// So many elements in each of a list, a hash, a set, a sorted set and a stream more; 0 for none of them.
+    pub big_collections: u32,
 }
 
 impl DataSet {
@@ -41,6 +43,7 @@ impl DataSet {
             big_string: false,
             field_ttls: false,
             streams: true,
+            big_collections: 0,
         }
     }
 }
@@ -50,6 +53,12 @@ pub const BIG_STRING_BYTES: usize = 64 * 1024 * 1024;
 
 /// Commands sent before their answers are read.
 const PIPELINE_COMMANDS: usize = 2_000;
+
+/// Keys whose randomness comes from one seed; large data sets are made of such parts, by several threads.
+const PART_KEYS: u32 = 50_000;
+
+/// Threads that make parts. The server needs a processor too.
+const THREADS: u32 = 3;
 
 /// Elements at least this long get a node of their own in a quicklist (redis 7.0 and later, by a DEBUG command).
 const PLAIN_NODE_BYTES: usize = 1_200;
@@ -66,24 +75,26 @@ pub fn fill(server: &Server, db: u32, set: &DataSet) -> u64 {
     if plain_nodes {
         packed_threshold(&mut connection, &format!("{PLAIN_NODE_BYTES}B"));
     }
-    let mut maker = Maker {
-        pipe: redis::pipe(),
-        random: StdRng::seed_from_u64(set.seed),
-        field_ttls: set.field_ttls && server.kind().knows_field_ttl,
-    };
-    for index in 0..set.keys {
-        let name = name(index, &set.prefix, &mut maker.random);
-        maker.key(index, &name, set.streams);
-        if maker.pipe.len() >= PIPELINE_COMMANDS {
-            maker.send(&mut connection);
+    std::thread::scope(|scope| {
+        let parts = set.keys.div_ceil(PART_KEYS);
+        for thread in 0..THREADS.min(parts) {
+            scope.spawn(move || {
+                for part in (thread..parts).step_by(THREADS as usize) {
+                    fill_part(server, db, set, part);
+                }
+            });
         }
-    }
+    });
     let mut made = u64::from(set.keys);
+    let mut maker = Maker::new(server, set, u32::MAX);
     if set.big_string {
         let key = format!("{}big:64MiB", set.prefix);
         let value = noise(&mut maker.random, BIG_STRING_BYTES);
         maker.cmd("SET", key.as_bytes()).arg(value).ignore();
         made += 1;
+    }
+    if set.big_collections > 0 {
+        made += maker.big_collections(set, &mut connection);
     }
     maker.send(&mut connection);
     if plain_nodes {
@@ -91,6 +102,52 @@ pub fn fill(server: &Server, db: u32, set: &DataSet) -> u64 {
     }
     assert_eq!(server.keys(db) - before, made, "keys that were to be made");
     made
+}
+
+fn fill_part(server: &Server, db: u32, set: &DataSet, part: u32) {
+    let mut connection = server.connection_to(db);
+    let mut maker = Maker::new(server, set, part);
+    for index in (0..set.keys)
+        .skip((part * PART_KEYS) as usize)
+        .take(PART_KEYS as usize)
+    {
+        let name = name(index, &set.prefix, &mut maker.random);
+        maker.key(index, &name, set.streams);
+        if maker.pipe.len() >= PIPELINE_COMMANDS {
+            maker.send(&mut connection);
+        }
+    }
+    maker.send(&mut connection);
+}
+
+/// Lets PFCOUNT write the cardinality into every HyperLogLog of the data set that has none cached: other bytes, the same
+/// value. Returns how many were asked for.
+pub fn count_hyperloglogs(server: &Server, db: u32) -> u64 {
+    let mut connection = server.connection_to(db);
+    let names: Vec<Vec<u8>> = redis::cmd("KEYS")
+        .arg("*")
+        .query(&mut connection)
+        .expect("KEYS");
+    let mut asked = 0;
+    for names in names.chunks(PIPELINE_COMMANDS) {
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        for name in names {
+            pipe.cmd("GETRANGE").arg(name).arg(0).arg(3);
+        }
+        let heads: Vec<redis::Value> = pipe.query(&mut connection).expect("GETRANGE");
+        for (name, head) in names.iter().zip(heads) {
+            if head == redis::Value::BulkString(b"HYLL".to_vec()) {
+                let counted: u64 = redis::cmd("PFCOUNT")
+                    .arg(name)
+                    .query(&mut connection)
+                    .expect("PFCOUNT of a HyperLogLog");
+                assert!(counted > 0, "the data set has no empty HyperLogLogs");
+                asked += 1;
+            }
+        }
+    }
+    asked
 }
 
 fn packed_threshold(connection: &mut redis::Connection, bytes: &str) {
@@ -154,10 +211,26 @@ struct Maker {
     pipe: redis::Pipeline,
     random: StdRng,
     field_ttls: bool,
+    /// The server keeps the greatest deleted id of a stream, and XSETID sets it.
+    stream_counts: bool,
 }
 
 impl Maker {
+    fn new(server: &Server, set: &DataSet, part: u32) -> Self {
+        // Part 0 has the seed that was asked for.
+        let seed = set.seed ^ u64::from(part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self {
+            pipe: redis::pipe(),
+            random: StdRng::seed_from_u64(seed),
+            field_ttls: set.field_ttls && server.kind().knows_field_ttl,
+            stream_counts: server.kind().knows_pexpiretime,
+        }
+    }
+
     fn send(&mut self, connection: &mut redis::Connection) {
+        if self.pipe.is_empty() {
+            return;
+        }
         self.pipe
             .exec(connection)
             .expect("the server takes every command of the data set");
@@ -351,6 +424,16 @@ impl Maker {
                 .ignore();
         }
         match kind % 6 {
+            // More was added and deleted than the entries show.
+            0 if self.stream_counts => {
+                self.cmd("XSETID", key)
+                    .arg("2000-0")
+                    .arg("ENTRIESADDED")
+                    .arg(entries + 7)
+                    .arg("MAXDELETEDID")
+                    .arg("1500-5")
+                    .ignore();
+            }
             // Deleted in the middle, at the front and at the end, where the last id stays.
             2 => self.delete_entries(key, &["1000-1", "1000-3", "1001-1"]),
             3 => self.groups(key, entries),
@@ -372,6 +455,37 @@ impl Maker {
             }
             _ => {}
         }
+    }
+
+    /// One key of each type with many elements. Returns how many keys these are.
+    fn big_collections(&mut self, set: &DataSet, connection: &mut redis::Connection) -> u64 {
+        for element in 0..set.big_collections {
+            let name = format!("{}big:", set.prefix);
+            let text = format!("element {element} {}", self.random.random::<u64>());
+            let (list, hash) = (name.clone() + "list", name.clone() + "hash");
+            self.cmd("RPUSH", list.as_bytes()).arg(&text).ignore();
+            self.cmd("HSET", hash.as_bytes())
+                .arg(&text)
+                .arg(element)
+                .ignore();
+            let (members, scores) = (name.clone() + "set", name.clone() + "zset");
+            self.cmd("SADD", members.as_bytes()).arg(&text).ignore();
+            let score = f64::from(element) / 3.0;
+            self.cmd("ZADD", scores.as_bytes())
+                .arg(format!("{score:e}"))
+                .arg(&text)
+                .ignore();
+            let stream = name + "stream";
+            self.cmd("XADD", stream.as_bytes())
+                .arg(format!("{}-1", element + 1))
+                .arg("field")
+                .arg(&text)
+                .ignore();
+            if self.pipe.len() >= PIPELINE_COMMANDS {
+                self.send(connection);
+            }
+        }
+        5
     }
 
     fn delete_entries(&mut self, key: &[u8], ids: &[&str]) {

@@ -11,6 +11,10 @@
 
 /// Authorities and certificates, good and bad.
 pub mod certificates;
+/// `compare`, `repair` and `keys`: command lines and what they print.
+pub mod comparing;
+/// Seeded damage to single elements of keys, and what must be found of it.
+pub mod corrupt;
 /// Seeded keys of every type, encoding and TTL shape.
 pub mod dataset;
 /// Are two servers equal? Answered by the `redis` crate and typed reads, never by code under test.

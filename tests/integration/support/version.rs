@@ -47,12 +47,19 @@ pub const REDIS_7_0: Kind = Kind {
     ..REDIS_6_0
 };
 
+/// The one of Debian 13. Stamps payloads with RDB version 12.
+pub const REDIS_8_0: Kind = Kind {
+    name: "redis-8.0",
+    version: "8.0.",
+    knows_field_ttl: true,
+    ..REDIS_7_0
+};
+
 /// Stamps payloads with RDB version 12.
 pub const REDIS_8_2: Kind = Kind {
     name: "redis-8.2",
     version: "8.2.",
-    knows_field_ttl: true,
-    ..REDIS_7_0
+    ..REDIS_8_0
 };
 
 /// Stamps payloads with RDB version 11; calls itself redis 7.2.4 in INFO, with a `valkey_version` beside it.
@@ -72,8 +79,8 @@ pub const VALKEY_9_1: Kind = Kind {
 };
 
 /// Every kind there is, oldest first.
-pub const ALL: [Kind; 6] = [
-    REDIS_6_0, REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_8_1, VALKEY_9_1,
+pub const ALL: [Kind; 7] = [
+    REDIS_6_0, REDIS_6_2, REDIS_7_0, REDIS_8_0, REDIS_8_2, VALKEY_8_1, VALKEY_9_1,
 ];
 
 /// A server binary whose version has been checked.

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::support::dataset::{DataSet, fill};
+use crate::support::dataset::{DataSet, count_hyperloglogs, fill};
 use crate::support::oracle::{Verdict, assert_equal, differences};
 use crate::support::seed;
 use crate::support::server::Server;
@@ -9,7 +9,7 @@ use crate::support::version::{
 };
 
 /// Copies database 0 with the `redis` crate, on servers that stand still: SCAN, DUMP, PTTL, RESTORE.
-fn copy(source: &Server, target: &Server) {
+pub(super) fn copy(source: &Server, target: &Server) {
     let (mut from, mut to) = (source.connection(), target.connection());
     let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut from).unwrap();
     for names in names.chunks(1_000) {
@@ -37,7 +37,7 @@ fn copy(source: &Server, target: &Server) {
 }
 
 /// Two servers with the same keys, or nothing where a binary is missing.
-fn pair(source: Kind, target: Kind, keys: u32) -> Option<(Server, Server)> {
+pub(super) fn pair(source: Kind, target: Kind, keys: u32) -> Option<(Server, Server)> {
     let (source, target) = (require(source)?, require(target)?);
     let (source, target) = (Server::plain(&source), Server::plain(&target));
     let field_ttls = source.kind().knows_field_ttl && target.kind().knows_field_ttl;
@@ -351,6 +351,36 @@ fn finds_each_planted_difference_and_nothing_else() {
             copy(&source, &target);
         }
     }
+}
+
+/// PFCOUNT writes into the key without changing what it stands for.
+#[test]
+fn finds_nothing_where_one_side_has_counted_its_hyperloglogs() {
+    let Some((source, target)) = pair(REDIS_7_0, REDIS_7_0, 3_000) else {
+        return;
+    };
+    let values = |server: &Server| -> u64 {
+        let mut connection = server.connection();
+        let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+        let mut pipe = redis::pipe();
+        pipe.ignore_errors();
+        for name in &names {
+            pipe.cmd("GETRANGE").arg(name).arg(8).arg(15);
+        }
+        let heads: Vec<redis::Value> = pipe.query(&mut connection).unwrap();
+        // The topmost bit says that nothing is cached.
+        let cached = |head: &redis::Value| matches!(head, redis::Value::BulkString(bytes) if bytes.len() == 8 && bytes[7] == 0);
+        heads.iter().filter(|head| cached(head)).count() as u64
+    };
+    let before = values(&target);
+    let counted = count_hyperloglogs(&target, 0);
+    assert!(counted > 10, "{counted} HyperLogLogs");
+    assert_eq!(
+        values(&target),
+        before + counted,
+        "a cardinality is cached now"
+    );
+    assert_eq!(differences(&source, &target), []);
 }
 
 #[test]

@@ -1,0 +1,115 @@
+//! The table that a benchmark prints: a row for each thing measured in each round, and then the medians.
+
+use crate::measure::Cost;
+
+/// How many processors other programs may use before the result is called into question. An idle machine shows about
+/// 0.05, most of it the kernel's own.
+const BUSY_CORES_MAX: f64 = 0.2;
+
+/// Two figures against the floors of the same round; what they are stands in the head.
+type Ratios = [f64; 2];
+
+/// All that was measured, in the order in which it was first added.
+pub struct Table {
+    keys: usize,
+    rows: Vec<(String, Vec<(Cost, Ratios)>)>,
+}
+
+impl Table {
+    /// Prints the head, whose last two columns are ratios.
+    pub fn new(keys: usize, ratios: [&str; 2]) -> Self {
+        let [first, second] = ratios;
+        println!(
+            "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {first:>8} {second:>8}",
+            "round", "", "wall s", "source", "target", "client", "others", "µs/key", "RSS MiB",
+        );
+        Self {
+            keys,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Prints a row, and keeps it for the medians.
+    pub fn add(&mut self, round: usize, name: &str, cost: Cost, ratios: Ratios) {
+        self.print(&round.to_string(), name, &cost, ratios);
+        match self.rows.iter_mut().find(|(row, _)| row == name) {
+            Some((_, measured)) => measured.push((cost, ratios)),
+            None => self.rows.push((name.to_owned(), vec![(cost, ratios)])),
+        }
+    }
+
+    /// The wall time of row `name` over that of row `plain` in the same round; the median of that.
+    pub fn wall_over(&self, name: &str, plain: &str) -> f64 {
+        let walls = |wanted: &str| {
+            let row = self.rows.iter().find(|(row, _)| row == wanted);
+            row.into_iter()
+                .flat_map(|(_, measured)| measured)
+                .map(|(cost, _)| cost.wall_seconds)
+        };
+        median(
+            walls(name)
+                .zip(walls(plain))
+                .map(|(one, other)| one / other),
+        )
+    }
+
+    /// Prints the medians, and whether they mean anything.
+    pub fn end(self) {
+        for (name, measured) in &self.rows {
+            let ratio = |at: usize| median(measured.iter().map(|(_, ratios)| ratios[at]));
+            self.print("mid", name, &median_cost(measured), [ratio(0), ratio(1)]);
+        }
+        let all = || self.rows.iter().flat_map(|(_, measured)| measured);
+        let busy = all().map(|(cost, _)| cost.others_cpu_seconds).sum::<f64>()
+            / all().map(|(cost, _)| cost.wall_seconds).sum::<f64>();
+        if busy > BUSY_CORES_MAX {
+            println!(
+                "others kept {busy:.1} processors busy meanwhile: the wall times and their ratios mean little"
+            );
+        }
+    }
+
+    fn print(&self, round: &str, name: &str, cost: &Cost, [first, second]: Ratios) {
+        let rss = cost.client_rss_bytes_max.map_or_else(
+            || "-".to_owned(),
+            |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
+        );
+        println!(
+            "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {first:>8.3} {second:>8.3}",
+            cost.wall_seconds,
+            cost.source_cpu_seconds,
+            cost.target_cpu_seconds,
+            cost.client_cpu_seconds,
+            cost.others_cpu_seconds,
+            cost.client_cpu_seconds * 1e6 / self.keys as f64,
+        );
+    }
+}
+
+/// The median of each figure for itself.
+fn median_cost(measured: &[(Cost, Ratios)]) -> Cost {
+    let of = |figure: fn(&Cost) -> f64| median(measured.iter().map(|(cost, _)| figure(cost)));
+    Cost {
+        wall_seconds: of(|cost| cost.wall_seconds),
+        source_cpu_seconds: of(|cost| cost.source_cpu_seconds),
+        target_cpu_seconds: of(|cost| cost.target_cpu_seconds),
+        client_cpu_seconds: of(|cost| cost.client_cpu_seconds),
+        others_cpu_seconds: of(|cost| cost.others_cpu_seconds),
+        // Of memory the worst counts.
+        client_rss_bytes_max: measured
+            .iter()
+            .filter_map(|(cost, _)| cost.client_rss_bytes_max)
+            .max(),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
