@@ -16,7 +16,7 @@ test: setup ## everything that must hold before a change is merged
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	cargo test --locked --all-features --no-fail-fast
-	cargo test --locked --all-features --bench resp --bench state --bench end_to_end --bench rdb --bench compare
+	cargo test --locked --all-features --bench resp --bench state --bench rdb --bench digest --bench end_to_end --bench compare
 	cargo deny --locked check bans licenses sources
 
 .PHONY: soak

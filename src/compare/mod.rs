@@ -184,7 +184,7 @@ struct Context {
 }
 
 enum Ended {
-    Compared(CompareStatus),
+    Compared(Box<CompareStatus>),
     Stopped(StopReason),
 }
 
@@ -255,7 +255,8 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
             }
         }
     }
-    context.end().await.map(Ended::Compared)
+    let status = context.end().await?;
+    Ok(Ended::Compared(Box::new(status)))
 }
 
 impl Context {
@@ -270,7 +271,7 @@ impl Context {
                 .map(|sample| sample.resolve(options.seed, keyspace)),
             one_way: options.one_way,
             ttl_tolerance_ms: (request.plan.ttl == TtlPolicy::Keep)
-                .then(|| options.ttl_tolerance.as_millis() as u64),
+                .then_some(options.ttl_tolerance.as_millis() as u64),
         };
         let restart = request.restart;
         let begun = move |store: &mut Store| {
@@ -474,7 +475,7 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Comp
         Err(error) => error.to_string(),
     };
     let status = match &ended {
-        Ok(Ended::Compared(status)) => context.report.with(status.clone()),
+        Ok(Ended::Compared(status)) => context.report.with((**status).clone()),
         Ok(Ended::Stopped(_)) | Err(_) => {
             context
                 .report
