@@ -60,6 +60,10 @@ const TARGET_OPTIONS: &[(&str, &str)] = &[
         "client|kill",
         "what a lost connection had sent is ended before it is sent again; the user may end any connection then",
     ),
+    (
+        "module|list",
+        "a module's keys are sent only to a target that has the module",
+    ),
     ("unlink", "only for redknot repair --delete-extra"),
 ];
 

@@ -151,6 +151,7 @@ fn request(
     }
     let plan = state::plan_of(&dir, &name).map_err(Error::from)?;
     let logins = Logins {
+        name: &name,
         from: args.from.as_deref(),
         to: args.to.as_deref(),
         source: &args.source,

@@ -59,6 +59,7 @@ pub fn run(
     }
     let delete_extra = confirmed(&preview, args, &next, common, console)?;
     let logins = Logins {
+        name: &name,
         from: args.from.as_deref(),
         to: args.to.as_deref(),
         source: &args.source,

@@ -2,12 +2,15 @@
 //!
 //! # Invariant
 //!
-//! What comes out of here is a server that the plan names. An address that is given again has to be the same one.
+//! What comes out of here is a server that the plan names. An address that is given again has to be the same one. A server
+//! that the migration spoke to over TLS is not spoken to without, unless an address is given that says so.
 
 use std::ffi::{OsStr, OsString};
 
 use redknot::endpoint::{Endpoint, Side};
 use redknot::plan::Plan;
+use redknot::progress::TlsUse;
+use redknot::state::status;
 
 use super::args::Common;
 use super::console::Console;
@@ -20,6 +23,8 @@ use super::settings::{OnCommandLine, refuse_pairs};
 
 /// What a command line says about the two servers of a migration.
 pub struct Logins<'a> {
+    /// Of the migration.
+    pub name: &'a str,
     pub from: Option<&'a OsStr>,
     pub to: Option<&'a OsStr>,
     pub source: &'a SourceArgs,
@@ -42,7 +47,12 @@ pub fn endpoints(
     refuse_pairs(
         passwords::contradictions(logins.source, logins.target, common.no_input).into_iter(),
     )?;
-    let source_url = url(&plan.source);
+    // The plan holds where a server is, not how it was spoken to; the last status does.
+    let last = status::read(&common.state_dir(), logins.name).ok();
+    let [source_tls, target_tls] = last.map_or([TlsUse::None; 2], |file| {
+        [file.status.source_tls, file.status.target_tls]
+    });
+    let source_url = url(&plan.source, source_tls);
     let source = servers::server(
         &Said {
             url_on_command_line: logins.visible.from,
@@ -54,7 +64,7 @@ pub fn endpoints(
     )?;
     let dbs: Vec<u32> = plan.lanes.iter().map(|lane| lane.source_db).collect();
     must_be_planned(Side::Source, &source, &plan.source, &dbs)?;
-    let target_url = url(&plan.target);
+    let target_url = url(&plan.target, target_tls);
     let target = servers::server(
         &Said {
             url_on_command_line: logins.visible.to,
@@ -69,11 +79,12 @@ pub fn endpoints(
     Ok((source.endpoint, target.endpoint))
 }
 
-/// The URL of an address as a plan holds it.
-fn url(address: &str) -> OsString {
-    match address.starts_with('/') {
-        true => format!("redis+unix://{}", percent_encoded(address)).into(),
-        false => format!("redis://{address}").into(),
+/// The URL of an address as a plan holds it. Whoever was believed without proof has to be believed anew.
+fn url(address: &str, tls: TlsUse) -> OsString {
+    match (address.starts_with('/'), tls) {
+        (true, _) => format!("redis+unix://{}", percent_encoded(address)).into(),
+        (false, TlsUse::None) => format!("redis://{address}").into(),
+        (false, TlsUse::Verified | TlsUse::Unverified) => format!("rediss://{address}").into(),
     }
 }
 
@@ -136,7 +147,7 @@ mod tests {
             "[2001:db8::7]:6380",
             "/run/redis 1/a#b.sock",
         ] {
-            let url = url(address);
+            let url = url(address, TlsUse::None);
             let parsed = redknot::endpoint::url::parse(url.as_encoded_bytes());
             let parsed = parsed.expect("an address of a plan has a URL");
             assert_eq!(parsed.endpoint.address.to_string(), address);

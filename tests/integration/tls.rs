@@ -105,6 +105,43 @@ fn url(server: &Server) -> String {
     server.url(0).replace(&format!(":{PASSWORD}@"), "")
 }
 
+/// The plan names addresses only, and the same address without TLS would be an invitation.
+#[test]
+fn a_comparison_by_name_speaks_tls_where_the_migration_did() {
+    let Some(workshop) = Workshop::new() else {
+        return;
+    };
+    let (source, target) = (workshop.good(), workshop.good());
+    fill(&source, 500);
+    workshop
+        .migrate(&url(&source), &url(&target))
+        .run()
+        .expect_code(0);
+    let compare = || {
+        Redknot::new(["compare", "m", "--max-unavailable", "0s", "--state-dir"])
+            .arg(workshop.state())
+            .env("REDKNOT_FROM_PASSWORD", PASSWORD)
+            .env("REDKNOT_TO_PASSWORD", PASSWORD)
+    };
+    let believed = || {
+        compare()
+            .arg("--from-cacert")
+            .arg(&workshop.authority.certificate)
+            .arg("--to-cacert")
+            .arg(&workshop.authority.certificate)
+    };
+    let finished = believed().run().expect_code(0);
+    workshop.keeps_secrets(&finished);
+    let said = workshop.refused(&compare());
+    assert!(said.contains("which is no known authority"), "{said}");
+    // And the other way round: what may be anybody is warned of here too.
+    let insecure = compare()
+        .args(["--from-insecure", "--to-insecure", "-q"])
+        .run()
+        .expect_code(0);
+    assert!(insecure.stderr().contains("W-INSECURE: --to"), "{insecure}");
+}
+
 /// A line of a message, without what time it was.
 fn without_the_time(line: &str) -> String {
     match line.split_once(", and it is ") {
@@ -432,18 +469,19 @@ fn a_server_that_comes_back_with_another_authority_ends_the_run() {
             "source" => (changing, steady),
             _ => (steady, changing),
         };
-        fill(&source, 100_000);
+        fill(&source, 60_000);
         let migrate = || {
             workshop
                 .redknot(&url(&source), &url(&target))
-                .args(["--name", side, "--batch", "20", "--trust-target"])
+                .args(["--name", side, "--trust-target"])
                 .arg("--from-cacert")
                 .arg(&workshop.authority.certificate)
                 .arg("--to-cacert")
                 .arg(&workshop.authority.certificate)
         };
         let again = migrate();
-        let running = migrate().start();
+        // In batches this small, of which 32 may be in flight, it takes many seconds.
+        let running = migrate().args(["--batch", "5"]).start();
         wait_for_status(side, &workshop.state(), "some keys", |status| {
             status.counters.keys_written > 100
         });
