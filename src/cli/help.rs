@@ -186,8 +186,8 @@ What is guaranteed
   A key with an expiry never becomes permanent; an expired key never comes back.
   The source is only read. The target is never wiped, and written only if it is empty or you said
     with --on-conflict what happens to keys that it already has.
-  Nothing is deleted on the target but by `repair --apply --delete-extra`: only keys that a comparison
-    found there alone, with their number confirmed, each after the source was asked once more.
+  Nothing is deleted on the target but by `repair --apply --delete-extra`: keys that a comparison
+    found only there, with their number confirmed, each after the source was asked once more.
   A state that is damaged, foreign or contradictory stops the run; nothing in it is deleted.
   Passwords are neither stored nor shown.
 

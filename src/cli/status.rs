@@ -460,6 +460,7 @@ mod tests {
         lane        db0 → db0   pass 2 of source 8867557519e1   cursor 188414
         pass        db0 pass 1 since 2026-11-22 13:43:20 UTC: first pass
         pass        db0 pass 2 since 2026-11-22 14:02:11 UTC: the source restarted
+        compare     not started — not safe to cut over
         health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   strings by MGET   3 retries
         next        redknot status shop --watch
         ");

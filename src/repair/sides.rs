@@ -60,10 +60,14 @@ impl Patience {
         self.budgets[side as usize].silence_max()
     }
 
+    /// Both sides have answered: an address at which nothing listens later is an outage and no slip.
+    pub fn contact(&mut self) {
+        self.budgets.iter_mut().for_each(Budget::contact);
+    }
+
     /// So many findings were tried: both sides serve.
     pub fn progress(&mut self, findings: u64) {
         for budget in &mut self.budgets {
-            budget.contact();
             budget.progress(findings);
         }
     }

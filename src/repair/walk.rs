@@ -270,6 +270,7 @@ impl Walk {
             let broken = match checked {
                 Ok(payload_bytes_max) => {
                     self.payload_bytes_max = payload_bytes_max;
+                    self.patience.contact();
                     if let Some(broken) = failed {
                         self.report.recovered(&broken);
                     }
