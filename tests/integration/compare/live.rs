@@ -126,7 +126,7 @@ fn a_writer_on_the_source_leaves_no_false_finding_when_it_stops() {
     let writer = Writer::begin(&[&pair.source], seed);
     // The target follows.
     for round in 0..3 {
-        let compared = Compared::of(pair.compare().args(["--settle", "200ms"]).run());
+        let compared = Compared::of(pair.compare_settling("200ms").run());
         assert!(
             compared.findings() > 0,
             "round {round}: nothing was written"
@@ -162,7 +162,8 @@ fn a_writer_on_both_sides_is_never_a_finding() {
         };
         let writer = Writer::begin(&[&pair.source, &pair.target], seed);
         for _ in 0..3 {
-            pair.compared(0);
+            let finished = pair.compare_settling("1s").run();
+            Compared::of(finished.expect_code(0));
         }
         writer.end();
         pair.oracle().assert_equal();
@@ -193,7 +194,7 @@ fn a_key_that_never_stands_still_is_undecided() {
         .arg(-1)
         .exec(&mut pair.target.connection())
         .unwrap();
-    let finished = pair.compare().args(["--settle", "100ms"]).run();
+    let finished = pair.compare_settling("100ms").run();
     stop.store(true, Ordering::Relaxed);
     restless.join().unwrap();
     let compared = Compared::of(finished.expect_code(1));
@@ -226,7 +227,7 @@ fn what_becomes_equal_while_it_settles_is_no_finding() {
     };
     set(&pair.source, "new");
     set(&pair.target, "old");
-    let mut running = pair.compare().args(["--settle", "2s"]).start();
+    let mut running = pair.compare_settling("2s").start();
     wait_for(
         "ten keys that differ at first",
         Duration::from_secs(30),
@@ -267,7 +268,7 @@ fn keys_that_expire_meanwhile_are_no_findings() {
         let mut met = 0;
         while pair.source.keys(0) > 5_000 {
             let before = pair.source.keys(0);
-            pair.compared(0);
+            Compared::of(pair.compare_settling("1s").run().expect_code(0));
             met += before - pair.source.keys(0);
         }
         assert!(
@@ -329,7 +330,7 @@ fn fields_that_expire_meanwhile_are_no_findings() {
         let all = fields(&pair.source);
         let mut compared_while_some_were_left = 0;
         while fields(&pair.source) > u64::from(HASHES) {
-            pair.compared(0);
+            Compared::of(pair.compare_settling("1s").run().expect_code(0));
             compared_while_some_were_left += 1;
         }
         assert!(

@@ -210,7 +210,10 @@ fn databases_are_compared_with_those_they_were_copied_to() {
         .args(["--db", "0,3,7", "--name", NAME])
         .run()
         .expect_code(0);
-    let compare = || comparing::compare(NAME, state.path()).run();
+    let compare = || {
+        let compare = comparing::compare(NAME, state.path());
+        compare.args(["--settle", "50ms"]).run()
+    };
     Compared::of(compare().expect_code(0)).assert_equal(1_500);
     for (db, key) in [(3, "in three"), (7, "in seven")] {
         redis::cmd("SET")
@@ -275,8 +278,8 @@ fn expiries_of_fields_are_dropped_only_if_that_was_said() {
             .run()
             .expect_code(0);
         pair.oracle().without_field_expiries().assert_equal();
-        let finished = pair.compare().args(["--field-ttl", "drop"]).run();
-        Compared::of(finished.expect_code(0)).assert_equal(2_000);
+        // The plan says so.
+        pair.compared(0).assert_equal(2_000);
     }
 }
 
