@@ -30,6 +30,7 @@ const RECORDED: [(&str, &str); 15] = [
 ];
 
 const RULES: DigestRules = DigestRules {
+    field_expiries: true,
     now_ms: 0,
     stream_level: StreamLevel::Unowned,
 };

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::expiry::{Answer, Expiries, Expiry, NO_KEY};
 use crate::digest::{Comparison, DigestRules, Digester, KeyDigest, StreamLevel, of_string};
-use crate::plan::KeyType;
+use crate::plan::{FieldTtl, KeyType};
 use crate::progress::Verdict;
 use crate::rdb::decode::DecodeError;
 use crate::rdb::footer::{self, FOOTER_BYTES};
@@ -82,16 +82,21 @@ pub struct Judge {
     digester: Digester,
     /// Types that are asked for; empty: all.
     types: Vec<KeyType>,
+    /// See [`DigestRules::field_expiries`].
+    field_expiries: bool,
     /// Keys that only the target has are differences as well.
     pub extras: bool,
 }
 
 impl Judge {
-    /// For keys of these types; all types, if there are none.
-    pub fn new(types: Vec<KeyType>) -> Self {
+    /// For keys of these types; all types, if there are none. Where the fields' expiries were dropped on the way, they are
+    /// not compared.
+    pub fn new(types: Vec<KeyType>, field_ttl: FieldTtl) -> Self {
+        let field_expiries = field_ttl != FieldTtl::Drop;
         Self {
-            digester: Digester::new(rules(0, StreamLevel::Unowned)),
+            digester: Digester::new(rules(0, StreamLevel::Unowned, field_expiries)),
             types,
+            field_expiries,
             extras: false,
         }
     }
@@ -116,8 +121,11 @@ impl Judge {
         let level = |payload: &Bytes| {
             footer::payload_type(payload).map_or(StreamLevel::Unowned, StreamLevel::of_type)
         };
-        self.digester
-            .set_rules(rules(now_ms, level(source).min(level(target))));
+        self.digester.set_rules(rules(
+            now_ms,
+            level(source).min(level(target)),
+            self.field_expiries,
+        ));
         let of_source = self.digester.of_payload(source);
         if let Ok(digest) = &of_source
             && !self.is_wanted(digest.kind)
@@ -155,7 +163,8 @@ impl Judge {
 
     /// Only one side has the key.
     fn one_sided(&mut self, payload: &Bytes, now_ms: i64, verdict: Verdict) -> Values {
-        self.digester.set_rules(rules(now_ms, StreamLevel::Unowned));
+        self.digester
+            .set_rules(rules(now_ms, StreamLevel::Unowned, self.field_expiries));
         let digest = self.digester.of_payload(payload).unwrap_or(UNREADABLE);
         if digest.vacant {
             return Values::Gone;
@@ -190,9 +199,10 @@ const UNREADABLE: KeyDigest = KeyDigest {
     vacant: false,
 };
 
-fn rules(now_ms: i64, stream_level: StreamLevel) -> DigestRules {
+fn rules(now_ms: i64, stream_level: StreamLevel, field_expiries: bool) -> DigestRules {
     DigestRules {
         now_ms,
+        field_expiries,
         stream_level,
     }
 }

@@ -16,7 +16,7 @@ use crate::client::handshake::unix_ms;
 use crate::digest::KeyspaceDigest;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
-use crate::plan::{Plan, TtlPolicy};
+use crate::plan::{FieldTtl, Plan, TtlPolicy};
 use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{
@@ -396,6 +396,11 @@ impl Context {
         if self.rules.ttl_tolerance_ms.is_none() {
             sentences
                 .push("expiries were not compared, since they were dropped (--ttl drop)".into());
+        }
+        if self.env.request.plan.field_ttl == FieldTtl::Drop {
+            sentences.push(
+                "expiries of fields were not compared, since they may have been dropped (--field-ttl drop)".into(),
+            );
         }
         if counters.not_compared > 0 {
             sentences.push(format!(

@@ -310,6 +310,7 @@ impl Context {
             match_glob: request.plan.match_glob.clone(),
             scan_type: scan_type(&self.env, walked),
             types: request.plan.types.clone(),
+            field_ttl: request.plan.field_ttl,
             sample: self.rules.sample.clone(),
             expiries,
             source_clock: source.clock,

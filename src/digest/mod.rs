@@ -36,6 +36,8 @@ use frame::domain;
 pub struct DigestRules {
     /// Fields of hashes that expired by then are not there: servers remove them when they please. Unix milliseconds.
     pub now_ms: i64,
+    /// When fields of hashes expire is part of the value. Where it was dropped on the way, it can't be.
+    pub field_expiries: bool,
     /// What both payloads know of a stream: the lower of their levels.
     pub stream_level: StreamLevel,
 }

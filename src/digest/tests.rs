@@ -15,6 +15,7 @@ const NOW_MS: i64 = 1_000_000;
 
 fn digester(stream_level: StreamLevel) -> Pieces {
     Pieces::new(DigestRules {
+        field_expiries: true,
         now_ms: NOW_MS,
         stream_level,
     })
@@ -519,4 +520,22 @@ fn vector_sets_are_compared_element_by_element() {
         vectors(1, 1, b"", &[a, b]),
         "eight bits have a range"
     );
+}
+
+#[test]
+fn expiries_of_fields_count_unless_they_were_dropped() {
+    let with = |field_expiries, expires_ms| {
+        let mut digester = Pieces::new(DigestRules {
+            now_ms: NOW_MS,
+            field_expiries,
+            stream_level: StreamLevel::Plain,
+        });
+        digester.begin(Kind::Hash);
+        digester.field(b"f", b"v", expires_ms);
+        digester.finish().digest.expect("it can be verified")
+    };
+    let later = Some(NOW_MS + 1);
+    assert_ne!(with(true, later), with(true, None));
+    assert_eq!(with(false, later), with(false, None));
+    assert_eq!(with(false, None), with(true, None));
 }

@@ -166,11 +166,11 @@ impl Visitor for Pieces {
                 self.expired = self.expired.wrapping_add(1);
                 return;
             }
-            Some(ms) => {
+            Some(ms) if self.rules.field_expiries => {
                 self.member.restart(domain::EXPIRING_FIELD);
                 self.member.put(&ms.to_le_bytes());
             }
-            None => self.member.restart(domain::FIELD),
+            Some(_) | None => self.member.restart(domain::FIELD),
         }
         self.member.put_framed(field);
         self.member.put(value);

@@ -71,7 +71,7 @@ impl Again {
         let target = link(Side::Target, &request.target, plan.target_db).await?;
         let clocks = [source.0.clock, target.0.clock];
         let instants = [source.0.absolute_expiry, target.0.absolute_expiry];
-        let mut judge = Judge::new(request.plan.types.clone());
+        let mut judge = Judge::new(request.plan.types.clone(), request.plan.field_ttl);
         judge.extras = true;
         Ok(Self {
             ends: [

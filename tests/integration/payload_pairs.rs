@@ -88,6 +88,7 @@ fn restore(
 fn same_digest(one: &[u8], other: &[u8]) -> bool {
     let level = StreamLevel::of_type(one[0]).min(StreamLevel::of_type(other[0]));
     let rules = DigestRules {
+        field_expiries: true,
         now_ms: 0,
         stream_level: level,
     };
@@ -216,6 +217,7 @@ fn one_value_has_one_digest_in_the_encoding_of_every_server() {
             encodings += usize::from(one[0] != other[0]);
         }
         let rules = DigestRules {
+            field_expiries: true,
             now_ms: 0,
             stream_level: StreamLevel::Plain,
         };

@@ -34,7 +34,7 @@ fn module(content: u8) -> Value {
 }
 
 fn judge_values(source: &Value, target: &Value) -> Values {
-    Judge::new(vec![]).values(source, target, 0)
+    Judge::new(vec![], FieldTtl::Quarantine).values(source, target, 0)
 }
 
 fn verdict(values: &Values) -> Option<Verdict> {
@@ -98,7 +98,7 @@ fn each_difference_has_its_verdict() {
     let other = Value::String(Bytes::from_static(b"b"));
     check(&one, &other, Some(Verdict::Value));
     check(&one, &one, None);
-    let mut judge = Judge::new(vec![]);
+    let mut judge = Judge::new(vec![], FieldTtl::Quarantine);
     judge.extras = true;
     let extra = judge.values(&Value::Missing, &string(b"a"), 0);
     assert_eq!(verdict(&extra), Some(Verdict::Extra));
@@ -144,7 +144,7 @@ fn damage_on_the_way_is_read_again_and_an_unknown_type_is_not_compared() {
 
 #[test]
 fn types_that_are_not_asked_for_are_filtered() {
-    let mut judge = Judge::new(vec![KeyType::Set]);
+    let mut judge = Judge::new(vec![KeyType::Set], FieldTtl::Quarantine);
     assert!(!judge.wants_strings());
     let values = judge.values(&string(b"a"), &string(b"b"), 0);
     assert!(matches!(values, Values::Filtered), "{values:?}");

@@ -21,7 +21,7 @@ use super::sample;
 use super::scan::{Scan, Scanned};
 use super::window::Window;
 use crate::client::LinkError;
-use crate::plan::KeyType;
+use crate::plan::{FieldTtl, KeyType};
 use crate::state::record::{CompareStage, Position, SampleRecord};
 
 mod side;
@@ -53,6 +53,8 @@ pub struct Rules {
     pub scan_type: Option<KeyType>,
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
+    /// Whether the expiries of fields were kept.
+    pub field_ttl: FieldTtl,
     /// Which keys are looked at; `None`: all.
     pub sample: Option<SampleRecord>,
     /// How expiries are compared; `None`: they are not.
@@ -113,7 +115,7 @@ pub struct Lane {
 impl Lane {
     /// A lane that goes on at `position` of its stage.
     pub fn new(rules: Rules, stage: CompareStage, position: Position) -> Self {
-        let mut judge = Judge::new(rules.types.clone());
+        let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
         let scan = match stage {
             CompareStage::Source | CompareStage::Target => Some(Scan::new(position)),
             CompareStage::Recheck | CompareStage::Done => None,

@@ -102,6 +102,7 @@ impl Played {
 
 fn lane(stage: CompareStage, strings: bool) -> Lane {
     let rules = Rules {
+        field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
         match_glob: None,
         scan_type: None,

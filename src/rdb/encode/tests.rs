@@ -52,6 +52,7 @@ fn payload(dialect: Dialect, source_type: u8, tell: &dyn Fn(&mut Encoder<'_>)) -
 fn digest(payload: &[u8], stream_level: StreamLevel, now_ms: i64) -> KeyDigest {
     footer::check(payload).expect("a right footer");
     let rules = DigestRules {
+        field_expiries: true,
         now_ms,
         stream_level,
     };

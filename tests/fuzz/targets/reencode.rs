@@ -33,6 +33,7 @@ fn check(payload: &[u8], dialect: Dialect) {
     assert_eq!(dialect.way(other[0], version), Way::AsItIs);
     let stream_level = StreamLevel::of_type(payload[0]).min(StreamLevel::of_type(other[0]));
     let rules = DigestRules {
+        field_expiries: true,
         now_ms: NOW_MS,
         stream_level,
     };

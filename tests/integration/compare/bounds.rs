@@ -72,7 +72,7 @@ fn a_hash_of_100_mib_is_compared_in_bounded_memory() {
         let mut fields = redis::cmd("HSET");
         fields.arg("big:hash");
         for field in 0..1_000 {
-            let mut value = [0; 200];
+            let mut value = [0_u8; 200];
             random.fill(&mut value);
             fields
                 .arg(format!("field:{}", part * 1_000 + field))
