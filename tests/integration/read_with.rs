@@ -213,7 +213,8 @@ fn where_hardly_any_key_is_a_string_mget_is_given_up() {
     Oracle::between(&source, &target).assert_equal();
     let (mget, dump) = (source.calls("mget"), source.calls("dump"));
     assert!((1..=10).contains(&mget), "{mget} MGETs");
-    assert!((10_000..10_300).contains(&dump), "{dump} DUMPs");
+    // All of them, where none of the few keys of the first MGET happened to be a string.
+    assert!((10_000..=10_300).contains(&dump), "{dump} DUMPs");
     assert_eq!(status(NAME, state.path()).strings_by, Some(StringsBy::Dump));
 }
 
