@@ -1,8 +1,9 @@
 //! redknot moves a Redis that you can only SCAN.
 //!
 //! The modules in reading order: [`plan`] says what is to be moved, [`copy`] moves it, [`compare`] says whether both
-//! sides are equal, [`repair`] makes them equal where they are not, [`client`] speaks to both servers, [`state`] remembers what both of them have acknowledged, [`audit`]
-//! keeps the journal. [`resp`], [`rdb`], [`digest`] and [`key`] are pure: bytes in, values out.
+//! sides are equal, [`repair`] makes them equal where they are not, [`client`] speaks to both servers, [`state`] remembers
+//! what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`], [`digest`], [`cluster`] and [`key`]
+//! are pure: bytes in, values out.
 //!
 //! `docs/ARCHITECTURE.md` tells the life of a batch and which module may know which.
 
@@ -18,7 +19,9 @@ pub mod repair;
 pub mod state;
 pub mod tls;
 
+pub mod cluster;
 pub mod digest;
+pub mod glob;
 pub mod key;
 pub mod rdb;
 pub mod resp;

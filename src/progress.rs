@@ -107,6 +107,13 @@ pub enum Event {
         /// Why, in a sentence for the operator.
         reason: String,
     },
+    /// A side is a cluster.
+    Cluster {
+        /// Which side.
+        side: Side,
+        /// How many of its nodes have slots.
+        masters: usize,
+    },
     /// About once a second.
     Progress(Box<Status>),
     /// A side failed; the run waits and tries again.

@@ -171,7 +171,7 @@ What fails with TLS ends the run (exit 21); nothing is tried again without it.
 
 Rights: redknot acl prints a user for each side that may do what is needed and nothing else.
 
-This version speaks neither Sentinel nor Redis Cluster.
+migrate takes a cluster by the address of any of its nodes. This version speaks no Sentinel.
 ";
 
 const GUARANTEES: &str = "\

@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 
+use super::cluster::still_there;
 use super::wire::{LinkError, Reply, Wire};
 use crate::plan::KeyType;
 use crate::state::record::{CanaryBatch, ServerIdentity};
@@ -39,10 +40,13 @@ pub enum Canary {
     Undecided(String),
 }
 
-/// Whether two answers come from the same server process; `None` where one of them can't be known.
+/// Whether two answers come from the same server process, or the later one from all processes of the earlier; `None` where one of them can't be known.
 pub fn same_process(before: &ServerIdentity, now: &ServerIdentity) -> Option<bool> {
     match (&before.run_id, &now.run_id) {
-        (Some(before), Some(now)) => Some(before == now),
+        (Some(before), Some(now)) => match still_there(before, now) {
+            Some(still_there) => Some(still_there),
+            None => Some(before == now),
+        },
         _ => None,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, EXISTS, and reads of values.
+//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
+//! of values.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
 use super::handshake::{Clock, login, select};
 use super::wire::{LinkError, open};
+use crate::cluster::{NodeAddress, SlotRange, Topology};
 use crate::endpoint::Endpoint;
 use crate::resp::ErrorCode;
 
@@ -126,6 +128,21 @@ impl Control {
         }
     }
 
+    /// Who has which slots, as this node sees it. A node that does not say how it is reached is reached as `asked`.
+    pub async fn cluster_slots(&mut self, asked: &NodeAddress) -> Result<Topology, LinkError> {
+        let answer = self.ask(redis::cmd("CLUSTER").arg("SLOTS")).await?;
+        let unexpected = |what: String| LinkError::Unexpected("CLUSTER SLOTS", what);
+        let Value::Array(ranges) = answer else {
+            return Err(unexpected(format!("{answer:?}")));
+        };
+        let ranges: Option<Vec<SlotRange>> = ranges
+            .iter()
+            .map(|range| slot_range(range, asked))
+            .collect();
+        let ranges = ranges.ok_or_else(|| unexpected("a range that is none".to_owned()))?;
+        Topology::of(&ranges).map_err(|error| unexpected(error.to_string()))
+    }
+
     /// Round trip of a PING.
     pub async fn ping(&mut self) -> Result<Duration, LinkError> {
         let asked = Instant::now();
@@ -176,6 +193,36 @@ pub fn text(value: &Value) -> String {
         Value::VerbatimString { text, .. } => text.clone(),
         _ => String::new(),
     }
+}
+
+/// `first, last, [host, port, id, …], replica, replica …`
+fn slot_range(range: &Value, asked: &NodeAddress) -> Option<SlotRange> {
+    let Value::Array(parts) = range else {
+        return None;
+    };
+    let [Value::Int(first), Value::Int(last), master, replicas @ ..] = parts.as_slice() else {
+        return None;
+    };
+    let address = |node: &Value| -> Option<NodeAddress> {
+        let Value::Array(parts) = node else {
+            return None;
+        };
+        let [host, Value::Int(port), ..] = parts.as_slice() else {
+            return None;
+        };
+        let host = match text(host).as_str() {
+            "" | "?" => asked.host.clone(),
+            host => host.to_owned(),
+        };
+        let port = u16::try_from(*port).ok()?;
+        Some(NodeAddress { host, port })
+    };
+    Some(SlotRange {
+        first: u16::try_from(*first).ok()?,
+        last: u16::try_from(*last).ok()?,
+        master: address(master)?,
+        replicas: replicas.iter().filter_map(address).collect(),
+    })
 }
 
 fn parse_info(info: &str) -> Info {

@@ -98,7 +98,8 @@ pub async fn connect_source(
     link.wire.call(&[b"CLIENT", b"NO-TOUCH", b"ON"]).await?;
     let expiry = link.wire.call(&[b"PEXPIRETIME", PROBE_KEY]).await?;
     link.absolute_expiry = match expiry {
-        Reply::Integer(_) => true,
+        // A node that does not have the slot knows the command: it would have said so first.
+        Reply::Integer(_) | Reply::Error(ErrorCode::Moved | ErrorCode::Ask, _) => true,
         // A user who may read only some keys: the version must tell.
         Reply::Error(ErrorCode::NoPermKey, _) => at_least(&link.identity.version, 7),
         _ => false,
@@ -118,12 +119,32 @@ pub async fn connect_target(
     name: &str,
     timeout: Duration,
 ) -> Result<Link, LinkError> {
-    let mut link = connect(endpoint, db, name, timeout).await?;
+    let link = connect(endpoint, db, name, timeout).await?;
+    probe_target(link, PROBE_KEY).await
+}
+
+/// As [`connect_target`], to a node of a cluster that has the slot of the unused name `probe`.
+///
+/// # Errors
+///
+/// As [`connect_target`]; MOVED or ASK if it does not have that slot, or not all of it.
+pub async fn connect_target_node(
+    endpoint: &Endpoint,
+    probe: &str,
+    name: &str,
+    timeout: Duration,
+) -> Result<Link, LinkError> {
+    let link = connect(endpoint, 0, name, timeout).await?;
+    probe_target(link, probe.as_bytes()).await
+}
+
+/// Asks what RESTORE of `key` would do.
+async fn probe_target(mut link: Link, key: &[u8]) -> Result<Link, LinkError> {
     // An empty payload: options are checked before payloads, so the answer tells whether ABSTTL is known and whether
     // RESTORE would be served, and no version of the server goes on to create a key.
     let probe = link
         .wire
-        .call(&[b"RESTORE", PROBE_KEY, b"1", b"", b"REPLACE", b"ABSTTL"])
+        .call(&[b"RESTORE", key, b"1", b"", b"REPLACE", b"ABSTTL"])
         .await?;
     link.absolute_expiry = match probe {
         Reply::Error(ErrorCode::BadPayloadVersion | ErrorCode::BadDataFormat, _) => true,
@@ -133,7 +154,7 @@ pub async fn connect_target(
         Reply::Error(code, line) => return Err(LinkError::Reply(code, line)),
         other => return Err(LinkError::Unexpected("RESTORE", format!("{other:?}"))),
     };
-    link.takes = Some(takes::ask(&mut link.wire, PROBE_KEY, &link.identity.version).await?);
+    link.takes = Some(takes::ask(&mut link.wire, key, &link.identity.version).await?);
     Ok(link)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
-//! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive, and
-//! [`retry`] says how long a server is waited for.
+//! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
+//! [`retry`] says how long a server is waited for, and [`cluster`] knows the nodes of a cluster.
 //!
 //! # Invariant
 //!
@@ -11,6 +11,7 @@
 //! behind a balancer another connection may lead to another server.
 
 pub mod canary;
+pub mod cluster;
 pub mod control;
 pub mod handshake;
 pub mod retry;
@@ -19,7 +20,8 @@ pub mod tls;
 pub mod topology;
 pub mod wire;
 
-pub use handshake::{Clock, Link, connect_source, connect_target};
+pub use cluster::Nodes;
+pub use handshake::{Clock, Link, connect_source, connect_target, connect_target_node};
 pub use takes::Takes;
 pub use tls::TlsError;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

@@ -201,7 +201,7 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
             ErrorCode::NoPerm => Error::new(Class::Denied, "run a command", said).hint(grant(side, line)),
             ErrorCode::Moved | ErrorCode::Ask => {
                 Error::new(Class::Usage, "use the server as a single one", said)
-                    .hint("it is a node of a cluster; this version of redknot does not speak to clusters")
+                    .hint("it is a node of a cluster and did not say so: its user may ask neither INFO nor CLUSTER SLOTS")
             }
             ErrorCode::DbIndex => Error::new(Class::Usage, "select the database", said)
                 .hint("the server has fewer databases (CONFIG GET databases; 16 unless changed)"),

@@ -4,11 +4,14 @@
 //!
 //! Nothing is written here, on either side.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::cluster::Nodes;
 use super::control::{Control, Info, Role};
 use super::handshake::speaks_resp;
 use super::wire::LinkError;
+use crate::cluster::SLOTS;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
@@ -76,12 +79,27 @@ impl Asked {
     ///
     /// If it is one of them.
     pub fn must_be_single(&self) -> Result<(), Refusal> {
-        let mode = self
-            .info
-            .get("redis_mode")
-            .map(String::as_str)
-            .unwrap_or_default();
-        if mode == "sentinel" || self.role == Role::Sentinel {
+        self.must_have_keys()?;
+        if is_cluster(&self.info) {
+            return Err(Error::new(
+                Class::Usage,
+                format!("use the {}", self.side),
+                "it is a node of a cluster, and this command speaks to single servers only",
+            )
+            .on(self.side)
+            .hint("redknot migrate speaks to clusters; the other commands do not yet")
+            .into());
+        }
+        Ok(())
+    }
+
+    /// No sentinel.
+    ///
+    /// # Errors
+    ///
+    /// If it is one.
+    pub fn must_have_keys(&self) -> Result<(), Refusal> {
+        if mode(&self.info) == "sentinel" || self.role == Role::Sentinel {
             return Err(Error::new(
                 Class::Usage,
                 format!("use the {}", self.side),
@@ -93,17 +111,50 @@ impl Asked {
             )
             .into());
         }
-        if mode == "cluster" {
+        Ok(())
+    }
+
+    /// The cluster that it is a node of, if it is.
+    ///
+    /// # Errors
+    ///
+    /// A database other than the first, slots that nobody has, and trouble with the connection.
+    pub async fn nodes(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+        mut dbs: impl Iterator<Item = u32>,
+    ) -> Result<Option<Rc<Nodes>>, Refusal> {
+        let side = self.side;
+        // A user who may not ask INFO may still ask this; a single server then says that it is one.
+        let barred = self.info.is_empty() && Nodes::discover(endpoint, timeout).await.is_ok();
+        if !is_cluster(&self.info) && !barred {
+            return Ok(None);
+        }
+        if let Some(db) = dbs.find(|db| *db != 0) {
             return Err(Error::new(
                 Class::Usage,
-                format!("use the {}", self.side),
-                "it is a node of a cluster, which this version of redknot does not speak to",
+                format!("use database {db} of the {side}"),
+                "it is a node of a cluster, and a cluster has database 0 only",
             )
-            .on(self.side)
-            .hint("only single servers, with or without replicas, for now")
+            .on(side)
+            .hint("leave the number of the database away")
             .into());
         }
-        Ok(())
+        let nodes = Nodes::discover(endpoint, timeout)
+            .await
+            .map_err(|error| Refusal::Link(side, error))?;
+        let hole = nodes.topology().hole();
+        if let Some((slots, first)) = hole {
+            let cause = format!(
+                "it is a cluster in which {slots} of {SLOTS} slots are at no node, the first of them {first}"
+            );
+            return Err(Error::new(Class::Topology, format!("use the {side}"), cause)
+                .on(side)
+                .hint("give every slot to a node (redis-cli --cluster fix), then run the same command")
+                .into());
+        }
+        Ok(Some(Rc::new(nodes)))
     }
 
     /// No replica, as far as it tells.
@@ -164,4 +215,35 @@ pub fn different_servers(source: &Info, target: &Info, lanes: &[LanePlan]) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// Two nodes of one cluster would copy keys onto themselves.
+///
+/// # Errors
+///
+/// If a node is one of both.
+pub fn different_clusters(source: Option<&Nodes>, target: Option<&Nodes>) -> Result<(), Refusal> {
+    let (Some(source), Some(target)) = (source, target) else {
+        return Ok(());
+    };
+    let written = target.masters();
+    match source.masters().iter().find(|node| written.contains(node)) {
+        Some(node) => {
+            let cause = format!("source and target are the same cluster, {node} is a node of both");
+            Err(Error::new(Class::Topology, "begin", cause)
+                .hint("give the address of another cluster")
+                .into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What kind of server it says it is.
+fn mode(info: &Info) -> &str {
+    info.get("redis_mode").map_or("", String::as_str)
+}
+
+/// Whether it is a node of a cluster.
+pub fn is_cluster(info: &Info) -> bool {
+    mode(info) == "cluster" || info.get("cluster_enabled").is_some_and(|on| on == "1")
 }

@@ -41,6 +41,8 @@ pub enum LinkError {
     Silent(Duration),
     /// The bytes are not RESP.
     NotResp(String),
+    /// The node does not have a slot that was asked for, or not all of it.
+    Elsewhere(String),
     /// An error reply that concerns the whole side, for example `-LOADING`.
     Reply(ErrorCode, String),
     /// An answer of a form that the command never has.
@@ -55,6 +57,7 @@ impl fmt::Display for LinkError {
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Silent(time) => write!(f, "no answer for {}", humantime::format_duration(*time)),
             Self::NotResp(why) => write!(f, "what answers is not a Redis server: {why}"),
+            Self::Elsewhere(why) => f.write_str(why),
             Self::Reply(_, line) => write!(f, "the server answers \"{line}\""),
             Self::Unexpected(command, got) => write!(f, "unexpected answer to {command}: {got}"),
         }
@@ -78,6 +81,19 @@ impl From<DecodeError> for LinkError {
         match &error {
             DecodeError::UnknownType(first) if tls::is_tls(first) => TlsError::Wanted.into(),
             _ => Self::NotResp(error.to_string()),
+        }
+    }
+}
+
+impl LinkError {
+    /// For a node of a cluster: that a slot is elsewhere, or on its way, is no reason to give up.
+    #[must_use]
+    pub fn of_node(self) -> Self {
+        match self {
+            Self::Reply(ErrorCode::Moved | ErrorCode::Ask, line) => {
+                Self::Elsewhere(format!("a slot is moving: the node answers \"{line}\""))
+            }
+            other => other,
         }
     }
 }

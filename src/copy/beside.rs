@@ -16,6 +16,7 @@ use super::link::{self, Env, Waited};
 use super::walk::LaneEnd;
 use crate::client::LinkError;
 use crate::client::control::Control;
+use crate::cluster::{NodeAddress, slot_of};
 use crate::endpoint::Side;
 
 /// How often the source's latency is probed, and the pace of the target is measured.
@@ -41,9 +42,10 @@ pub async fn probe(shared: Rc<Shared>) -> End {
         {
             shared.lane.borrow_mut().window.observe_latency(latency);
         }
+        shared.stray_wake.notify_one();
         if round % CLOCKS_EVERY_PROBES == 0 {
             let clock = source
-                .ask(&shared.env, async |control| control.clock().await)
+                .ask_single(&shared.env, async |control| control.clock().await)
                 .await;
             shared
                 .lane
@@ -51,7 +53,7 @@ pub async fn probe(shared: Rc<Shared>) -> End {
                 .rules
                 .set_source_clock(clock.flatten());
             let clock = target
-                .ask(&shared.env, async |control| control.clock().await)
+                .ask_single(&shared.env, async |control| control.clock().await)
                 .await;
             shared
                 .lane
@@ -101,6 +103,8 @@ impl Pace {
 struct Beside {
     side: Side,
     control: Option<Control>,
+    /// In a cluster, the node that it leads to.
+    node: Option<NodeAddress>,
 }
 
 impl Beside {
@@ -108,6 +112,19 @@ impl Beside {
         Self {
             side,
             control: None,
+            node: None,
+        }
+    }
+
+    /// As [`Self::ask`], of a single server: the nodes of a cluster do not speak for each other.
+    async fn ask_single<T>(
+        &mut self,
+        env: &Env,
+        question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,
+    ) -> Option<T> {
+        match env.cluster(self.side) {
+            Some(_) => None,
+            None => self.ask(env, question).await,
         }
     }
 
@@ -116,14 +133,21 @@ impl Beside {
         env: &Env,
         question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,
     ) -> Option<T> {
+        let nodes = env.cluster(self.side);
+        let node = nodes.as_ref().and_then(|nodes| nodes.reading());
+        if node != self.node {
+            self.control = None;
+            self.node.clone_from(&node);
+        }
         let mut control = match self.control.take() {
             Some(control) => control,
             None => {
-                let endpoint = match self.side {
-                    Side::Source => &env.request.source,
-                    Side::Target => &env.request.target,
+                let endpoint = match (self.side, nodes.zip(node)) {
+                    (_, Some((nodes, node))) => nodes.endpoint_of(&node),
+                    (Side::Source, None) => env.request.source.clone(),
+                    (Side::Target, None) => env.request.target.clone(),
                 };
-                Control::connect(endpoint, 0, env.request.options.timeout)
+                Control::connect(&endpoint, 0, env.request.options.timeout)
                     .await
                     .ok()?
             }
@@ -148,10 +172,19 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
             let kept = connected.borrow_mut().take();
             let (mut source, mut target) = match kept {
                 Some(pair) => pair,
-                None => both_sides(&shared).await?,
+                None => both_sides(&shared, &name).await?,
             };
-            let same = same_value(&mut source, &mut target, &name).await?;
-            *connected.borrow_mut() = Some((source, target));
+            let same = match same_value(&mut source, &mut target, &name).await {
+                Ok(same) => same,
+                Err(error) => return Err(at_nodes(&shared, error).await),
+            };
+            // The nodes of a cluster are kept elsewhere, since each has only some keys.
+            if [Side::Source, Side::Target]
+                .iter()
+                .all(|side| shared.env.cluster(*side).is_none())
+            {
+                *connected.borrow_mut() = Some((source, target));
+            }
             Ok(same)
         };
         let asked = link::retrying(&shared.env, Side::Target, &mut budget, None, attempt).await;
@@ -168,12 +201,36 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
     }
 }
 
-async fn both_sides(shared: &Shared) -> Result<(Control, Control), LinkError> {
+async fn both_sides(shared: &Shared, name: &[u8]) -> Result<(Control, Control), LinkError> {
     let request = &shared.env.request;
     let plan = request.plan.lanes[shared.index];
     let timeout = request.options.timeout;
-    Ok((
-        Control::connect(&request.source, plan.source_db, timeout).await?,
-        Control::connect(&request.target, plan.target_db, timeout).await?,
-    ))
+    let slot = slot_of(name);
+    let source = match shared.env.cluster(Side::Source) {
+        Some(nodes) => nodes.control(slot, timeout).await?,
+        None => Control::connect(&request.source, plan.source_db, timeout).await?,
+    };
+    let target = match shared.env.cluster(Side::Target) {
+        Some(nodes) => nodes.control(slot, timeout).await?,
+        None => Control::connect(&request.target, plan.target_db, timeout).await?,
+    };
+    Ok((source, target))
+}
+
+/// What an error means if it came from a node of a cluster: whoever it was, somebody else may be right by now.
+async fn at_nodes(shared: &Shared, error: LinkError) -> LinkError {
+    let timeout = shared.env.request.options.timeout;
+    let mut at_node = false;
+    for side in [Side::Source, Side::Target] {
+        if let Some(nodes) = shared.env.cluster(side) {
+            at_node = true;
+            if let Err(error) = nodes.refresh(timeout).await {
+                return error;
+            }
+        }
+    }
+    match at_node {
+        true => error.of_node(),
+        false => error,
+    }
 }

@@ -20,8 +20,10 @@ use super::batch::FinishedBatch;
 use super::beside::{probe, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
+use super::nodes;
 use super::preflight::Facts;
 use super::report::Report;
+use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
 use crate::client::handshake::{end_earlier, unix_ms};
@@ -72,6 +74,7 @@ impl Context {
             shutdown,
             retries: std::cell::Cell::new(0),
             throttle: RefCell::new(None),
+            clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
         });
         let recorder = Recorder::start(store);
@@ -108,6 +111,18 @@ impl Context {
             self.env.warn(warning.clone());
         }
         self.report.keyspace(&facts.keyspace);
+        for (side, nodes) in [
+            (Side::Source, &facts.source_nodes),
+            (Side::Target, &facts.target_nodes),
+        ] {
+            if let Some(nodes) = nodes {
+                let masters = nodes.masters().len();
+                self.env.observer.event(&Event::Cluster { side, masters });
+            }
+        }
+        self.env
+            .clusters
+            .replace([facts.source_nodes.clone(), facts.target_nodes.clone()]);
         self.facts = Some(facts);
     }
 
@@ -192,6 +207,8 @@ pub struct Shared {
     pub settled_wake: Notify,
     /// Doubtful keys wait.
     pub doubt_wake: Notify,
+    /// Keys may have to be looked for at another node.
+    pub stray_wake: Notify,
 }
 
 /// Why a task ended. None of them ends because all is done: that is the supervisor's word.
@@ -226,11 +243,28 @@ pub async fn drive(
         target_wake: targets.iter().map(|_| Notify::new()).collect(),
         settled_wake: Notify::new(),
         doubt_wake: Notify::new(),
+        stray_wake: Notify::new(),
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(source_side(Rc::clone(&shared), source));
+    match context.env.cluster(Side::Source) {
+        None => {
+            tasks.spawn_local(source_side(Rc::clone(&shared), source));
+        }
+        Some(nodes) => {
+            tasks.spawn_local(read_strays(Rc::clone(&shared), Rc::clone(&nodes)));
+            tasks.spawn_local(nodes::source_side(Rc::clone(&shared), nodes, source));
+        }
+    }
+    let target = context.env.cluster(Side::Target);
     for (connection, link) in targets.into_iter().enumerate() {
-        tasks.spawn_local(target_side(Rc::clone(&shared), connection, link));
+        let shared = Rc::clone(&shared);
+        match &target {
+            None => tasks.spawn_local(target_side(shared, connection, link)),
+            Some(nodes) => {
+                let nodes = Rc::clone(nodes);
+                tasks.spawn_local(nodes::target_side(shared, nodes, connection, link))
+            }
+        };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
@@ -388,6 +422,9 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
                     "the source does not know its cursor any more: \"{line}\""
                 )));
             }
+            Trouble::NextNode | Trouble::UnknownNode(_) => {
+                unreachable!("only a cluster has other nodes")
+            }
         };
         let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
         let (next, decision, reason) =
@@ -422,11 +459,14 @@ fn changed_source(env: &Env, reason: String) -> End {
     }
 }
 
-async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
+pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(64 * 1024);
     loop {
         shared.lane.borrow_mut().request(&mut out);
         if out.is_empty() {
+            if shared.lane.borrow().must_change_node() {
+                return Trouble::NextNode;
+            }
             shared.source_wake.notified().await;
             continue;
         }
@@ -437,7 +477,7 @@ async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
     }
 }
 
-async fn source_receive(shared: &Shared, mut reader: WireReader) -> Trouble {
+pub(super) async fn source_receive(shared: &Shared, mut reader: WireReader) -> Trouble {
     loop {
         // Bytes that wait for the target stay bounded: the rest waits in the source's buffers and in the network's.
         while shared.lane.borrow().is_full() {
@@ -454,6 +494,7 @@ async fn source_receive(shared: &Shared, mut reader: WireReader) -> Trouble {
             return trouble;
         }
         shared.source_wake.notify_one();
+        shared.stray_wake.notify_one();
         shared.target_wake.iter().for_each(Notify::notify_one);
         shared.settled_wake.notify_one();
     }
@@ -494,6 +535,9 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
             Trouble::Link(error) => Some(error),
             Trouble::Fatal(error) => return End::Failed(error),
             Trouble::CursorRefused(_) => unreachable!("only the source is asked to scan"),
+            Trouble::NextNode | Trouble::UnknownNode(_) => {
+                unreachable!("only a cluster has other nodes")
+            }
         };
         link = loop {
             let mut next =
@@ -535,7 +579,11 @@ async fn still_trusted(
     link::suspect(&shared.env, &checkpoint, plan.target_db, &next.identity).await
 }
 
-async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter) -> Trouble {
+pub(super) async fn target_send(
+    shared: &Shared,
+    connection: usize,
+    mut writer: WireWriter,
+) -> Trouble {
     let mut out = BytesMut::with_capacity(128 * 1024);
     loop {
         let large = shared
@@ -563,7 +611,11 @@ async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter)
     }
 }
 
-async fn target_receive(shared: &Shared, connection: usize, mut reader: WireReader) -> Trouble {
+pub(super) async fn target_receive(
+    shared: &Shared,
+    connection: usize,
+    mut reader: WireReader,
+) -> Trouble {
     loop {
         let owed = shared.lane.borrow().target_owes(connection);
         match reader.fill().await {

@@ -14,8 +14,8 @@ use super::preflight::{self, Facts};
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::{Budget, Verdict};
-use crate::client::topology::Refusal;
-use crate::client::{Link, LinkError, connect_source, connect_target};
+use crate::client::topology::{Refusal, is_cluster};
+use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::progress::{Event, Observer, StringsBy};
@@ -38,6 +38,8 @@ pub struct Env {
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
     pub throttle: RefCell<Option<String>>,
+    /// The nodes of source and target, where these are clusters.
+    pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
     pub strings_by: Cell<Option<StringsBy>>,
 }
@@ -56,6 +58,11 @@ impl Env {
         // CLIENT SETNAME takes no spaces and no control characters.
         let name: String = self.name.chars().filter(char::is_ascii_graphic).collect();
         format!("redknot:{name}:{}", self.run)
+    }
+
+    /// The nodes of one side, if it is a cluster.
+    pub fn cluster(&self, side: Side) -> Option<Rc<Nodes>> {
+        self.clusters.borrow()[side as usize].clone()
     }
 
     /// A full budget for one side.
@@ -215,9 +222,14 @@ pub async fn suspect(
         .iter()
         .flat_map(|batch| batch.keys.iter().cloned())
         .collect();
-    let mut control =
-        Control::connect(&env.request.target, target_db, env.request.options.timeout).await?;
-    let found = control.count_existing(&names).await?;
+    let timeout = env.request.options.timeout;
+    let found = match env.cluster(Side::Target) {
+        Some(nodes) => nodes.count_existing(&names, timeout).await?,
+        None => {
+            let mut control = Control::connect(&env.request.target, target_db, timeout).await?;
+            control.count_existing(&names).await?
+        }
+    };
     let sample = format!(
         "{found} of the {} keys acknowledged last exist",
         names.len()
@@ -251,9 +263,17 @@ pub async fn target_changed_since(context: &Context) -> Option<String> {
         .await
         .ok()?;
     let info = control.info().await.ok()?;
-    let now = ServerIdentity {
-        run_id: info.get("run_id").cloned(),
-        version: String::new(),
+    let now = match is_cluster(&info) {
+        true => {
+            let nodes = Nodes::discover(&env.request.target, timeout).await.ok()?;
+            let now = nodes.identity(timeout).await.ok()?;
+            env.clusters.replace([None, Some(Rc::new(nodes))]);
+            now
+        }
+        false => ServerIdentity {
+            run_id: info.get("run_id").cloned(),
+            version: String::new(),
+        },
     };
     suspect(env, &lane, db, &now).await.ok().flatten()
 }

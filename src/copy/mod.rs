@@ -27,10 +27,13 @@ mod doubt;
 mod engine;
 pub mod lane;
 mod link;
+mod nodes;
 mod preflight;
 mod report;
 pub mod resume;
 mod scan;
+mod slots;
+mod strays;
 mod walk;
 pub mod window;
 
@@ -194,11 +197,14 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         forced.fill(Some("a new pass was asked for (--new-pass)".to_owned()));
     }
     let mut index = 0;
+    let mut again = false;
     while index < lanes {
-        match copy_lane(context, index, forced[index].take()).await? {
+        let begun_before = std::mem::take(&mut again);
+        match copy_lane(context, index, forced[index].take(), begun_before).await? {
             LaneEnd::Complete => index += 1,
             LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),
             LaneEnd::NewPass(reason) => forced[index] = Some(reason),
+            LaneEnd::Again => again = true,
             // What the target acknowledged is in doubt, in whichever lane.
             LaneEnd::TargetSuspect(reason) => {
                 for (lane, forced) in context.lanes().iter().zip(&mut forced) {

@@ -4,11 +4,13 @@
 //!
 //! Nothing is written here, on either side.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::Request;
+use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::topology::{Asked, Refusal, different_servers};
+use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
@@ -21,6 +23,10 @@ pub struct Facts {
     pub keyspace: Vec<Option<u64>>,
     /// Largest argument that the target takes.
     pub payload_bytes_max: u64,
+    /// The nodes of the source, if it is a cluster.
+    pub source_nodes: Option<Rc<Nodes>>,
+    /// The nodes of the target, if it is a cluster.
+    pub target_nodes: Option<Rc<Nodes>>,
     /// What the operator should know before the start.
     pub warnings: Vec<String>,
 }
@@ -35,29 +41,41 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     let mut warnings = Vec::new();
-    source.must_be_single()?;
-    target.must_be_single()?;
-    different_servers(&source.info, &target.info, &request.plan.lanes)?;
-    target.must_take_writes()?;
-    if source.role == Role::Replica {
+    source.must_have_keys()?;
+    target.must_have_keys()?;
+    let lanes = &request.plan.lanes;
+    let dbs = lanes.iter().map(|lane| lane.source_db);
+    let source_nodes = source.nodes(&request.source, timeout, dbs).await?;
+    let dbs = lanes.iter().map(|lane| lane.target_db);
+    let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
+    different_servers(&source.info, &target.info, lanes)?;
+    different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
+    // Whichever node of a cluster was named, the masters are written.
+    if target_nodes.is_none() {
+        target.must_take_writes()?;
+    }
+    if source.role == Role::Replica && source_nodes.is_none() {
         warnings.push(
             "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
                 .to_owned(),
         );
     }
     warnings.extend(eviction(&target.info));
-    let lanes = &request.plan.lanes;
     if phase == Phase::Planned && request.plan.on_conflict == OnConflict::RequireEmpty {
-        must_be_empty(request, lanes).await?;
+        must_be_empty(request, lanes, target_nodes.as_deref()).await?;
     }
     let mut keyspace = Vec::with_capacity(lanes.len());
     for lane in lanes {
-        keyspace.push(dbsize(Side::Source, &request.source, lane.source_db, timeout).await?);
+        let nodes = source_nodes.as_deref();
+        let db = lane.source_db;
+        keyspace.push(dbsize(Side::Source, &request.source, nodes, db, timeout).await?);
     }
     let payload_bytes_max = target.payload_bytes_max().await?;
     Ok(Facts {
         keyspace,
         payload_bytes_max,
+        source_nodes,
+        target_nodes,
         warnings,
     })
 }
@@ -74,22 +92,30 @@ fn eviction(target: &Info) -> Option<String> {
 async fn dbsize(
     side: Side,
     endpoint: &Endpoint,
+    nodes: Option<&Nodes>,
     db: u32,
     timeout: Duration,
 ) -> Result<Option<u64>, Refusal> {
     let failed = |error| Refusal::Link(side, error);
+    if let Some(nodes) = nodes {
+        return nodes.dbsize(timeout).await.map_err(failed);
+    }
     let mut control = Control::connect(endpoint, db, timeout)
         .await
         .map_err(failed)?;
     control.dbsize().await.map_err(failed)
 }
 
-async fn must_be_empty(request: &Request, lanes: &[LanePlan]) -> Result<(), Refusal> {
+async fn must_be_empty(
+    request: &Request,
+    lanes: &[LanePlan],
+    nodes: Option<&Nodes>,
+) -> Result<(), Refusal> {
+    let timeout = request.options.timeout;
     let ways = "--on-conflict skip keeps the target's keys, replace overwrites them, fail stops at the first";
     for lane in lanes {
         let db = lane.target_db;
-        let error = match dbsize(Side::Target, &request.target, db, request.options.timeout).await?
-        {
+        let error = match dbsize(Side::Target, &request.target, nodes, db, timeout).await? {
             Some(0) => continue,
             Some(keys) => {
                 let keys = match keys {

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::Request;
 use super::lane::Lane;
 use super::link::Env;
+use crate::client::cluster::SLOTS_IDENTITY;
 use crate::client::handshake::unix_ms;
+use crate::cluster::SLOTS;
 use crate::progress::{
     CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status, TlsUse,
 };
@@ -218,7 +220,7 @@ impl Report {
         let done: f64 = lanes
             .iter()
             .zip(&weights)
-            .map(|(lane, weight)| share(lane.position) * weight)
+            .map(|(lane, weight)| share(lane.position, is_by_slot(lane)) * weight)
             .sum();
         100.0 * done / weights.iter().sum::<f64>()
     }
@@ -227,13 +229,19 @@ impl Report {
 /// How much of the hash table lies behind a cursor, 0–1.
 ///
 /// A cursor counts in reversed bits: read backwards it is a fraction of the table, whatever the table's size. Cursors
-/// of servers that count otherwise give a number that means little, and only the display knows it.
-fn share(position: Position) -> f64 {
+/// of servers that count otherwise give a number that means little, and only the display knows it. In a cluster the
+/// position is a slot.
+fn share(position: Position, by_slot: bool) -> f64 {
     match position {
         Position::Start => 0.0,
+        Position::At(slot) if by_slot => slot.get() as f64 / f64::from(SLOTS),
         Position::At(cursor) => cursor.get().reverse_bits() as f64 / 2_f64.powi(64),
         Position::End => 1.0,
     }
+}
+
+fn is_by_slot(lane: &LaneCheckpoint) -> bool {
+    lane.source.run_id.as_deref() == Some(SLOTS_IDENTITY)
 }
 
 fn copied(lanes: &[LaneCheckpoint]) -> Vec<(u32, u64)> {
@@ -277,12 +285,14 @@ mod tests {
     fn a_cursor_read_backwards_is_a_share_of_the_table() {
         let check = |cursor: u64, wanted: f64| {
             let position = NonZeroU64::new(cursor).map_or(Position::Start, Position::At);
-            assert!((share(position) - wanted).abs() < 1e-9, "{cursor}");
+            assert!((share(position, false) - wanted).abs() < 1e-9, "{cursor}");
         };
         check(0, 0.0);
         check(1, 0.5);
         check(2, 0.25);
         check(3, 0.75);
-        assert!((share(Position::End) - 1.0).abs() < f64::EPSILON);
+        assert!((share(Position::End, false) - 1.0).abs() < f64::EPSILON);
+        let half = NonZeroU64::new(8192).map_or(Position::Start, Position::At);
+        assert!((share(half, true) - 0.5).abs() < f64::EPSILON);
     }
 }

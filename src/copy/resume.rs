@@ -10,6 +10,7 @@
 
 use crate::client::LinkError;
 use crate::client::canary::{Canary, same_process};
+use crate::client::cluster::SLOTS_IDENTITY;
 use crate::plan::LanePlan;
 use crate::progress::LaneDecision;
 use crate::state::record::{LaneCheckpoint, Position, ServerIdentity};
@@ -42,10 +43,11 @@ where
     }
     let same = same_process(&checkpoint.source, source);
     if same == Some(true) {
-        return Ok((
-            LaneDecision::Continue,
-            "the source is the same process, its cursor is alive".to_owned(),
-        ));
+        let reason = match source.run_id.as_deref() {
+            Some(SLOTS_IDENTITY) => "the source is a cluster, whose slots outlive processes",
+            _ => "the source is the same process, its cursor is alive",
+        };
+        return Ok((LaneDecision::Continue, reason.to_owned()));
     }
     if checkpoint.position == Position::Start {
         return Ok((
@@ -167,6 +169,26 @@ mod tests {
         );
         assert_eq!(
             decided(&hidden, Some("a"), false, undecided()).await,
+            LaneDecision::NewPass
+        );
+    }
+
+    #[tokio::test]
+    async fn a_slot_needs_no_proof_but_only_a_cluster_has_slots() {
+        let at = Position::At(NonZeroU64::MIN);
+        let slot = checkpoint(at, Some(SLOTS_IDENTITY));
+        assert_eq!(
+            decided(&slot, Some(SLOTS_IDENTITY), false, None).await,
+            LaneDecision::Continue
+        );
+        let undecided = || Some(Canary::Undecided("there are none".into()));
+        assert_eq!(
+            decided(&slot, Some("a"), false, undecided()).await,
+            LaneDecision::NewPass
+        );
+        let cursor = checkpoint(at, Some("a"));
+        assert_eq!(
+            decided(&cursor, Some(SLOTS_IDENTITY), false, undecided()).await,
             LaneDecision::NewPass
         );
     }

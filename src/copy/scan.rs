@@ -5,15 +5,112 @@
 //! - At most one SCAN is on its way; the next one carries the cursor that the last reply brought.
 //! - A reply without keys does not end the walk; only the cursor 0 does.
 
-use bytes::Bytes;
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
 
 use super::batch::Batch;
-use super::lane::Trouble;
+use super::lane::{Rules, Trouble};
+use super::slots::SlotScan;
 use crate::client::LinkError;
 use crate::client::handshake::unix_ms;
 use crate::key::Escaped;
-use crate::resp::{ErrorCode, Token};
+use crate::plan::KeyType;
+use crate::resp::{ErrorCode, Token, encode_scan};
 use crate::state::record::Position;
+
+/// The walk of whatever there is to be walked.
+pub enum Walk {
+    /// One server's database, by SCAN.
+    Keyspace(Scan),
+    /// A cluster, by its slots.
+    Slots(Box<SlotScan>),
+}
+
+impl Walk {
+    /// A walk that goes on at `position`; its next batch gets number `seq`.
+    pub fn new(rules: &Rules, position: Position, seq: u64) -> Self {
+        match &rules.by_slot {
+            None => Self::Keyspace(Scan::new(position, seq)),
+            Some(probes) => {
+                let glob = rules.match_glob.clone();
+                Self::Slots(Box::new(SlotScan::new(
+                    position,
+                    seq,
+                    Rc::clone(probes),
+                    glob,
+                )))
+            }
+        }
+    }
+
+    /// Appends the next question to `out`; false while an answer is awaited, and after the end.
+    pub fn ask(
+        &mut self,
+        out: &mut BytesMut,
+        rules: &Rules,
+        in_doubt: impl Fn(u64) -> bool,
+    ) -> bool {
+        let scan = match self {
+            Self::Keyspace(scan) => scan,
+            Self::Slots(slots) => return slots.ask(out, in_doubt),
+        };
+        let Some(cursor) = scan.begin() else {
+            return false;
+        };
+        encode_scan(
+            out,
+            cursor,
+            rules.batch_keys,
+            rules.match_glob.as_deref(),
+            rules.scan_type.map(KeyType::name),
+        );
+        true
+    }
+
+    /// Whether an answer is awaited.
+    pub fn in_flight(&self) -> bool {
+        match self {
+            Self::Keyspace(scan) => scan.in_flight(),
+            Self::Slots(slots) => slots.in_flight(),
+        }
+    }
+
+    /// Whether the walk is at its end.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Keyspace(scan) => scan.is_over(),
+            Self::Slots(slots) => slots.is_over(),
+        }
+    }
+
+    /// The connection is lost: what came of an answer is forgotten, and the same is asked again.
+    pub fn lost(&mut self) {
+        match self {
+            Self::Keyspace(scan) => scan.lost(),
+            Self::Slots(slots) => slots.lost(),
+        }
+    }
+
+    /// Takes one token; returns the batch once the answer is whole.
+    pub fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        in_doubt: impl Fn(u64) -> bool,
+    ) -> Result<Option<Batch>, Trouble> {
+        let slots = match self {
+            Self::Keyspace(scan) => return scan.token(token, in_doubt),
+            Self::Slots(slots) => slots,
+        };
+        let asked = slots.asked();
+        let batch = slots.token(token)?;
+        if let (Some(_), Some((of_slots, listed))) = (&batch, asked) {
+            slots.pace(rules.batch_keys, of_slots, listed);
+        }
+        Ok(batch)
+    }
+}
 
 /// See the module.
 pub struct Scan {

@@ -5,11 +5,14 @@ use std::rc::Rc;
 use super::engine::{Context, drive};
 use super::lane::{IN_FLIGHT_BATCHES_MAX, Lane, Rules};
 use super::link::{self, Env, Waited, retrying};
+use super::nodes;
 use super::resume;
-use super::{OnSourceChange, lost_store};
+use super::{OnSourceChange, ReadWith, lost_store};
 use crate::client::canary::{self, Canary, CanaryFilter};
+use crate::client::cluster::identity_of_all;
 use crate::client::retry::Budget;
 use crate::client::{Link, LinkError};
+use crate::cluster::SLOTS;
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
@@ -18,7 +21,7 @@ use crate::shutdown::StopReason;
 use crate::state::record::{LaneCheckpoint, Position, ServerIdentity};
 
 /// Clocks further apart than this do not share instants: expiries then travel as time left.
-const CLOCKS_AGREE_MS: i64 = 1000;
+pub const CLOCKS_AGREE_MS: i64 = 1000;
 
 /// How a lane's copy ended.
 #[derive(Debug)]
@@ -27,19 +30,29 @@ pub enum LaneEnd {
     Complete,
     /// A stop was asked for.
     Stopped(StopReason),
+    /// The target's nodes are others than before: the lane goes on where it is durable, after a look at who they are.
+    Again,
     /// This lane's cursor is worth nothing any more.
     NewPass(String),
     /// What the target acknowledged is in doubt, in every lane.
     TargetSuspect(String),
 }
 
-/// Copies lane number `index` from where it stands. With `forced`, from its beginning, for that reason.
+/// Copies lane number `index` from where it stands. With `forced`, from its beginning, for that reason. `again`: this run
+/// has written keys of it before that it could not record.
 pub async fn copy_lane(
     context: &mut Context,
     index: usize,
     forced: Option<String>,
+    again: bool,
 ) -> Result<LaneEnd, Error> {
     let env = Rc::clone(&context.env);
+    // What was submitted before is durable, or lost, before it is looked at.
+    context
+        .recorder
+        .with_store(|_| ())
+        .await
+        .map_err(lost_store)?;
     let plan = env.request.plan.lanes[index];
     let checkpoint = context.lanes()[index].clone();
     if checkpoint.position == Position::End && checkpoint.pass > 0 && forced.is_none() {
@@ -47,7 +60,7 @@ pub async fn copy_lane(
         return finished_lane(&env, plan, &checkpoint).await;
     }
     let mut source_budget = env.budget(Side::Source);
-    let mut source = match link::source(&env, &mut source_budget, plan.source_db, None).await? {
+    let mut source = match first_source(&env, &mut source_budget, plan, &checkpoint).await? {
         Waited::Ready(link) => link,
         Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
     };
@@ -55,7 +68,7 @@ pub async fn copy_lane(
         Waited::Ready(links) => links,
         Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
     };
-    let target_identity = targets[0].identity.clone();
+    let target_identity = identity(&env, &targets);
     let forced = match forced {
         Some(reason) => Some(reason),
         None => match suspect(&env, &checkpoint, plan, &target_identity).await? {
@@ -102,7 +115,7 @@ pub async fn copy_lane(
     let rules = rules(context, &source, &targets);
     // What a dead run, or an earlier pass, wrote without being able to record it.
     let in_doubt = match (checkpoint.pass, env.run) {
-        (1, 1) => 0,
+        (1, 1) if !again => 0,
         (1, _) => 2 * IN_FLIGHT_BATCHES_MAX,
         _ => u64::MAX,
     };
@@ -117,8 +130,41 @@ pub async fn copy_lane(
     drive(context, index, lane, source, targets).await
 }
 
+/// The connection to the source: in a cluster to the node where the scan goes on.
+async fn first_source(
+    env: &Env,
+    budget: &mut Budget,
+    plan: LanePlan,
+    checkpoint: &LaneCheckpoint,
+) -> Result<Waited<Link>, Error> {
+    let Some(nodes) = env.cluster(Side::Source) else {
+        return link::source(env, budget, plan.source_db, None).await;
+    };
+    // Where it is not a slot, the pass begins anew, and another node may have to be asked first.
+    let slot = match checkpoint.position {
+        Position::At(slot) => u16::try_from(slot.get()).ok().filter(|slot| *slot < SLOTS),
+        Position::Start | Position::End => None,
+    };
+    nodes::source(env, &nodes, budget, slot.unwrap_or_default(), None).await
+}
+
+/// The process that acknowledges, or all of them.
+fn identity(env: &Env, targets: &[Link]) -> ServerIdentity {
+    match env.cluster(Side::Target) {
+        None => targets[0].identity.clone(),
+        Some(_) => {
+            let all: Vec<ServerIdentity> =
+                targets.iter().map(|link| link.identity.clone()).collect();
+            identity_of_all(&all)
+        }
+    }
+}
+
 /// The connections to the target.
 async fn targets(env: &Rc<Env>, plan: LanePlan) -> Result<Waited<Vec<Link>>, Error> {
+    if let Some(nodes) = env.cluster(Side::Target) {
+        return nodes::targets(env, &nodes).await;
+    }
     let mut links = Vec::new();
     let mut budget = env.budget(Side::Target);
     for _ in 0..env.request.options.connections.max(1) {
@@ -147,12 +193,11 @@ async fn finished_lane(
     plan: LanePlan,
     checkpoint: &LaneCheckpoint,
 ) -> Result<LaneEnd, Error> {
-    let mut budget = env.budget(Side::Target);
-    let link = match link::target(env, &mut budget, plan.target_db, None).await? {
-        Waited::Ready(link) => link,
+    let links = match targets(env, plan).await? {
+        Waited::Ready(links) => links,
         Waited::Stopped(reason) => return Ok(LaneEnd::Stopped(reason)),
     };
-    match suspect(env, checkpoint, plan, &link.identity).await? {
+    match suspect(env, checkpoint, plan, &identity(env, &links)).await? {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
         Waited::Ready(Some(reason)) => Ok(LaneEnd::TargetSuspect(reason)),
         Waited::Ready(None) => {
@@ -269,11 +314,16 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
     let env = &context.env;
     let plan = &env.request.plan;
     let target = &targets[0];
-    let (scan_type, ask_types) = Rules::filter(plan, source.scan_type);
-    let skew = match (source.clock, target.clock) {
-        (Some(source), Some(target)) => Some(target.ahead_of(&source)),
-        _ => None,
-    };
+    let by_slot = env.cluster(Side::Source).map(|nodes| nodes.probes());
+    // A slot is listed with all its keys, of whatever type.
+    let (scan_type, ask_types) = Rules::filter(plan, source.scan_type && by_slot.is_none());
+    let skews = targets.iter().map(|target| {
+        let (source, target) = source.clock.zip(target.clock)?;
+        Some(target.ahead_of(&source))
+    });
+    let skew = skews
+        .collect::<Option<Vec<i64>>>()
+        .and_then(|skews| skews.into_iter().max_by_key(|ms| ms.abs()));
     let agree = skew.is_some_and(|ms| ms.abs() <= CLOCKS_AGREE_MS);
     if let Some(ms) = skew.filter(|_| !agree) {
         let side = if ms > 0 { "ahead of" } else { "behind" };
@@ -282,12 +332,21 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
             ms.abs() as f64 / 1000.0
         ));
     }
+    let absttl = targets.iter().all(|target| target.absolute_expiry);
     Rules {
         batch_keys: env.request.options.batch_keys,
         match_glob: plan.match_glob.clone(),
         scan_type,
         ask_types,
-        read_with: env.request.options.read_with,
+        // Keys of several slots can't be asked for at once.
+        read_with: match by_slot {
+            Some(_) => ReadWith::Dump,
+            None => env.request.options.read_with,
+        },
+        by_slot,
+        routes: env
+            .cluster(Side::Target)
+            .map(|nodes| nodes.topology().clone()),
         on_conflict: plan.on_conflict,
         ttl: plan.ttl,
         field_ttl: plan.field_ttl,
@@ -295,8 +354,8 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
             .takes
             .clone()
             .expect("a connection to a target knows what it takes"),
-        expire_time: agree && source.absolute_expiry && target.absolute_expiry,
-        absttl: target.absolute_expiry,
+        expire_time: agree && source.absolute_expiry && absttl,
+        absttl,
         source_clock: source.clock,
         target_clock: target.clock,
         payload_bytes_max: context.facts().payload_bytes_max,

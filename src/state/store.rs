@@ -360,9 +360,11 @@ fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
 }
 
 pub(super) fn tame_identity(mut identity: ServerIdentity) -> ServerIdentity {
-    for text in identity.run_id.iter_mut().chain([&mut identity.version]) {
-        truncate(text, 128);
+    if let Some(run_id) = &mut identity.run_id {
+        // Those of a cluster are many.
+        truncate(run_id, 4096);
     }
+    truncate(&mut identity.version, 128);
     identity
 }
 

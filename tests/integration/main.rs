@@ -33,6 +33,9 @@ mod read_with;
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 
+/// Clusters on either side, resharded and failed over meanwhile.
+mod cluster;
+
 /// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
 mod convert;
 

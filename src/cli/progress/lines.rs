@@ -64,6 +64,13 @@ impl Lines {
                 decision,
                 reason,
             } => self.lane(*lane, *pass, *decision, reason),
+            Event::Cluster { side, masters } => {
+                let nodes = match masters {
+                    1 => "1 master".to_owned(),
+                    several => format!("{several} masters"),
+                };
+                self.line(&format!("  {side}    a cluster of {nodes}"));
+            }
             Event::Progress(status) => {
                 if self.last_progress.elapsed() >= INTERVAL {
                     self.last_progress = Instant::now();

@@ -11,20 +11,23 @@
 //! - Doubles of a key (SCAN may return one twice) travel on the same target connection, so the newer read wins.
 
 use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::ReadWith;
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
-use super::scan::Scan;
+use super::scan::Walk;
 use super::window::Window;
 use crate::client::handshake::unix_ms;
 use crate::client::{Clock, LinkError, Takes};
+use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, OnConflict, Plan, TtlPolicy};
 use crate::progress::StringsBy;
 use crate::state::record::{Position, QuarantineRecord};
 
 mod convert;
+mod nodes;
 mod source;
 mod strings;
 mod target;
@@ -55,6 +58,10 @@ pub struct Rules {
     pub scan_type: Option<KeyType>,
     /// Types that are asked for key by key; empty: all.
     pub ask_types: Vec<KeyType>,
+    /// The source is a cluster: it is walked by slots, with these names to ask about them.
+    pub by_slot: Option<Rc<Probes>>,
+    /// The target is a cluster: which of its nodes has which slot. Each node has as many connections as every other.
+    pub routes: Option<Topology>,
     /// See [`ReadWith`].
     pub read_with: ReadWith,
     /// See [`OnConflict`].
@@ -110,6 +117,10 @@ pub enum Trouble {
     Fatal(Box<Error>),
     /// The source does not know the cursor.
     CursorRefused(String),
+    /// The next slots are at another node of the source, and nothing more is owed or to be asked here.
+    NextNode,
+    /// A slot is at a node of the target to which there is no connection.
+    UnknownNode(NodeAddress),
 }
 
 impl From<LinkError> for Trouble {
@@ -138,6 +149,8 @@ struct PartialRead {
     wanted: Option<bool>,
     /// What DUMP said, and when.
     dumped: Option<(Dumped, Instant)>,
+    /// One of the answers was that the key is at another node.
+    elsewhere: bool,
     /// The elements of MGET's answer follow.
     in_array: bool,
 }
@@ -151,6 +164,8 @@ struct Valued {
 
 struct Sent {
     key: KeyRef,
+    /// The answer to the ASKING in front of it is still to come.
+    asking: bool,
     payload_bytes: u64,
     payload_type: Option<u8>,
     /// As the source encoded it.
@@ -167,13 +182,17 @@ pub struct Lane {
     pass: u32,
     /// BUSYKEY may be our own write, in batches before this number.
     in_doubt_before: u64,
-    scan: Scan,
+    scan: Walk,
     batches: VecDeque<Batch>,
     unread: VecDeque<KeyRef>,
     /// Unread keys that MGET answered with nil.
     no_strings: VecDeque<KeyRef>,
     /// Unread keys that are to be read whole: their values found no room, or were lost on their way.
     alone: VecDeque<KeyRef>,
+    /// Keys that are at another node of the source than their batch came from.
+    strays: VecDeque<KeyRef>,
+    /// Keys whose slot is on its way on the target, and the connection on which they may be written.
+    asking: HashMap<KeyRef, usize>,
     asked: VecDeque<Asked>,
     /// Keys whose values are asked for.
     asked_keys: usize,
@@ -232,15 +251,18 @@ impl Lane {
     ) -> Self {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         let strings = Strings::new(&rules);
+        let scan = Walk::new(&rules, position, seq);
         Self {
             rules,
             pass,
             in_doubt_before: seq.saturating_add(in_doubt_batches),
-            scan: Scan::new(position, seq),
+            scan,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
             no_strings: VecDeque::new(),
             alone: VecDeque::new(),
+            strays: VecDeque::new(),
+            asking: HashMap::new(),
             asked: VecDeque::new(),
             asked_keys: 0,
             asked_in_turns: 0,
@@ -381,6 +403,9 @@ impl Lane {
             let batch = self.batches.pop_front().expect("just looked at it");
             if !self.tries.is_empty() {
                 self.tries.retain(|key, _| key.seq != batch.seq);
+            }
+            if !self.asking.is_empty() {
+                self.asking.retain(|key, _| key.seq != batch.seq);
             }
             if !self.refused.is_empty() {
                 self.refused.retain(|key, _| key.seq != batch.seq);

@@ -23,11 +23,10 @@ use super::{Asked, IN_FLIGHT_BATCHES_MAX, Lane, PartialRead, Trouble, Valued, st
 use crate::client::LinkError;
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload, Ready};
 use crate::key::Escaped;
-use crate::plan::{KeyType, TtlPolicy};
+use crate::plan::TtlPolicy;
 use crate::rdb::string;
 use crate::resp::{
     ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_mget,
-    encode_scan,
 };
 
 /// Keys of one MGET: more would save nothing, and the server serves nobody else meanwhile.
@@ -37,6 +36,8 @@ const MGET_KEYS_MAX: usize = 256;
 pub(super) enum Dumped {
     Payload(Bytes),
     Gone,
+    /// It is at another node of the cluster.
+    Elsewhere,
     /// The error line.
     Refused(Bytes),
 }
@@ -66,15 +67,10 @@ impl Lane {
         if after <= window / 2
             && !self.stopping
             && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
-            && let Some(cursor) = self.scan.begin()
+            && self
+                .scan
+                .ask(out, &self.rules, |seq| seq < self.in_doubt_before)
         {
-            encode_scan(
-                out,
-                cursor,
-                self.rules.batch_keys,
-                self.rules.match_glob.as_deref(),
-                self.rules.scan_type.map(KeyType::name),
-            );
             self.asked.push_back(Asked::Scan);
         }
     }
@@ -223,7 +219,10 @@ impl Lane {
 
     fn scan_token(&mut self, token: Token) -> Result<(), Trouble> {
         let in_doubt_before = self.in_doubt_before;
-        let batch = match self.scan.token(token, |seq| seq < in_doubt_before) {
+        let batch = match self
+            .scan
+            .token(token, &self.rules, |seq| seq < in_doubt_before)
+        {
             Ok(None) => return Ok(()),
             Ok(Some(batch)) => batch,
             Err(Trouble::Link(LinkError::Reply(ErrorCode::InvalidCursor, line))) => {
@@ -257,7 +256,11 @@ impl Lane {
         let expiry = match token {
             Token::Integer(ms) => Some(ms),
             // A key that may not be read: DUMP has said so already.
-            Token::Error(_) if matches!(dumped.0, Dumped::Refused(_)) => None,
+            Token::Error(_) if matches!(dumped.0, Dumped::Refused(_) | Dumped::Elsewhere) => None,
+            Token::Error(line) if self.is_elsewhere(&line) => {
+                self.partial.elsewhere = true;
+                None
+            }
             Token::Error(line) => return Err(side_error(&line)),
             other => return Err(unexpected("PTTL", &other)),
         };
@@ -274,6 +277,10 @@ impl Lane {
         let (dumped, value_read_at) = partial
             .dumped
             .expect("the value's reply comes before the expiry's");
+        // Half of it may be what the key was here, and half what it is there.
+        if partial.elsewhere || matches!(dumped, Dumped::Elsewhere) {
+            return self.strays.push_back(key);
+        }
         if let Some(payload) = self.payload(key, dumped, partial.wanted) {
             self.window.observe_payload(payload.size());
             if !self.strings.in_use() {
@@ -410,6 +417,10 @@ impl Lane {
     fn type_token(&mut self, token: Token) -> Result<(), Trouble> {
         let name = match token {
             Token::Simple(name) => name,
+            Token::Error(line) if self.is_elsewhere(&line) => {
+                (self.partial.elsewhere, self.partial.wanted) = (true, Some(true));
+                return Ok(());
+            }
             // Of what type a key is that may not be read, nobody tells: DUMP will be refused as well, and counts.
             Token::Error(line) if ErrorCode::of(&line) == ErrorCode::NoPermKey => {
                 self.partial.wanted = Some(true);
@@ -427,6 +438,7 @@ impl Lane {
         match token {
             Token::Bulk(payload) => Ok(Dumped::Payload(payload)),
             Token::Null => Ok(Dumped::Gone),
+            Token::Error(line) if self.is_elsewhere(&line) => Ok(Dumped::Elsewhere),
             Token::Error(line) => match ErrorCode::of(&line).retry() {
                 Retry::Key | Retry::Unknown => Ok(Dumped::Refused(line)),
                 Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
@@ -438,9 +450,18 @@ impl Lane {
     }
 
     /// What there is to be written; a key that has nothing gets its outcome.
-    fn payload(&mut self, key: KeyRef, dumped: Dumped, wanted: Option<bool>) -> Option<Payload> {
+    pub(super) fn payload(
+        &mut self,
+        key: KeyRef,
+        dumped: Dumped,
+        wanted: Option<bool>,
+    ) -> Option<Payload> {
         let payload = match dumped {
             Dumped::Payload(payload) => payload,
+            Dumped::Elsewhere => {
+                self.strays.push_back(key);
+                return None;
+            }
             Dumped::Gone => {
                 self.source_answers += 1;
                 self.settle(key, KeyOutcome::Vanished);
@@ -467,7 +488,7 @@ impl Lane {
     }
 
     /// Value and expiry have come: the value is checked, and waits for the target.
-    fn key_read(
+    pub(super) fn key_read(
         &mut self,
         key: KeyRef,
         payload: Payload,
@@ -533,6 +554,9 @@ impl Lane {
     }
 
     fn connection_of(&self, key: KeyRef) -> usize {
+        if let Some(connection) = self.routed(key) {
+            return connection;
+        }
         match self.ready.len() {
             1 => 0,
             several => {

@@ -12,7 +12,8 @@ use crate::key::Escaped;
 use crate::plan::OnConflict;
 use crate::rdb::{footer, string};
 use crate::resp::{
-    ErrorCode, RestoreOptions, Retry, Token, encode_restore_head, encode_restore_tail,
+    ErrorCode, RestoreOptions, Retry, Token, encode_command, encode_restore_head,
+    encode_restore_tail,
 };
 
 /// Encoded commands handed to the socket in one write.
@@ -65,10 +66,15 @@ impl Lane {
                 replace: self.replaces(),
                 absttl,
             };
+            let asking = self.asking.contains_key(&ready.key);
+            if asking {
+                encode_command(out, &[b"ASKING"]);
+            }
             let name = self.batch(ready.key).name(ready.key.index);
             encode_restore_head(out, name, ttl, ready.payload.size(), options);
             self.sent[connection].push_back(Sent {
                 key: ready.key,
+                asking,
                 payload_bytes,
                 payload_type: ready.payload.kind(),
                 dumped: matches!(ready.payload, Payload::Dumped(_)),
@@ -140,9 +146,23 @@ impl Lane {
 
     /// Takes the next token of the target's answers on this connection.
     pub fn target_token(&mut self, connection: usize, token: Token) -> Result<(), Trouble> {
-        let Some(sent) = self.sent[connection].pop_front() else {
+        let Some(mut sent) = self.sent[connection].pop_front() else {
             return Err(LinkError::Unexpected("nothing", format!("{token:?}")).into());
         };
+        if sent.asking && matches!(token, Token::Simple(_)) {
+            sent.asking = false;
+            self.sent[connection].push_front(sent);
+            return Ok(());
+        }
+        if sent.asking
+            && let Token::Error(line) = &token
+        {
+            self.sent[connection].push_front(sent);
+            return Err(LinkError::Reply(ErrorCode::of(line), Escaped(line).to_string()).into());
+        }
+        if !self.asking.is_empty() {
+            self.asking.remove(&sent.key);
+        }
         match token {
             Token::Simple(_) => {
                 self.target_answers += 1;
@@ -166,6 +186,9 @@ impl Lane {
         let code = ErrorCode::of(line);
         let shown = Escaped(line).to_string();
         let payload = Some((sent.payload_bytes, sent.payload_type));
+        if matches!(code, ErrorCode::Moved | ErrorCode::Ask) {
+            return self.redirected(connection, sent, line);
+        }
         match code.retry() {
             Retry::Key if code == ErrorCode::BusyKey => {
                 self.target_answers += 1;

@@ -12,6 +12,7 @@ use crate::resp::{Decoder, Token};
 
 mod convert;
 mod in_turns;
+mod nodes;
 
 /// What DUMP answers for a string.
 fn payload(value: &[u8]) -> Bytes {
@@ -47,6 +48,8 @@ pub fn rules() -> Rules {
         match_glob: None,
         scan_type: None,
         ask_types: vec![],
+        by_slot: None,
+        routes: None,
         read_with: ReadWith::Auto,
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,

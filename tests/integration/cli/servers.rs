@@ -370,20 +370,20 @@ fn a_cluster_and_a_sentinel_are_recognised() {
         .run();
     said += &Said::of(&finished).to_string();
     insta::assert_snapshot!(said, @r"
-    exit 2
+    exit 22
     error: source: failed to use the source
-      it is a node of a cluster, which this version of redknot does not speak to
-    hint: only single servers, with or without replicas, for now
+      it is a cluster in which 16384 of 16384 slots are at no node, the first of them 0
+    hint: give every slot to a node (redis-cli --cluster fix), then run the same command
 
-    exit 2
+    exit 22
     error: target: failed to use the target
-      it is a node of a cluster, which this version of redknot does not speak to
-    hint: only single servers, with or without replicas, for now
+      it is a cluster in which 16384 of 16384 slots are at no node, the first of them 0
+    hint: give every slot to a node (redis-cli --cluster fix), then run the same command
 
     exit 2
-    error: source: failed to use the source
-      it is a node of a cluster, which this version of redknot does not speak to
-    hint: only single servers, with or without replicas, for now
+    error: source: failed to use database 3 of the source
+      it is a node of a cluster, and a cluster has database 0 only
+    hint: leave the number of the database away
 
     exit 2
     error: source: failed to use the source

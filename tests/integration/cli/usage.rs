@@ -115,7 +115,6 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
         "migrate --from redis+sentinel://h --to h",
         "migrate --from unix:/run/redis.sock --to h",
         "migrate --from /run/redis.sock --to h",
-        "migrate --from redis-cluster://h --to h",
         "migrate --from h:1 --to redis-sentinel://h,h/service",
     ]), @r"
     $ redknot migrate --from http://h --to h
@@ -141,12 +140,6 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
     error: --from is not an address
       this is a path, not an address
     hint: a socket is named by redis+unix:///path/to/socket
-
-    $ redknot migrate --from redis-cluster://h --to h
-    exit 2
-    error: --from is not an address
-      `redis-cluster://` means a cluster, which this version of redknot does not speak yet
-    hint: the redis:// address of a single server works today
 
     $ redknot migrate --from h:1 --to redis-sentinel://h,h/service
     exit 2

@@ -11,6 +11,8 @@
 
 /// Authorities and certificates, good and bad.
 pub mod certificates;
+/// Real clusters: masters and their replicas, resharded and failed over while a test runs.
+pub mod cluster;
 /// `compare`, `repair` and `keys`: command lines and what they print.
 pub mod comparing;
 /// Seeded damage to single elements of keys, and what must be found of it.

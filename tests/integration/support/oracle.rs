@@ -8,11 +8,12 @@
 //! Both sides must stand still. A difference counts only if it is there at a second look, so that a key that expires
 //! between two reads is none.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use redis::{Connection, Value};
 
+use super::cluster::Cluster;
 use super::server::Server;
 
 /// How far the expiry of a key may be off, unless a test says otherwise.
@@ -74,8 +75,8 @@ pub struct Comparison {
 
 /// A comparison to be made; the defaults compare database 0 of both sides by value.
 pub struct Oracle<'a> {
-    source: (&'a Server, u32),
-    target: (&'a Server, u32),
+    source: (Vec<&'a Server>, u32),
+    target: (Vec<&'a Server>, u32),
     ttl_tolerance_ms: i64,
     field_expiries: bool,
 }
@@ -90,12 +91,27 @@ pub fn assert_equal(source: &Server, target: &Server) -> usize {
     Oracle::between(source, target).assert_equal()
 }
 
+/// One side of a comparison: one server, or the nodes of a cluster.
+pub struct Servers<'a>(Vec<&'a Server>);
+
+impl<'a> From<&'a Server> for Servers<'a> {
+    fn from(server: &'a Server) -> Self {
+        Self(vec![server])
+    }
+}
+
+impl<'a> From<&'a Cluster> for Servers<'a> {
+    fn from(cluster: &'a Cluster) -> Self {
+        Self(cluster.masters())
+    }
+}
+
 impl<'a> Oracle<'a> {
-    /// Database 0 of both servers.
-    pub fn between(source: &'a Server, target: &'a Server) -> Self {
+    /// Database 0 of both sides.
+    pub fn between(source: impl Into<Servers<'a>>, target: impl Into<Servers<'a>>) -> Self {
         Self {
-            source: (source, 0),
-            target: (target, 0),
+            source: (source.into().0, 0),
+            target: (target.into().0, 0),
             ttl_tolerance_ms: TTL_TOLERANCE_MS,
             field_expiries: true,
         }
@@ -148,8 +164,8 @@ impl<'a> Oracle<'a> {
 
     /// Compares every key of both sides.
     pub fn compare(&self) -> Comparison {
-        let mut source = Reader::new(self.source, self);
-        let mut target = Reader::new(self.target, self);
+        let mut source = Side::new(&self.source, self);
+        let mut target = Side::new(&self.target, self);
         let (of_source, of_target) = both(|| source.names(), || target.names());
         let names: Vec<Vec<u8>> = of_source.union(&of_target).cloned().collect();
 
@@ -173,8 +189,8 @@ impl<'a> Oracle<'a> {
     fn compare_chunk(
         &self,
         names: &[Vec<u8>],
-        source: &mut Reader,
-        target: &mut Reader,
+        source: &mut Side,
+        target: &mut Side,
         found: &mut Comparison,
     ) -> Vec<Difference> {
         let (on_source, on_target) = both(|| source.read(names), || target.read(names));
@@ -254,7 +270,70 @@ pub struct Reading {
     pub value: Value,
 }
 
-/// Reads one side.
+/// Reads one side: each key at the server where SCAN has found it.
+struct Side {
+    readers: Vec<Reader>,
+    homes: HashMap<Vec<u8>, usize>,
+}
+
+impl Side {
+    fn new((servers, db): &(Vec<&Server>, u32), oracle: &Oracle<'_>) -> Self {
+        let readers = servers
+            .iter()
+            .map(|server| Reader::new((server, *db), oracle));
+        Self {
+            readers: readers.collect(),
+            homes: HashMap::new(),
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If two nodes of a cluster have the same key.
+    fn names(&mut self) -> BTreeSet<Vec<u8>> {
+        let mut names = BTreeSet::new();
+        for (home, reader) in self.readers.iter_mut().enumerate() {
+            let of_this = reader.names();
+            for name in &of_this {
+                let other = self.homes.insert(name.clone(), home);
+                assert!(
+                    other.is_none(),
+                    "\"{}\" is at two nodes",
+                    name.escape_ascii()
+                );
+            }
+            names.extend(of_this);
+        }
+        names
+    }
+
+    fn read(&mut self, names: &[Vec<u8>]) -> Vec<Reading> {
+        let mut readings: Vec<Option<Reading>> = names.iter().map(|_| None).collect();
+        for (home, reader) in self.readers.iter_mut().enumerate() {
+            let here = |name: &Vec<u8>| self.homes.get(name) == Some(&home);
+            let (indices, names): (Vec<usize>, Vec<Vec<u8>>) = names
+                .iter()
+                .cloned()
+                .enumerate()
+                .filter(|(_, name)| here(name))
+                .unzip();
+            for (index, reading) in indices.into_iter().zip(reader.read(&names)) {
+                readings[index] = Some(reading);
+            }
+        }
+        let nothing = || Reading {
+            kind: "none".to_owned(),
+            expiry: None,
+            value: Value::Nil,
+        };
+        readings
+            .into_iter()
+            .map(|reading| reading.unwrap_or_else(nothing))
+            .collect()
+    }
+}
+
+/// Reads one server.
 pub struct Reader {
     connection: Connection,
     knows_pexpiretime: bool,
@@ -265,7 +344,7 @@ pub struct Reader {
 
 impl Reader {
     fn new((server, db): (&Server, u32), oracle: &Oracle<'_>) -> Self {
-        let kinds = [oracle.source.0.kind(), oracle.target.0.kind()];
+        let kinds = [oracle.source.0[0].kind(), oracle.target.0[0].kind()];
         Self {
             connection: server.connection_to(db),
             knows_pexpiretime: server.kind().knows_pexpiretime,

@@ -204,6 +204,17 @@ impl Server {
         })
     }
 
+    /// A connection to database 0, if the server is there.
+    pub fn try_connection(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url(0))?.get_connection()
+    }
+
+    /// Whether the process is there and not frozen for good: it has not been killed.
+    pub fn is_alive(&self) -> bool {
+        let pid = rustix::process::Pid::from_child(&self.process.0);
+        rustix::process::test_kill_process(pid).is_ok() && self.try_connection().is_ok()
+    }
+
     /// The fields of one section of INFO.
     pub fn info(&self, section: &str) -> HashMap<String, String> {
         let text: String = redis::cmd("INFO")
