@@ -10,6 +10,8 @@
 pub mod config;
 pub mod endpoint;
 pub mod plan;
+pub mod renaming;
+pub mod selection;
 
 pub mod audit;
 pub mod client;

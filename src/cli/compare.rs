@@ -142,7 +142,9 @@ fn request(
         (args.source.from_db.is_some(), "--from-db"),
         (args.target.to_db.is_some(), "--to-db"),
     ];
-    if let Some((_, flag)) = filters.into_iter().find(|(given, _)| *given) {
+    let filters = filters.into_iter().find(|(given, _)| *given);
+    let given = filters.map(|(_, flag)| flag);
+    if let Some(flag) = given.or_else(|| args.selection.first_given()) {
         return Err(Failure::usage(
             format!("{flag} and the name of a migration contradict each other"),
             format!("the plan of {name} says which keys are compared"),
@@ -202,6 +204,7 @@ fn of_servers(args: &CompareArgs) -> MigrateArgs {
         match_glob: args.match_glob.clone(),
         types: args.types.clone(),
         ttl: args.ttl,
+        selection: args.selection.clone(),
         ..MigrateArgs::default()
     }
 }

@@ -27,6 +27,7 @@ mod passwords;
 mod progress;
 mod repair;
 mod rump;
+mod selection;
 mod server_args;
 mod servers;
 mod settings;
