@@ -17,6 +17,7 @@ pub mod audit;
 pub mod client;
 pub mod compare;
 pub mod copy;
+pub mod databases;
 pub mod repair;
 pub mod state;
 pub mod tls;

@@ -18,6 +18,7 @@ mod failure;
 mod format;
 mod help;
 mod json;
+mod key_list;
 mod keys;
 mod log;
 mod migrate;

@@ -1,5 +1,7 @@
 //! From the flags of `migrate` to a request: plain values, checked once.
 
+use std::path::PathBuf;
+
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
@@ -11,6 +13,7 @@ use super::args::{Common, MigrateArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
+use super::key_list;
 use super::passwords;
 use super::selection;
 use super::servers::{self, Said};
@@ -89,7 +92,7 @@ pub fn migration(
     types.sort_unstable();
     types.dedup();
     let (databases, lanes) = selection::databases(&args.db, &args.selection, &source, &target)?;
-    let plan = Plan {
+    let mut plan = Plan {
         source: source.endpoint.address.to_string(),
         target: target.endpoint.address.to_string(),
         databases,
@@ -99,6 +102,19 @@ pub fn migration(
         ttl: args.ttl.unwrap_or(TtlPolicy::Keep),
         field_ttl: args.field_ttl.unwrap_or(FieldTtl::Quarantine),
         ..named
+    };
+    let new_list = match &args.selection.keys_from {
+        None => None,
+        Some(path) => {
+            let said = key_list::Said {
+                path,
+                null: args.selection.keys_from0,
+                state_dir: &common.state_dir(),
+                name: args.name.as_deref(),
+                restart: args.restart,
+            };
+            key_list::read(&said, &mut plan)?
+        }
     };
     let options = CopyOptions {
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),
@@ -125,6 +141,7 @@ pub fn migration(
         name: args.name,
         state_dir: common.state_dir(),
         restart: args.restart,
+        new_list,
     };
     Ok((request, args.compare))
 }
@@ -147,9 +164,28 @@ fn refuse_contradictions(args: &MigrateArgs, common: &Common) -> Result<(), Fail
             "--restart and --new-pass",
             "one sets the state aside, the other continues it",
         ),
+        (
+            reads_stdin_twice(args),
+            "--keys-from - and a password from standard input",
+            "what is read from there once is gone",
+        ),
     ];
+    if args.selection.keys_from0 && args.selection.keys_from.is_none() {
+        return Err(Failure::usage(
+            "--keys-from0 says nothing without --keys-from",
+            "it says how the names of a list are written",
+            "give --keys-from FILE as well, or leave it away",
+        ));
+    }
     let logins = passwords::contradictions(&args.source, &args.target, common.no_input);
     refuse_pairs(pairs.into_iter().chain(logins))
+}
+
+fn reads_stdin_twice(args: &MigrateArgs) -> bool {
+    let is_stdin =
+        |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    is_stdin(&args.selection.keys_from)
+        && (is_stdin(&args.source.from_pass_file) || is_stdin(&args.target.to_pass_file))
 }
 
 /// Refuses the first pair of flags that is there; with each stands why they can't both be meant.

@@ -15,6 +15,7 @@ use crate::cluster::SLOTS;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
+use crate::resp::ErrorCode;
 
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
@@ -176,6 +177,43 @@ impl Asked {
         }
     }
 
+    /// That it, as target, has the databases that are written.
+    ///
+    /// # Errors
+    ///
+    /// If it has fewer.
+    pub async fn must_have_databases(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
+        let failed = |error| Refusal::Link(self.side, error);
+        // They are numbered without a gap.
+        let highest = lanes.iter().max_by_key(|lane| lane.target_db);
+        let Some(&LanePlan {
+            source_db,
+            target_db: db @ 1..,
+        }) = highest
+        else {
+            return Ok(());
+        };
+        match self.control.ask(redis::cmd("SELECT").arg(db)).await {
+            Ok(_) => {}
+            Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
+                let databases = self.control.config("databases").await.map_err(failed)?;
+                let cause = match databases {
+                    Some(databases) => format!("it has {databases} databases, from 0 on"),
+                    None => format!("it has fewer databases: \"{line}\""),
+                };
+                return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
+                    .on(self.side)
+                    .hint(format!("--db-map {source_db}:0 puts its keys elsewhere; or raise `databases` in the configuration of the {}", self.side))
+                    .into());
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        match self.control.ask(redis::cmd("SELECT").arg(0)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// The largest argument that it takes.
     ///
     /// # Errors
@@ -215,6 +253,20 @@ pub fn different_servers(source: &Info, target: &Info, lanes: &[LanePlan]) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// What is to be said of a server that is both read and written, which [`different_servers`] has allowed.
+pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<String> {
+    let run_id = source.get("run_id").filter(|id| !id.is_empty())?;
+    let same = target.get("run_id") == Some(run_id);
+    let moves: Vec<String> = lanes.iter().map(ToString::to_string).collect();
+    same.then(|| {
+        format!(
+            "source and target are the same server (run_id {}): its keys are copied from database to database ({})",
+            run_id.get(..12).unwrap_or(run_id),
+            moves.join(",")
+        )
+    })
 }
 
 /// Two nodes of one cluster would copy keys onto themselves.
