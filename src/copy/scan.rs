@@ -103,12 +103,7 @@ impl Walk {
             Self::Keyspace(scan) => return scan.token(token, in_doubt),
             Self::Slots(slots) => slots,
         };
-        let asked = slots.asked();
-        let batch = slots.token(token)?;
-        if let (Some(_), Some((of_slots, listed))) = (&batch, asked) {
-            slots.pace(rules.batch_keys, of_slots, listed);
-        }
-        Ok(batch)
+        slots.token(token, rules.batch_keys)
     }
 }
 
