@@ -3,7 +3,7 @@
 use super::judge::{Difference, Judged};
 use super::names::Names;
 use crate::client::handshake::unix_ms;
-use crate::digest::KeyspaceDigest;
+use crate::digest::{KeyspaceDigest, NamesDigest};
 use crate::progress::CompareCounters;
 use crate::state::record::{CANARY_KEYS, CandidateRecord};
 
@@ -39,6 +39,10 @@ pub struct Counted {
     pub source_keys: KeyspaceDigest,
     /// What the target has.
     pub target_keys: KeyspaceDigest,
+    /// Names that both sides have.
+    pub names_of_both: NamesDigest,
+    /// Names that were only listed.
+    pub names_of_target: NamesDigest,
     /// Keys that differ, to be read again.
     pub candidates: Vec<(Vec<u8>, CandidateRecord)>,
 }
@@ -88,6 +92,17 @@ impl Batch {
     /// The name of a key.
     pub fn name(&self, index: u32) -> &[u8] {
         self.names.get(index as usize)
+    }
+
+    /// Names of the target's that nothing is asked about.
+    pub fn listed(&mut self, names: &NamesDigest) {
+        self.counted.names_of_target.merge(names);
+    }
+
+    /// Both sides have a key of this name, whatever it is.
+    pub fn on_both(&mut self, index: u32) {
+        let name = self.names.get(index as usize);
+        self.counted.names_of_both.add(name);
     }
 
     /// Keys without a verdict.

@@ -428,7 +428,10 @@ impl Context {
     fn keyspace(&self, index: usize, stage: CompareStage) -> Option<u64> {
         match stage {
             CompareStage::Source => self.keyspace[index],
-            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
+            CompareStage::Names
+            | CompareStage::Target
+            | CompareStage::Recheck
+            | CompareStage::Done => None,
         }
     }
 

@@ -123,7 +123,7 @@ pub async fn compare_lane(
         let lane = Lane::new(rules, checkpoint.stage, checkpoint.position);
         let (shared, mut traffic) = Traffic::start(&env, index, lane, [source, target]);
         let ended = match checkpoint.stage {
-            CompareStage::Source | CompareStage::Target => {
+            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
                 walk(context, &shared, &mut traffic, &mut checkpoint).await
             }
             CompareStage::Recheck => recheck(context, &shared, &mut traffic, &mut checkpoint).await,
@@ -231,12 +231,12 @@ async fn decide(
     }
     // Whose cursor it is.
     let (side, same, reached) = match checkpoint.stage {
-        CompareStage::Target => (Side::Target, of_target, target),
+        CompareStage::Names | CompareStage::Target => (Side::Target, of_target, target),
         _ => (Side::Source, of_source, source),
     };
     let walks = matches!(
         checkpoint.stage,
-        CompareStage::Source | CompareStage::Target
+        CompareStage::Source | CompareStage::Names | CompareStage::Target
     ) && checkpoint.position != Position::Start;
     if walks && env.cluster(side).is_some() {
         // A slot is the same slot to every process. What a process said that is gone now is in doubt all the same.
@@ -311,7 +311,7 @@ impl Context {
     fn rules(&self, stage: CompareStage, source: &Reached, target: &Reached) -> Rules {
         let request = &self.env.request;
         let (side, walked) = match stage {
-            CompareStage::Target => (Side::Target, target),
+            CompareStage::Names | CompareStage::Target => (Side::Target, target),
             _ => (Side::Source, source),
         };
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
@@ -438,6 +438,9 @@ fn take_finished(
         checkpoint.counters.add(&batch.counted.counters);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
+        let listed = &batch.counted;
+        checkpoint.names_of_both.merge(&listed.names_of_both);
+        checkpoint.names_of_target.merge(&listed.names_of_target);
         pending.counted.candidates.extend(batch.counted.candidates);
         if let Some((cursor_in, cursor_out)) = batch.cursors {
             checkpoint.position = Position::after(cursor_out);
@@ -513,8 +516,18 @@ pub async fn next_stage(
     checkpoint: &mut CompareLane,
 ) -> Result<(), Error> {
     checkpoint.stage = match checkpoint.stage {
-        CompareStage::Source if !context.env.request.options.one_way => CompareStage::Target,
-        CompareStage::Source | CompareStage::Target => CompareStage::Recheck,
+        CompareStage::Source if context.env.request.options.one_way => CompareStage::Recheck,
+        CompareStage::Source => CompareStage::Names,
+        // Every name that the target has was read on the source.
+        CompareStage::Names if checkpoint.names_of_both == checkpoint.names_of_target => {
+            CompareStage::Recheck
+        }
+        CompareStage::Names => {
+            // They are counted once more, one by one.
+            checkpoint.counters.target_keys_scanned = 0;
+            CompareStage::Target
+        }
+        CompareStage::Target => CompareStage::Recheck,
         CompareStage::Recheck | CompareStage::Done => CompareStage::Done,
     };
     checkpoint.position = Position::Start;

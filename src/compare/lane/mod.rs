@@ -24,6 +24,7 @@ use super::sample;
 use super::scan::Scanned;
 use super::window::Window;
 use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
+use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
 use crate::resp::ExpiryQuery;
 use crate::state::record::{CompareStage, Position, SampleRecord};
@@ -127,7 +128,7 @@ impl Lane {
     pub fn new(mut rules: Rules, stage: CompareStage, position: Position) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
         let listing = match stage {
-            CompareStage::Source | CompareStage::Target => {
+            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
                 Some(Listing::new(position, rules.by_slot.as_ref(), &rules))
             }
             CompareStage::Recheck | CompareStage::Done => None,
@@ -278,6 +279,8 @@ impl Lane {
         }
         self.fill_scan();
         match self.stage {
+            // Nothing is asked about a name.
+            CompareStage::Names => {}
             CompareStage::Target => self.fill_exists(),
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.fill_reads(),
         }
@@ -287,7 +290,7 @@ impl Lane {
     fn keys_max(&self) -> usize {
         match self.stage {
             // Nothing but names and numbers travels.
-            CompareStage::Target => NAMES_MAX,
+            CompareStage::Names | CompareStage::Target => NAMES_MAX,
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
         }
     }
@@ -306,7 +309,7 @@ impl Lane {
             return;
         };
         let side = match self.stage {
-            CompareStage::Target => &mut self.sides[TARGET],
+            CompareStage::Names | CompareStage::Target => &mut self.sides[TARGET],
             _ => &mut self.sides[SOURCE],
         };
         // The node that should have the next slot, and how far it has those behind it as well.
@@ -446,21 +449,27 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
+        let mut listed = NamesDigest::default();
         for (index, name) in (0..).zip(scanned.names.iter()) {
             let sampled = self
                 .rules
                 .sample
                 .as_ref()
                 .is_none_or(|sample| sample::contains(sample, name));
-            if sampled {
-                self.unread.push_back(KeyRef { seq, index });
+            match sampled {
+                true if self.stage == CompareStage::Names => listed.add(name),
+                true => self.unread.push_back(KeyRef { seq, index }),
+                false => {}
             }
         }
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
+        batch.listed(&listed);
         match self.stage {
-            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
+            CompareStage::Names | CompareStage::Target => {
+                batch.counters().target_keys_scanned = keys as u64
+            }
             _ => {
                 batch.counters().keys_scanned = keys as u64;
                 batch.counters().unsampled = (keys - open) as u64;
@@ -524,7 +533,7 @@ impl Lane {
             self.follow.push_back((key, true));
             return;
         }
-        self.count_bytes(key, &source);
+        self.read(key, &source, &target);
         let values = self.judge.values(&source, &target, self.now_ms(now));
         match &self.rules.expiries {
             // What differs is read again anyway, and its expiry then.
@@ -538,7 +547,7 @@ impl Lane {
 
     fn dump_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
         self.window.observe_payload(source.len().max(target.len()));
-        self.count_bytes(key, &source);
+        self.read(key, &source, &target);
         let values = self.judge.values(&source, &target, self.now_ms(now));
         if self.stage == CompareStage::Recheck
             && let (Values::Differ { .. }, Value::Payload(source), Value::Payload(target)) =
@@ -579,8 +588,14 @@ impl Lane {
         }
     }
 
-    fn count_bytes(&mut self, key: KeyRef, value: &Value) {
-        self.batch(key).counters().bytes_read += value.len() as u64;
+    /// Notes what was read, whatever it says.
+    fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
+        let lists = self.stage == CompareStage::Source && self.rules.extras;
+        let batch = self.batch(key);
+        batch.counters().bytes_read += source.len() as u64;
+        if lists && *source != Value::Missing && *target != Value::Missing {
+            batch.on_both(key.index);
+        }
     }
 
     /// The source's wall clock, Unix milliseconds; ours, where that is not known.

@@ -135,11 +135,23 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 /// Plays a lane to its end; returns its counters and the names of its candidates.
 fn play(
-    mut lane: Lane,
+    lane: Lane,
     servers: [Keys; 2],
     mget: bool,
     turns: &[Turn],
 ) -> (CompareCounters, Vec<Vec<u8>>) {
+    let (counters, candidates, _) = play_and_list(lane, servers, mget, turns);
+    (counters, candidates)
+}
+
+/// As [`play`]; also returns the names of both sides and the target's, each as a sum.
+fn play_and_list(
+    mut lane: Lane,
+    servers: [Keys; 2],
+    mget: bool,
+    turns: &[Turn],
+) -> (CompareCounters, Vec<Vec<u8>>, [NamesDigest; 2]) {
+    let mut listed = [NamesDigest::default(); 2];
     let mut played = servers.map(|keys| Played::new(&keys, mget));
     let mut owed: [VecDeque<Token>; 2] = [VecDeque::new(), VecDeque::new()];
     let mut counters = CompareCounters::default();
@@ -177,12 +189,14 @@ fn play(
         while let Some(batch) = lane.take_finished() {
             lane.durable(1);
             counters.add(&batch.counted.counters);
+            listed[0].merge(&batch.counted.names_of_both);
+            listed[1].merge(&batch.counted.names_of_target);
             let names = batch.counted.candidates.into_iter().map(|(name, _)| name);
             candidates.extend(names);
         }
         if lane.is_settled() {
             candidates.sort();
-            return (counters, candidates);
+            return (counters, candidates, listed);
         }
     }
     panic!("the lane never comes to its end");
@@ -233,6 +247,33 @@ proptest! {
         let (counters, candidates) = play(lane, [source, target], true, &turns);
         prop_assert_eq!(candidates, wanted);
         prop_assert_eq!(counters.target_keys_scanned, all);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_names_of_both_are_the_targets_unless_it_has_others(
+        source in keys(),
+        target in keys(),
+        only_source: bool,
+        strings: bool,
+        mget: bool,
+        turns in proptest::collection::vec(turn(), 0..200),
+    ) {
+        let target: Keys = match only_source {
+            true => target.into_iter().filter(|(name, _)| source.contains_key(name)).collect(),
+            false => target,
+        };
+        let has_others = target.keys().any(|name| !source.contains_key(name));
+        let sides = || [source.clone(), target.clone()];
+        let (_, _, [of_both, none]) =
+            play_and_list(lane(CompareStage::Source, strings), sides(), mget, &turns);
+        let (counters, candidates, [neither, of_target]) =
+            play_and_list(lane(CompareStage::Names, false), sides(), mget, &turns);
+        prop_assert_eq!(of_both == of_target, !has_others);
+        prop_assert_eq!((none, neither), Default::default());
+        prop_assert_eq!(counters.target_keys_scanned, target.len() as u64);
+        prop_assert!(candidates.is_empty());
     }
 }
 

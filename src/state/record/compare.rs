@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CanaryBatch, Position, ServerIdentity};
-use crate::digest::KeyspaceDigest;
+use crate::digest::{KeyspaceDigest, NamesDigest};
 use crate::progress::{CompareCounters, Verdict};
 
 /// How many bytes of a name are kept in one record.
@@ -95,6 +95,10 @@ pub struct CompareLane {
     pub source_keys: KeyspaceDigest,
     /// What the target has.
     pub target_keys: KeyspaceDigest,
+    /// Names that the source's SCAN returned and that the target had when they were read.
+    pub names_of_both: NamesDigest,
+    /// Names that the target's SCAN returned, as long as they are only listed.
+    pub names_of_target: NamesDigest,
     /// The newest batches of the stage, as for the copy.
     pub canary: Vec<CanaryBatch>,
 }
@@ -105,6 +109,8 @@ pub enum CompareStage {
     /// Walks the source and reads both sides.
     #[default]
     Source,
+    /// Walks the target and sums up its names: if they are those that both sides have, it has no other.
+    Names,
     /// Walks the target and asks the source which of its keys it has.
     Target,
     /// Reads again what differed.
