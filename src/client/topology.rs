@@ -74,26 +74,6 @@ impl Asked {
         })
     }
 
-    /// Neither a cluster's node nor a sentinel.
-    ///
-    /// # Errors
-    ///
-    /// If it is one of them.
-    pub fn must_be_single(&self) -> Result<(), Refusal> {
-        self.must_have_keys()?;
-        if is_cluster(&self.info) {
-            return Err(Error::new(
-                Class::Usage,
-                format!("use the {}", self.side),
-                "it is a node of a cluster, and this command speaks to single servers only",
-            )
-            .on(self.side)
-            .hint("redknot migrate speaks to clusters; the other commands do not yet")
-            .into());
-        }
-        Ok(())
-    }
-
     /// No sentinel.
     ///
     /// # Errors

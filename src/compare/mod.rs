@@ -31,7 +31,9 @@ pub(crate) mod expiry;
 pub(crate) mod judge;
 mod lane;
 mod link;
+mod listing;
 mod names;
+mod nodes;
 mod preflight;
 pub(crate) mod recheck;
 mod report;
@@ -207,6 +209,7 @@ async fn run_on(
         shutdown,
         retries: std::cell::Cell::new(0),
         throttle: std::cell::RefCell::new(None),
+        clusters: std::cell::RefCell::default(),
     });
     let mut context = Context {
         env,
@@ -233,6 +236,7 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
         Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.keyspace = facts.keyspace;
+    env.clusters.replace(facts.clusters);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;

@@ -14,12 +14,14 @@ use super::batch::Counted;
 use super::engine::{End, Shared, Traffic};
 use super::expiry::Expiries;
 use super::lane::{Lane, Rules};
-use super::link::{Env, Waited, connected};
+use super::link::{Env, Waited};
+use super::listing::slot_at;
+use super::nodes::{Reached, reach};
 use super::settle::recheck;
 use super::{CompareWith, Context, lost_store};
+use crate::client::LinkError;
 use crate::client::canary::{Canary, CanaryFilter, ask_canary, same_process};
 use crate::client::retry::Budget;
-use crate::client::{Link, LinkError};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::TtlPolicy;
@@ -39,6 +41,8 @@ const COMMIT_CANDIDATES: usize = 1_000;
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Why what was read of a cluster is in doubt.
+const NODE_IS_GONE: &str = "a process that had slots is gone";
 /// How long batches in flight may take to their end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -69,11 +73,11 @@ pub async fn compare_lane(
     let mut budgets = [env.budget(Side::Source), env.budget(Side::Target)];
     // Both have answered the preflight: an address at which nothing listens now is an outage and no slip.
     budgets.iter_mut().for_each(Budget::contact);
-    let source = connected(&env, Side::Source, &mut budgets[0], plan.source_db, None).await?;
+    let source = reach(&env, Side::Source, &mut budgets[0], plan.source_db, None).await?;
     let Waited::Ready(mut source) = source else {
         return stopped(source);
     };
-    let target = connected(&env, Side::Target, &mut budgets[1], plan.target_db, None).await?;
+    let target = reach(&env, Side::Target, &mut budgets[1], plan.target_db, None).await?;
     let Waited::Ready(mut target) = target else {
         return stopped(target);
     };
@@ -139,10 +143,10 @@ pub async fn compare_lane(
     }
 }
 
-fn stopped(waited: Waited<Link>) -> Result<LaneEnd, Error> {
+fn stopped(waited: Waited<Reached>) -> Result<LaneEnd, Error> {
     match waited {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
-        Waited::Ready(_) => unreachable!("a link that is ready is used"),
+        Waited::Ready(_) => unreachable!("a side that is ready is used"),
     }
 }
 
@@ -159,7 +163,7 @@ async fn again(
         Side::Target => plan.target_db,
     };
     let reason = error.to_string();
-    match connected(env, side, &mut budgets[side as usize], db, Some(error)).await? {
+    match reach(env, side, &mut budgets[side as usize], db, Some(error)).await? {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
         Waited::Ready(_) => Ok(LaneEnd::Judge(reason)),
     }
@@ -171,27 +175,27 @@ async fn both(
     budgets: &mut [Budget; 2],
     plan: crate::plan::LanePlan,
     checkpoint: &CompareLane,
-) -> Result<Result<[Link; 2], LaneEnd>, Error> {
-    let mut links = Vec::new();
+) -> Result<Result<[Reached; 2], LaneEnd>, Error> {
+    let mut reached = Vec::new();
     let sides = [
         (Side::Source, plan.source_db, &checkpoint.source),
         (Side::Target, plan.target_db, &checkpoint.target),
     ];
     for (side, db, before) in sides {
-        let link = match connected(env, side, &mut budgets[side as usize], db, None).await? {
-            Waited::Ready(link) => link,
+        let now = match reach(env, side, &mut budgets[side as usize], db, None).await? {
+            Waited::Ready(now) => now,
             Waited::Stopped(reason) => return Ok(Err(LaneEnd::Stopped(reason))),
         };
-        if same_process(before, &link.identity) == Some(false) {
+        if same_process(before, &now.identity) == Some(false) {
             return Ok(Err(LaneEnd::Judge(format!(
                 "the {side} is another process than before"
             ))));
         }
-        links.push(link);
+        reached.push(now);
     }
-    let links: Result<[Link; 2], _> = links.try_into();
+    let reached: Result<[Reached; 2], _> = reached.try_into();
     Ok(Ok(
-        links.unwrap_or_else(|_| unreachable!("one for each side"))
+        reached.unwrap_or_else(|_| unreachable!("one for each side"))
     ))
 }
 
@@ -199,8 +203,8 @@ async fn both(
 async fn decide(
     env: &Env,
     checkpoint: &CompareLane,
-    source: &mut Link,
-    target: &mut Link,
+    source: &mut Reached,
+    target: &mut Reached,
 ) -> Result<(LaneDecision, String), (Side, LinkError)> {
     let of_source = same_process(&checkpoint.source, &source.identity);
     let of_target = same_process(&checkpoint.target, &target.identity);
@@ -215,14 +219,18 @@ async fn decide(
             "the {side} is another process than the one that was read ({why}), so what was found is in doubt"
         )
     };
+    let why = |side: Side| match env.cluster(side) {
+        None => "run_id changed",
+        Some(_) => NODE_IS_GONE,
+    };
     if of_target == Some(false) {
         return Ok((
             LaneDecision::NewPass,
-            changed(Side::Target, "run_id changed"),
+            changed(Side::Target, why(Side::Target)),
         ));
     }
     // Whose cursor it is.
-    let (side, same, link) = match checkpoint.stage {
+    let (side, same, reached) = match checkpoint.stage {
         CompareStage::Names | CompareStage::Target => (Side::Target, of_target, target),
         _ => (Side::Source, of_source, source),
     };
@@ -230,10 +238,18 @@ async fn decide(
         checkpoint.stage,
         CompareStage::Source | CompareStage::Names | CompareStage::Target
     ) && checkpoint.position != Position::Start;
-    if walks && same != Some(true) {
+    if walks && env.cluster(side).is_some() {
+        // A slot is the same slot to every process. What a process said that is gone now is in doubt all the same.
+        if same == Some(false) || slot_at(checkpoint.position).is_none() {
+            return Ok((LaneDecision::NewPass, changed(side, NODE_IS_GONE)));
+        }
+    } else if walks && same != Some(true) {
         let filter = CanaryFilter {
             match_glob: env.request.plan.match_glob.as_deref(),
-            scan_type: scan_type(env, link),
+            scan_type: scan_type(env, reached),
+        };
+        let [link] = reached.links.as_mut_slice() else {
+            unreachable!("a single server has one connection")
         };
         let canary = ask_canary(&mut link.wire, &checkpoint.canary, &filter)
             .await
@@ -268,7 +284,7 @@ async fn decide(
     if of_source == Some(false) {
         return Ok((
             LaneDecision::NewPass,
-            changed(Side::Source, "run_id changed"),
+            changed(Side::Source, why(Side::Source)),
         ));
     }
     Ok(match checkpoint.stage {
@@ -283,26 +299,26 @@ async fn decide(
     })
 }
 
-fn scan_type(env: &Env, link: &Link) -> Option<crate::plan::KeyType> {
+fn scan_type(env: &Env, reached: &Reached) -> Option<crate::plan::KeyType> {
     match env.request.plan.types.as_slice() {
-        [one] if link.scan_type => Some(*one),
+        [one] if reached.scan_type() => Some(*one),
         _ => None,
     }
 }
 
 impl Context {
     /// What plan, options and both servers make of every key.
-    fn rules(&self, stage: CompareStage, source: &Link, target: &Link) -> Rules {
+    fn rules(&self, stage: CompareStage, source: &Reached, target: &Reached) -> Rules {
         let request = &self.env.request;
-        let walked = match stage {
-            CompareStage::Names | CompareStage::Target => target,
-            _ => source,
+        let (side, walked) = match stage {
+            CompareStage::Names | CompareStage::Target => (Side::Target, target),
+            _ => (Side::Source, source),
         };
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
-                [source.absolute_expiry, target.absolute_expiry],
-                [source.clock, target.clock],
+                [source.absolute_expiry(), target.absolute_expiry()],
+                [source.clock(), target.clock()],
             )
         });
         Rules {
@@ -313,12 +329,14 @@ impl Context {
             field_ttl: request.plan.field_ttl,
             sample: self.rules.sample.clone(),
             expiries,
-            source_clock: source.clock,
+            source_clock: source.clock(),
             strings: request.options.compare_with == CompareWith::Auto
                 && stage == CompareStage::Source,
             extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
+            by_slot: self.env.cluster(side).map(|nodes| nodes.probes()),
+            routes: [source.topology.clone(), target.topology.clone()],
         }
     }
 }

@@ -116,12 +116,7 @@ impl Walk {
                 return Err(LinkError::Unexpected("nothing", format!("{token:?}")).into());
             }
         };
-        let asked = slots.asked();
-        let batch = slots.token(token)?;
-        if let (Some(_), Some((of_slots, listed))) = (&batch, asked) {
-            slots.pace(rules.batch_keys, of_slots, listed);
-        }
-        Ok(batch)
+        slots.token(token, rules.batch_keys)
     }
 }
 

@@ -4,8 +4,6 @@
 //!
 //! A key is deleted only after the source has said, right before, that it does not have it (promise P8).
 
-use bytes::BytesMut;
-
 use super::ends::{Answer, Broken, End};
 use crate::client::Reply;
 use crate::resp::{ErrorCode, encode_command};
@@ -32,11 +30,10 @@ pub async fn delete(
     target: &mut End,
 ) -> Result<Vec<Deleted>, Broken> {
     let mut fates = Vec::with_capacity(names.len());
-    let mut out = BytesMut::new();
     for name in names {
-        encode_command(&mut out, &[b"EXISTS", name]);
+        source.ask(name, |out| encode_command(out, &[b"EXISTS", name]));
     }
-    source.send(&mut out).await?;
+    source.send().await?;
     for _ in names {
         fates.push(match source.number("EXISTS").await? {
             0 => Deleted::Gone,
@@ -59,7 +56,6 @@ async fn remove(
     fates: &mut [Deleted],
     target: &mut End,
 ) -> Result<bool, Broken> {
-    let mut out = BytesMut::new();
     let going = || {
         names
             .iter()
@@ -67,9 +63,9 @@ async fn remove(
             .filter(|(_, fate)| **fate == Deleted::Gone)
     };
     for (name, _) in going() {
-        encode_command(&mut out, &[command.as_bytes(), name]);
+        target.ask(name, |out| encode_command(out, &[command.as_bytes(), name]));
     }
-    target.send(&mut out).await?;
+    target.send().await?;
     let mut unknown = false;
     for fate in fates.iter_mut().filter(|fate| **fate == Deleted::Gone) {
         match target.answer_or_unknown().await? {

@@ -13,12 +13,12 @@ use super::decide::{Action, Rules};
 use super::delete::{Deleted, delete};
 use super::ends::Broken;
 use super::report::Report;
-use super::sides::{Patience, Permits, Sides, check};
+use super::sides::{Connections, Patience, Permits, Sides, check};
 use super::write::{Written, write_anew};
 use super::{RepairEnd, Request};
 use crate::client::handshake::unix_ms;
-use crate::client::retry;
 use crate::client::topology::Refusal;
+use crate::client::{Nodes, retry};
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, Observer, RepairCounters, RepairOutcome, RepairState, Verdict};
@@ -65,6 +65,7 @@ pub async fn walk(
         report,
         shutdown,
         payload_bytes_max: 0,
+        clusters: [None, None],
         tried: 0,
     };
     let ended = walk.all().await;
@@ -141,6 +142,8 @@ struct Walk {
     name: String,
     /// Largest argument that the target takes.
     payload_bytes_max: u64,
+    /// The nodes of source and target, where these are clusters.
+    clusters: [Option<Rc<Nodes>>; 2],
     /// Findings that this run has tried.
     tried: u64,
 }
@@ -268,8 +271,9 @@ impl Walk {
                 reason = shutdown.wait() => return Ok(Some(reason)),
             };
             let broken = match checked {
-                Ok(payload_bytes_max) => {
-                    self.payload_bytes_max = payload_bytes_max;
+                Ok(facts) => {
+                    self.payload_bytes_max = facts.payload_bytes_max;
+                    self.clusters = facts.clusters;
                     self.patience.contact();
                     if let Some(broken) = failed {
                         self.report.recovered(&broken);
@@ -305,14 +309,12 @@ impl Walk {
                 payload_bytes_max: self.payload_bytes_max,
                 ttl_tolerance: self.ttl_tolerance(),
             };
-            let sides = Sides::connect(
-                &self.request,
-                &self.patience,
-                &self.name,
-                lane,
-                plan,
-                permits,
-            );
+            let connections = Connections {
+                request: &self.request,
+                clusters: &self.clusters,
+                name: &self.name,
+            };
+            let sides = Sides::connect(connections, &self.patience, lane, plan, permits);
             self.sides = Some(sides.await?);
         }
         let sides = self.sides.as_mut().expect("just connected");

@@ -4,31 +4,37 @@
 //!
 //! # Invariants
 //!
-//! - Both sides are asked for the same keys in the same order, so answers are matched by their place alone. Of what one
-//!   side has answered and the other has not, a bounded number of bytes is held ([`Lane::is_full`]).
+//! - Both sides are asked for the same keys in the same order, and their answers are matched in that order, whichever of
+//!   a cluster's nodes they come from. Of what one side has answered and the other has not, a bounded number of bytes is
+//!   held ([`Lane::is_full`]).
 //! - A question that a lost connection leaves unanswered is asked again; answers that were taken are not taken twice.
 //! - Batches leave in the order of SCAN, each only when all its keys have verdicts.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, FinishedBatch, KeyRef};
 use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
+use super::listing::Listing;
 use super::names::Names;
 use super::sample;
-use super::scan::{Scan, Scanned};
+use super::scan::Scanned;
 use super::window::Window;
-use crate::client::LinkError;
+use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
 use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
+use crate::resp::ExpiryQuery;
 use crate::state::record::{CompareStage, Position, SampleRecord};
 
+mod pipe;
 mod side;
 #[cfg(test)]
 mod tests;
 
+use pipe::Asked;
 use side::Side;
 pub use side::Trouble;
 
@@ -68,6 +74,10 @@ pub struct Rules {
     pub extras: bool,
     /// Answers of one side that wait for the other, bytes.
     pub held_bytes_max: u64,
+    /// Which node has which slot, of each side that is a cluster.
+    pub routes: [Option<Topology>; 2],
+    /// Names to ask about slots, if the side that is walked is a cluster.
+    pub by_slot: Option<Rc<Probes>>,
 }
 
 /// A question to both sides.
@@ -85,7 +95,7 @@ pub(super) enum Question {
 pub struct Lane {
     rules: Rules,
     stage: CompareStage,
-    scan: Option<Scan>,
+    listing: Option<Listing>,
     next_seq: u64,
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
@@ -115,25 +125,29 @@ pub struct Lane {
 
 impl Lane {
     /// A lane that goes on at `position` of its stage.
-    pub fn new(rules: Rules, stage: CompareStage, position: Position) -> Self {
+    pub fn new(mut rules: Rules, stage: CompareStage, position: Position) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let scan = match stage {
+        let listing = match stage {
             CompareStage::Source | CompareStage::Names | CompareStage::Target => {
-                Some(Scan::new(position))
+                Some(Listing::new(position, rules.by_slot.as_ref(), &rules))
             }
             CompareStage::Recheck | CompareStage::Done => None,
         };
-        judge.extras = scan.is_none() && rules.extras;
+        judge.extras = listing.is_none() && rules.extras;
+        let sides = rules
+            .routes
+            .each_mut()
+            .map(|routes| Side::new(routes.take()));
         let window = Window::new(rules.strings && judge.wants_strings());
         Self {
             rules,
             stage,
-            scan,
+            listing,
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
             follow: VecDeque::new(),
-            sides: [Side::default(), Side::default()],
+            sides,
             unmatched: VecDeque::new(),
             matched: 0,
             strings: VecDeque::new(),
@@ -161,9 +175,9 @@ impl Lane {
     /// Whether nothing is left to do but to make durable what was handed out.
     pub fn is_settled(&self) -> bool {
         let walked = self
-            .scan
+            .listing
             .as_ref()
-            .is_none_or(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
+            .is_none_or(|listing| listing.is_over() || (self.stopping && !listing.in_flight()));
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
@@ -192,14 +206,43 @@ impl Lane {
         std::mem::take(&mut self.details)
     }
 
-    /// Whether the side owes an answer.
-    pub fn owes(&self, side: usize) -> bool {
-        self.sides[side].owes()
+    /// Pipes of a side: one to each node of a cluster, and one to a single server.
+    pub fn pipes(&self, side: usize) -> usize {
+        self.sides[side].pipes.len()
     }
 
-    /// Whether so much waits for the other side that this one must not be read for now.
-    pub fn is_full(&self, side: usize) -> bool {
-        self.sides[side].held_bytes() >= self.rules.held_bytes_max
+    /// The node of a cluster to which a pipe leads.
+    ///
+    /// # Panics
+    ///
+    /// If the side is no cluster.
+    pub fn node(&self, side: usize, pipe: usize) -> NodeAddress {
+        let routes = self.sides[side].routes.as_ref();
+        routes.expect("a cluster has routes").nodes()[pipe]
+            .address
+            .clone()
+    }
+
+    /// Whether a pipe of a side owes an answer.
+    pub fn owes(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].pipes[pipe].owes()
+    }
+
+    /// Whether so much waits for the other side that this pipe must not be read for now.
+    pub fn is_full(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].is_full(pipe, self.rules.held_bytes_max)
+    }
+
+    /// Whether a side that is a cluster has the masters of `topology`; then it says who has which slots by now.
+    pub fn set_routes(&mut self, side: usize, topology: &Topology) -> bool {
+        let routes = &mut self.sides[side].routes;
+        let same = routes
+            .as_ref()
+            .is_some_and(|routes| routes.has_same_nodes(topology));
+        if same {
+            *routes = Some(topology.clone());
+        }
+        same
     }
 
     /// Puts a page of candidates on the list of what is to be read.
@@ -212,13 +255,20 @@ impl Lane {
         self.fill();
     }
 
-    /// Appends to `out` what the side should be asked next.
-    pub fn request(&mut self, side: usize, out: &mut bytes::BytesMut) {
+    /// Appends to `out` what should be asked next on a pipe of a side.
+    pub fn request(&mut self, side: usize, pipe: usize, out: &mut bytes::BytesMut) {
         self.fill();
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
         let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].encode(side, &self.rules, self.scan.as_ref(), name, out);
+        let rules = &self.rules;
+        let instant = rules.expiries.as_ref();
+        let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
+            true => ExpiryQuery::PExpireTime,
+            false => ExpiryQuery::PTtl,
+        };
+        let listing = self.listing.as_ref();
+        self.sides[side].pipes[pipe].encode(expiry, rules, listing, name, out);
     }
 
     /// Asks as much as the window allows.
@@ -255,25 +305,38 @@ impl Lane {
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
         let few = self.unread.len() <= self.keys_max();
-        let Some(scan) = &mut self.scan else {
+        let Some(listing) = &mut self.listing else {
             return;
         };
         let side = match self.stage {
-            CompareStage::Names | CompareStage::Target => TARGET,
-            _ => SOURCE,
+            CompareStage::Names | CompareStage::Target => &mut self.sides[TARGET],
+            _ => &mut self.sides[SOURCE],
         };
-        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && scan.begin() {
-            self.sides[side].ask_scan();
+        // The node that should have the next slot, and how far it has those behind it as well.
+        let (pipe, last) = match (&side.routes, listing.next_slot()) {
+            (Some(routes), Some(next)) => {
+                (routes.owner(next).unwrap_or_default(), routes.run_end(next))
+            }
+            _ => (0, SLOTS - 1),
+        };
+        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && listing.begin(last) {
+            side.ask_alone(pipe, Asked::Names);
         }
     }
 
     /// The source is asked which of the target's keys it has.
     fn fill_exists(&mut self) {
+        // Keys of several slots can't be asked for at once.
+        let most = match self.sides[SOURCE].is_cluster() {
+            true => 1,
+            false => KEYS_AT_ONCE,
+        };
         while self.outstanding_keys() < self.keys_max() {
-            let Some((first, count)) = self.take_run(KEYS_AT_ONCE) else {
+            let Some((first, count)) = self.take_run(most) else {
                 return;
             };
-            self.sides[SOURCE].ask_exists(first, count);
+            let pipe = self.pipe_of(SOURCE, first);
+            self.sides[SOURCE].ask_alone(pipe, Asked::Exists { first, count });
         }
     }
 
@@ -286,18 +349,18 @@ impl Lane {
             }
             if let Some((key, dump)) = self.follow.pop_front() {
                 if dump {
-                    self.ask(Question::Dump(key), 1);
+                    self.ask(Question::Dump(key));
                 }
                 if self.rules.expiries.is_some() {
                     let string = !dump;
-                    self.ask(Question::Expiry { key, string }, 0);
+                    self.ask(Question::Expiry { key, string });
                 }
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
                 let Some((first, count)) = self.take_run(most) else {
                     return;
                 };
-                self.ask(Question::Strings { first, count }, count as usize);
+                self.ask(Question::Strings { first, count });
             } else {
                 let Some(key) = self.unread.pop_front() else {
                     return;
@@ -323,21 +386,61 @@ impl Lane {
         Some((first, count))
     }
 
-    fn ask(&mut self, question: Question, keys: usize) {
+    fn ask(&mut self, question: Question) {
         self.unmatched.push_back(question);
-        for side in &mut self.sides {
-            side.ask(question, keys);
+        for side in [SOURCE, TARGET] {
+            match question {
+                Question::Strings { first, count } if self.sides[side].is_cluster() => {
+                    for index in first.index..first.index + count {
+                        let key = KeyRef { index, ..first };
+                        let pipe = self.pipe_of(side, key);
+                        self.sides[side].ask(pipe, Asked::String(key), 1, 1);
+                    }
+                }
+                Question::Strings { first, count } => {
+                    let asked = Asked::Strings { first, count };
+                    self.sides[side].ask(0, asked, count as usize, count);
+                }
+                Question::Dump(key) => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Dump(key), 1, 1);
+                }
+                Question::Expiry { key, .. } => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
+                }
+            }
         }
     }
 
-    /// The side's connection is lost: what it still owed is asked again on the next one.
-    pub fn lost(&mut self, side: usize) {
-        if let Some(scan) = &mut self.scan
-            && self.sides[side].scans()
-        {
-            scan.lost();
+    /// The pipe to the node of a side that should have the key.
+    fn pipe_of(&self, side: usize, key: KeyRef) -> usize {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        let name = self.batches[(key.seq - first) as usize].name(key.index);
+        self.sides[side].pipe_to(name)
+    }
+
+    /// A pipe's connection is lost: what it still owed is asked again on the next one.
+    pub fn lost(&mut self, side: usize, pipe: usize) {
+        let pipe = &mut self.sides[side].pipes[pipe];
+        if let Some(listing) = &mut self.listing {
+            match listing {
+                Listing::Keyspace(_) if pipe.lists_first() => {
+                    listing.lost();
+                }
+                // Another node may have to be asked.
+                Listing::Slots(_) if pipe.lists() => {
+                    listing.lost();
+                    pipe.forget_names();
+                }
+                Listing::Keyspace(_) | Listing::Slots(_) => {}
+            }
         }
-        self.sides[side].lost();
+        pipe.lost();
     }
 
     /// A batch of names has come.
@@ -518,11 +621,5 @@ impl Lane {
             let batch = self.batches.pop_front().expect("just looked at it");
             self.finished.push_back(batch.finish());
         }
-    }
-}
-
-impl From<LinkError> for Trouble {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
     }
 }

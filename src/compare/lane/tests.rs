@@ -113,6 +113,8 @@ fn lane(stage: CompareStage, strings: bool) -> Lane {
         strings,
         extras: true,
         held_bytes_max: 40,
+        routes: [None, None],
+        by_slot: None,
     };
     Lane::new(rules, stage, Position::Start)
 }
@@ -159,7 +161,7 @@ fn play_and_list(
     let now = Instant::now();
     for turn in turns.iter().cloned().chain(rest) {
         for side in [SOURCE, TARGET] {
-            lane.request(side, &mut played[side].input);
+            lane.request(side, 0, &mut played[side].input);
             while let Some(command) = played[side].command() {
                 let answer = played[side].answer(&command);
                 owed[side].extend(answer);
@@ -168,18 +170,19 @@ fn play_and_list(
         match turn {
             Turn::Lose(side) => {
                 owed[side].clear();
-                lane.lost(side);
+                lane.lost(side, 0);
             }
             Turn::Answer(side, tokens) => {
                 for _ in 0..tokens {
                     // As the engine: a full side is not read.
-                    if lane.is_full(side) {
+                    if lane.is_full(side, 0) {
                         break;
                     }
                     let Some(token) = owed[side].pop_front() else {
                         break;
                     };
-                    lane.token(side, token, now).expect("no trouble is played");
+                    lane.token(side, 0, token, now)
+                        .expect("no trouble is played");
                 }
             }
         }
@@ -282,12 +285,12 @@ fn a_side_whose_answers_wait_is_not_read_on() {
     let now = Instant::now();
     let mut most = 0;
     for _ in 0..20 {
-        lane.request(SOURCE, &mut source.input);
+        lane.request(SOURCE, 0, &mut source.input);
         while let Some(command) = source.command() {
             for token in source.answer(&command) {
-                lane.token(SOURCE, token, now)
+                lane.token(SOURCE, 0, token, now)
                     .expect("no trouble is played");
-                if lane.is_full(SOURCE) {
+                if lane.is_full(SOURCE, 0) {
                     most += 1;
                 }
             }
@@ -303,9 +306,9 @@ fn a_side_whose_answers_wait_is_not_read_on() {
 fn a_cursor_that_the_server_refuses_is_told() {
     let mut lane = lane(CompareStage::Source, false);
     let mut out = BytesMut::new();
-    lane.request(SOURCE, &mut out);
+    lane.request(SOURCE, 0, &mut out);
     let refused = Token::Error(Bytes::from_static(b"ERR invalid cursor"));
-    let trouble = lane.token(SOURCE, refused, Instant::now());
+    let trouble = lane.token(SOURCE, 0, refused, Instant::now());
     assert!(
         matches!(trouble, Err(Trouble::CursorRefused(_))),
         "{trouble:?}"
