@@ -131,6 +131,7 @@ fn request(
             name,
             state_dir: dir,
             restart: args.restart,
+            new_list: asked.new_list,
         });
     }
     let name = names::one(&dir, args.name.as_deref(), "compare")?;
@@ -170,6 +171,7 @@ fn request(
         name,
         state_dir: dir,
         restart: args.restart,
+        new_list: None,
     })
 }
 
@@ -190,6 +192,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         name: name.to_owned(),
         state_dir: migration.state_dir.clone(),
         restart: false,
+        new_list: None,
     }
 }
 
@@ -230,11 +233,13 @@ fn options(args: &CompareArgs) -> CompareOptions {
 /// The migration between these servers, if there is one; else a state of its own, which no migration uses.
 fn named(dir: &Path, plan: Plan) -> Result<(String, Plan), Failure> {
     let same = |other: &Plan| {
-        // What happens to keys that are there already makes no difference to what they should be.
-        Plan {
+        // What happens to keys that are there already makes no difference to what they should be; and which databases
+        // there are, is known only to the other.
+        let other = Plan {
             on_conflict: OnConflict::RequireEmpty,
             ..other.clone()
-        } == plan
+        };
+        other.keys_from == plan.keys_from && other.as_asked() == plan.as_asked()
     };
     let own = format!("compare-{}", plan.default_name());
     let mut found: Vec<(String, Plan)> = status::list(dir)

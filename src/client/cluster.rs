@@ -29,7 +29,7 @@ const NODES_IDENTITY: &str = "nodes ";
 const RUN_ID_KEPT: usize = 8;
 
 /// More processes than this are none that can be told apart: they would not fit into one record.
-const PROCESSES_MAX: usize = 400;
+const PROCESSES_MAX: usize = 300;
 
 /// How long a node may take to say what it knows, while there are others to be asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! How the names of one side are listed: by SCAN, or slot after slot where it is a cluster.
+//! How the names of one side are listed: by SCAN, slot after slot where it is a cluster, or from a list.
 
 use std::rc::Rc;
 
@@ -21,6 +21,8 @@ pub enum Listing {
     Keyspace(Scan),
     /// A cluster.
     Slots(Slots),
+    /// A list that lies beside the state, of which no server is asked.
+    List(Position),
 }
 
 /// The slots of a cluster. Their numbers are the cursors.
@@ -35,6 +37,7 @@ impl Listing {
     /// Goes on at `position`: by slots, if there are names to ask about them.
     pub fn new(position: Position, by_slot: Option<&Rc<Probes>>, rules: &Rules) -> Self {
         match by_slot {
+            _ if rules.from_list => Self::List(position),
             None => Self::Keyspace(Scan::new(position)),
             Some(probes) => Self::Slots(Slots {
                 walk: SlotWalk::new(slot_at(position).unwrap_or(0), Rc::clone(probes)),
@@ -47,7 +50,7 @@ impl Listing {
     /// The next slot to be listed, if it goes by slots.
     pub fn next_slot(&self) -> Option<Slot> {
         match self {
-            Self::Keyspace(_) => None,
+            Self::Keyspace(_) | Self::List(_) => None,
             Self::Slots(slots) => slots.walk.next_slot(),
         }
     }
@@ -57,6 +60,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.begin(),
             Self::Slots(slots) => slots.walk.begin(last).is_some(),
+            Self::List(_) => false,
         }
     }
 
@@ -71,6 +75,7 @@ impl Listing {
                 rules.scan_type.map(KeyType::name),
             ),
             Self::Slots(slots) => slots.walk.encode(out),
+            Self::List(_) => {}
         }
     }
 
@@ -79,6 +84,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.in_flight(),
             Self::Slots(slots) => slots.walk.in_flight(),
+            Self::List(_) => false,
         }
     }
 
@@ -87,6 +93,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.is_over(),
             Self::Slots(slots) => slots.walk.is_over(),
+            Self::List(position) => *position == Position::End,
         }
     }
 
@@ -99,6 +106,7 @@ impl Listing {
                 slots.walk.lost();
                 slots.names = Names::default();
             }
+            Self::List(_) => {}
         }
     }
 
@@ -115,6 +123,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.token(token),
             Self::Slots(slots) => slots.token(token, batch_keys),
+            Self::List(_) => Err(LinkError::Unexpected("nothing", format!("{token:?}"))),
         }
     }
 }

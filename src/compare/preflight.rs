@@ -11,6 +11,7 @@ use super::link::{Env, Waited, retrying};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
 use crate::client::topology::{Asked, Refusal};
+use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::progress::Event;
@@ -22,6 +23,8 @@ pub struct Facts {
     pub keyspace: Vec<Option<u64>>,
     /// The nodes of source and target, where these are clusters.
     pub clusters: [Option<Rc<Nodes>>; 2],
+    /// What is to be said of databases that are not in the plan.
+    pub came_later: Option<String>,
 }
 
 /// Looks at both servers, waiting for them if need be.
@@ -63,6 +66,10 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
     must_differ(env, &infos, &clusters)?;
     let mut keyspace = Vec::new();
     for lane in &env.request.plan.lanes {
+        if let Some(list) = &env.request.plan.keys_from {
+            keyspace.push(Some(list.keys));
+            continue;
+        }
         let attempt = async |timeout| match &clusters[Side::Source as usize] {
             Some(nodes) => nodes.dbsize(timeout).await,
             None => {
@@ -77,7 +84,11 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
         }
     }
-    Ok(Waited::Ready(Facts { keyspace, clusters }))
+    Ok(Waited::Ready(Facts {
+        keyspace,
+        clusters,
+        came_later: came_later(&env.request.plan, &infos[Side::Source as usize]),
+    }))
 }
 
 /// One side, and its nodes if it is a cluster.

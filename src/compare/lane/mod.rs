@@ -19,16 +19,17 @@ use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
 use super::listing::Listing;
+use super::named::{Look, Named};
 use super::names::Names;
-use super::sample;
 use super::scan::Scanned;
 use super::window::Window;
 use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
 use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
 use crate::resp::ExpiryQuery;
-use crate::state::record::{CompareStage, Position, SampleRecord};
+use crate::state::record::{CompareStage, Position};
 
+mod given;
 mod pipe;
 mod side;
 #[cfg(test)]
@@ -62,8 +63,12 @@ pub struct Rules {
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which keys are looked at; `None`: all.
-    pub sample: Option<SampleRecord>,
+    /// Which names are looked at, and what a key is called on each side.
+    pub named: Named,
+    /// Names come from a list, and the source is not scanned.
+    pub from_list: bool,
+    /// Other databases have keys on the target as well: they are asked for names that this one does not have.
+    pub has_rivals: bool,
     /// How expiries are compared; `None`: they are not.
     pub expiries: Option<Expiries>,
     /// The source's clock, by which fields expire.
@@ -100,6 +105,8 @@ pub struct Lane {
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
     unread: VecDeque<KeyRef>,
+    /// Keys of the target that this lane's database does not have; others may.
+    unplaced: VecDeque<KeyRef>,
     /// Keys that MGET has asked for, and whether a DUMP has to follow.
     follow: VecDeque<(KeyRef, bool)>,
     sides: [Side; 2],
@@ -133,7 +140,8 @@ impl Lane {
             }
             CompareStage::Recheck | CompareStage::Done => None,
         };
-        judge.extras = listing.is_none() && rules.extras;
+        // A list names keys that the source may have lost and the target has kept.
+        judge.extras = (listing.is_none() || rules.from_list) && rules.extras;
         let sides = rules
             .routes
             .each_mut()
@@ -146,6 +154,7 @@ impl Lane {
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
+            unplaced: VecDeque::new(),
             follow: VecDeque::new(),
             sides,
             unmatched: VecDeque::new(),
@@ -260,8 +269,11 @@ impl Lane {
         self.fill();
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
-        let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
         let rules = &self.rules;
+        let name = |key: KeyRef| {
+            let name = batches[(key.seq - first) as usize].name(key.index);
+            rules.named.on(side, name)
+        };
         let instant = rules.expiries.as_ref();
         let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
             true => ExpiryQuery::PExpireTime,
@@ -420,8 +432,11 @@ impl Lane {
             .front()
             .expect("a key belongs to a batch in flight")
             .seq;
+        if !self.sides[side].is_cluster() {
+            return 0;
+        }
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].pipe_to(name)
+        self.sides[side].pipe_to(&self.rules.named.on(side, name))
     }
 
     /// A pipe's connection is lost: what it still owed is asked again on the next one.
@@ -437,7 +452,7 @@ impl Lane {
                     listing.lost();
                     pipe.forget_names();
                 }
-                Listing::Keyspace(_) | Listing::Slots(_) => {}
+                Listing::Keyspace(_) | Listing::Slots(_) | Listing::List(_) => {}
             }
         }
         pipe.lost();
@@ -450,16 +465,17 @@ impl Lane {
         let keys = scanned.names.len();
         let before = self.unread.len();
         let mut listed = NamesDigest::default();
+        let (mut unselected, mut unsampled) = (0, 0);
+        let named = &self.rules.named;
+        let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
-            let sampled = self
-                .rules
-                .sample
-                .as_ref()
-                .is_none_or(|sample| sample::contains(sample, name));
-            match sampled {
-                true if self.stage == CompareStage::Names => listed.add(name),
-                true => self.unread.push_back(KeyRef { seq, index }),
-                false => {}
+            match named.look(name, &mut buffer) {
+                Look::Yes if self.stage == CompareStage::Names => {
+                    listed.add(&named.on(SOURCE, name));
+                }
+                Look::Yes => self.unread.push_back(KeyRef { seq, index }),
+                Look::Unselected => unselected += 1,
+                Look::Unsampled => unsampled += 1,
             }
         }
         let open = self.unread.len() - before;
@@ -468,11 +484,13 @@ impl Lane {
         batch.listed(&listed);
         match self.stage {
             CompareStage::Names | CompareStage::Target => {
-                batch.counters().target_keys_scanned = keys as u64
+                batch.counters().target_keys_scanned = keys as u64;
+                batch.counters().target_keys_unselected = unselected;
             }
             _ => {
                 batch.counters().keys_scanned = keys as u64;
-                batch.counters().unsampled = (keys - open) as u64;
+                batch.counters().filtered = unselected;
+                batch.counters().unsampled = unsampled;
             }
         }
         self.batches.push_back(batch);
@@ -576,13 +594,20 @@ impl Lane {
 
     /// The source has all of these keys, or it has not this one.
     fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
-        let batch = self.batch(first);
-        for index in first.index..first.index + count {
+        let run = first.index..first.index + count;
+        if !exist && self.rules.has_rivals {
+            self.unplaced
+                .extend(run.map(|index| KeyRef { index, ..first }));
+            return;
+        }
+        for index in run {
+            let key = KeyRef { index, ..first };
             match exist {
-                true => batch.known(),
-                false => batch.unknown_to_source(index),
+                true => self.batch(key).known(),
+                false => self.unknown_to_source(key),
             }
         }
+        let batch = self.batch(first);
         if batch.open() == 0 {
             self.hand_on();
         }

@@ -32,6 +32,8 @@ pub enum Trouble {
     CursorRefused(String),
     /// A slot is at a node to which there is no connection.
     UnknownNode(NodeAddress),
+    /// The list of names can't be read.
+    List(String),
 }
 
 impl From<LinkError> for Trouble {

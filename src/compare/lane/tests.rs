@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::Plan;
 use crate::progress::CompareCounters;
 use crate::resp::{Decoder, Token};
 use crate::state::record::Position;
@@ -107,7 +108,9 @@ fn lane(stage: CompareStage, strings: bool) -> Lane {
         match_glob: None,
         scan_type: None,
         types: vec![],
-        sample: None,
+        named: Named::new(&Plan::default(), 0, stage, None),
+        from_list: false,
+        has_rivals: false,
         expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
         source_clock: None,
         strings,
