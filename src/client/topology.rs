@@ -119,7 +119,12 @@ impl Asked {
                 "it is a node of a cluster, and a cluster has database 0 only",
             )
             .on(side)
-            .hint("leave the number of the database away")
+            .hint(match side {
+                Side::Source => "leave the number of the database away",
+                Side::Target => {
+                    "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                }
+            })
             .into());
         }
         let nodes = Nodes::discover(endpoint, timeout)
