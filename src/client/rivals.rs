@@ -73,6 +73,9 @@ impl Rivals {
             let open: Vec<usize> = (0..names.len())
                 .filter(|index| first[*index].is_none())
                 .collect();
+            if open.is_empty() {
+                break;
+            }
             let asked: Vec<&[u8]> = open.iter().map(|index| names[*index].as_slice()).collect();
             let have = self.have(&mut link, *db, &asked).await?;
             for (index, has) in open.into_iter().zip(have) {
