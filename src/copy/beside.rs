@@ -207,11 +207,11 @@ async fn both_sides(shared: &Shared, name: &[u8]) -> Result<(Control, Control), 
     let timeout = request.options.timeout;
     let slot = slot_of(name);
     let source = match shared.env.cluster(Side::Source) {
-        Some(nodes) => nodes.control(slot, timeout).await?,
+        Some(nodes) => nodes.control(slot, plan.source_db, timeout).await?,
         None => Control::connect(&request.source, plan.source_db, timeout).await?,
     };
     let target = match shared.env.cluster(Side::Target) {
-        Some(nodes) => nodes.control(slot, timeout).await?,
+        Some(nodes) => nodes.control(slot, plan.target_db, timeout).await?,
         None => Control::connect(&request.target, plan.target_db, timeout).await?,
     };
     Ok((source, target))

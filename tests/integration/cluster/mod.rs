@@ -298,12 +298,16 @@ fn slots_that_move_on_the_target_lose_no_key() {
     }
 }
 
-/// Valkey 9 hands a slot over in one step: until then the old node has all of it, from then on the new one.
+/// Valkey 9 hands a slot over in one step: until then the old node has all of it, from then on the new one. It writes
+/// streams anew as commands meanwhile, and loses of their groups what no command can say; so there are none here.
 #[test]
 fn slots_that_move_at_once_lose_no_key_on_either_side() {
     for binary in clusters(&[VALKEY_9_1]) {
         let source = Cluster::start(&binary, 3, 0);
-        source.fill(&DataSet::new(KEYS, seed()));
+        source.fill(&DataSet {
+            streams: false,
+            ..DataSet::new(KEYS, seed())
+        });
         let target = Cluster::start(&binary, 3, 0);
         let migration = Migration::new(source.url(), target.url());
         let running = migration.started(100);
@@ -483,8 +487,9 @@ fn clusters_that_can_not_be_used_are_refused_with_the_reason() {
     };
     let nodes = cluster.nodes();
     check(&nodes[0].url(0), &nodes[1].url(0), 22, "the same cluster");
-    check(&nodes[0].url(3), &single.url(0), 2, "database 0 only");
-    check(&single.url(0), &nodes[0].url(3), 2, "database 0 only");
+    let select = "SELECT is not allowed in cluster mode";
+    check(&nodes[0].url(3), &single.url(0), 2, select);
+    check(&single.url(0), &nodes[0].url(3), 2, select);
     check(
         &single.url(0),
         &empty.url(0),
