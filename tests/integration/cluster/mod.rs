@@ -1,7 +1,13 @@
 //! Clusters as source, as target, as both: complete and equal, also while slots move and masters change.
 
+/// Slots half of which stay where they are, nodes that never come back, slots at nobody.
+mod broken;
 /// Damage that is found and repaired, slots that move and masters that change while it is compared.
 mod comparing;
+/// Several databases in one cluster.
+mod databases;
+/// Users with few rights.
+mod rights;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,15 +64,7 @@ impl Migration {
     /// Starts it slowly, and waits until so many keys are durable.
     fn started(&self, keys: u64) -> Slowed {
         let running = Slowed::new(self.command().start());
-        wait_for(
-            "the run to be in its middle",
-            Duration::from_secs(60),
-            || {
-                let said = running.running.stderr_so_far();
-                assert!(running.is_running(), "the run ended too early: {said}");
-                scanned(self.state.path()).filter(|scanned| *scanned >= keys)
-            },
-        );
+        wait_until_begun(self, &running, keys);
         running
     }
 
@@ -88,6 +86,19 @@ impl Migration {
         let compared = Compared::of(self.compare().run().expect_code(0));
         compared.assert_equal(keys as u64);
     }
+}
+
+/// Waits until so many keys are durable.
+fn wait_until_begun(migration: &Migration, running: &Slowed, keys: u64) {
+    wait_for(
+        "the run to be in its middle",
+        Duration::from_secs(60),
+        || {
+            let said = running.running.stderr_so_far();
+            assert!(running.is_running(), "the run ended too early: {said}");
+            scanned(migration.state.path()).filter(|scanned| *scanned >= keys)
+        },
+    );
 }
 
 /// A run that is frozen most of the time, so that something can happen in its middle.
