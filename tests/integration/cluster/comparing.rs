@@ -133,7 +133,13 @@ fn decisions(finished: &Finished) -> Vec<String> {
 fn slots_that_move_on_both_sides_while_they_are_compared_are_no_findings() {
     for binary in clusters(&KINDS) {
         let scratch = Server::plain(&binary);
-        fill(&scratch, 0, &DataSet::new(SOME_KEYS, seed()));
+        // Groups do not survive whole where a slot is handed over at once.
+        let streams = binary.kind != VALKEY_9_1;
+        let set = DataSet {
+            streams,
+            ..DataSet::new(SOME_KEYS, seed())
+        };
+        fill(&scratch, 0, &set);
         let source = cluster_with(&scratch, &binary, 3, 0);
         let target = Cluster::start(&binary, 3, 0);
         let migration = Migration::new(source.url(), target.url());
