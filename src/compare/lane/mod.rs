@@ -50,8 +50,8 @@ pub struct Rules {
     pub batch_keys: u32,
     /// MATCH of each SCAN.
     pub match_glob: Option<Vec<u8>>,
-    /// TYPE of each SCAN, where one type is asked for and the side that is walked knows the option.
-    pub scan_type: Option<KeyType>,
+    /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
+    pub scan_types: [Option<KeyType>; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
@@ -70,6 +70,24 @@ pub struct Rules {
     pub held_bytes_max: u64,
 }
 
+impl Rules {
+    fn is_sampled(&self, name: &[u8]) -> bool {
+        let sample = self.sample.as_ref();
+        sample.is_none_or(|sample| sample::contains(sample, name))
+    }
+}
+
+/// Names of the target that were listed beside the walk of the source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listed {
+    /// Up to here.
+    pub to: Position,
+    /// How many SCAN returned.
+    pub keys: u64,
+    /// Those that are looked at.
+    pub names: NamesDigest,
+}
+
 /// A question to both sides.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Question {
@@ -85,7 +103,10 @@ pub(super) enum Question {
 pub struct Lane {
     rules: Rules,
     stage: CompareStage,
-    scan: Option<Scan>,
+    /// Of each side, where it is walked or its names are listed.
+    scans: [Option<Scan>; 2],
+    /// What was listed and not taken.
+    listed: Option<Listed>,
     next_seq: u64,
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
@@ -114,21 +135,25 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane that goes on at `position` of its stage.
-    pub fn new(rules: Rules, stage: CompareStage, position: Position) -> Self {
+    /// A lane that goes on at `position` of its stage; while that walks the source, the target's names are listed from
+    /// `listed_to` on.
+    pub fn new(rules: Rules, stage: CompareStage, position: Position, listed_to: Position) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let scan = match stage {
-            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
-                Some(Scan::new(position))
-            }
-            CompareStage::Recheck | CompareStage::Done => None,
+        let scans = match stage {
+            CompareStage::Source => [
+                Some(Scan::new(position)),
+                rules.extras.then(|| Scan::new(listed_to)),
+            ],
+            CompareStage::Target => [None, Some(Scan::new(position))],
+            CompareStage::Recheck | CompareStage::Done => [None, None],
         };
-        judge.extras = scan.is_none() && rules.extras;
+        judge.extras = rules.extras && scans.iter().all(Option::is_none);
         let window = Window::new(rules.strings && judge.wants_strings());
         Self {
             rules,
             stage,
-            scan,
+            scans,
+            listed: None,
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
@@ -161,9 +186,10 @@ impl Lane {
     /// Whether nothing is left to do but to make durable what was handed out.
     pub fn is_settled(&self) -> bool {
         let walked = self
-            .scan
-            .as_ref()
-            .is_none_or(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
+            .scans
+            .iter()
+            .flatten()
+            .all(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
@@ -218,7 +244,7 @@ impl Lane {
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
         let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].encode(side, &self.rules, self.scan.as_ref(), name, out);
+        self.sides[side].encode(side, &self.rules, self.scans[side].as_ref(), name, out);
     }
 
     /// Asks as much as the window allows.
@@ -229,8 +255,6 @@ impl Lane {
         }
         self.fill_scan();
         match self.stage {
-            // Nothing is asked about a name.
-            CompareStage::Names => {}
             CompareStage::Target => self.fill_exists(),
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.fill_reads(),
         }
@@ -240,7 +264,7 @@ impl Lane {
     fn keys_max(&self) -> usize {
         match self.stage {
             // Nothing but names and numbers travels.
-            CompareStage::Names | CompareStage::Target => NAMES_MAX,
+            CompareStage::Target => NAMES_MAX,
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
         }
     }
@@ -255,15 +279,17 @@ impl Lane {
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
         let few = self.unread.len() <= self.keys_max();
-        let Some(scan) = &mut self.scan else {
+        if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
             return;
-        };
-        let side = match self.stage {
-            CompareStage::Names | CompareStage::Target => TARGET,
-            _ => SOURCE,
-        };
-        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && scan.begin() {
-            self.sides[side].ask_scan();
+        }
+        let begun = self.scans[SOURCE].as_mut().is_some_and(Scan::begin);
+        let walked = self.scans[SOURCE].as_ref().is_none_or(Scan::is_over);
+        if begun {
+            self.sides[SOURCE].ask_scan();
+        }
+        // The target's names are listed at the pace of the source's walk, until that is over.
+        if (begun || walked) && self.scans[TARGET].as_mut().is_some_and(Scan::begin) {
+            self.sides[TARGET].ask_scan();
         }
     }
 
@@ -332,12 +358,27 @@ impl Lane {
 
     /// The side's connection is lost: what it still owed is asked again on the next one.
     pub fn lost(&mut self, side: usize) {
-        if let Some(scan) = &mut self.scan
-            && self.sides[side].scans()
-        {
+        if let Some(scan) = &mut self.scans[side] {
             scan.lost();
         }
         self.sides[side].lost();
+    }
+
+    /// What was listed of the target since the last call.
+    pub fn take_listed(&mut self) -> Option<Listed> {
+        self.listed.take()
+    }
+
+    /// Names of the target have come beside the walk of the source.
+    fn listed(&mut self, scanned: &Scanned) {
+        let listed = self.listed.get_or_insert_default();
+        listed.to = Position::after(scanned.cursor_out);
+        listed.keys += scanned.names.len() as u64;
+        for name in scanned.names.iter() {
+            if self.rules.is_sampled(name) {
+                listed.names.add(name);
+            }
+        }
     }
 
     /// A batch of names has come.
@@ -346,27 +387,16 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
-        let mut listed = NamesDigest::default();
         for (index, name) in (0..).zip(scanned.names.iter()) {
-            let sampled = self
-                .rules
-                .sample
-                .as_ref()
-                .is_none_or(|sample| sample::contains(sample, name));
-            match sampled {
-                true if self.stage == CompareStage::Names => listed.add(name),
-                true => self.unread.push_back(KeyRef { seq, index }),
-                false => {}
+            if self.rules.is_sampled(name) {
+                self.unread.push_back(KeyRef { seq, index });
             }
         }
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
-        batch.listed(&listed);
         match self.stage {
-            CompareStage::Names | CompareStage::Target => {
-                batch.counters().target_keys_scanned = keys as u64
-            }
+            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
             _ => {
                 batch.counters().keys_scanned = keys as u64;
                 batch.counters().unsampled = (keys - open) as u64;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{Lane, Question, Rules};
+use super::{Lane, Question, Rules, TARGET};
 use crate::client::LinkError;
 use crate::compare::batch::KeyRef;
 use crate::compare::expiry::{Answer, NEVER};
@@ -21,6 +21,7 @@ use crate::plan::KeyType;
 use crate::resp::{
     ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_scan,
 };
+use crate::state::record::CompareStage;
 
 /// What ends the use of a connection, or of a cursor.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,10 +75,6 @@ impl Side {
 
     pub(super) fn outstanding_keys(&self) -> usize {
         self.outstanding_keys
-    }
-
-    pub(super) fn scans(&self) -> bool {
-        matches!(self.lines.front(), Some(Line::Scan))
     }
 
     pub(super) fn has_answer(&self) -> bool {
@@ -137,7 +134,7 @@ impl Side {
                         cursor.expect("only a walk that is not over asks"),
                         rules.batch_keys,
                         rules.match_glob.as_deref(),
-                        rules.scan_type.map(KeyType::name),
+                        rules.scan_types[side].map(KeyType::name),
                     );
                 }
                 Line::Exists { first, count } => {
@@ -272,7 +269,7 @@ impl Lane {
     }
 
     fn scan_token(&mut self, side: usize, token: Token) -> Result<(), Trouble> {
-        let scan = self.scan.as_mut().expect("a walk asked for it");
+        let scan = self.scans[side].as_mut().expect("a walk asked for it");
         if let Token::Error(line) = &token {
             return Err(match ErrorCode::of(line) {
                 ErrorCode::InvalidCursor => Trouble::CursorRefused(Escaped(line).to_string()),
@@ -282,7 +279,10 @@ impl Lane {
         if let Some(scanned) = scan.token(token)? {
             self.sides[side].done();
             self.answers[side] += 1;
-            self.scanned(scanned);
+            match (self.stage, side) {
+                (CompareStage::Source, TARGET) => self.listed(&scanned),
+                _ => self.scanned(scanned),
+            }
         }
         Ok(())
     }
