@@ -428,10 +428,7 @@ impl Context {
     fn keyspace(&self, index: usize, stage: CompareStage) -> Option<u64> {
         match stage {
             CompareStage::Source => self.keyspace[index],
-            CompareStage::Names
-            | CompareStage::Target
-            | CompareStage::Recheck
-            | CompareStage::Done => None,
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
         }
     }
 

@@ -106,6 +106,9 @@ pub async fn compare_lane(
             checkpoint = context.begin_lane(index, identities, &reason).await?;
         }
         LaneDecision::Continue => {
+            if same_process(&checkpoint.target, &target.identity) != Some(true) {
+                checkpoint.forget_listed();
+            }
             checkpoint.source = source.identity.clone();
             checkpoint.target = target.identity.clone();
         }
@@ -120,10 +123,11 @@ pub async fn compare_lane(
             },
         };
         let rules = context.rules(checkpoint.stage, &source, &target);
-        let lane = Lane::new(rules, checkpoint.stage, checkpoint.position);
+        let (position, listed_to) = (checkpoint.position, checkpoint.listed_to);
+        let lane = Lane::new(rules, checkpoint.stage, position, listed_to);
         let (shared, mut traffic) = Traffic::start(&env, index, lane, [source, target]);
         let ended = match checkpoint.stage {
-            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
+            CompareStage::Source | CompareStage::Target => {
                 walk(context, &shared, &mut traffic, &mut checkpoint).await
             }
             CompareStage::Recheck => recheck(context, &shared, &mut traffic, &mut checkpoint).await,
@@ -231,12 +235,12 @@ async fn decide(
     }
     // Whose cursor it is.
     let (side, same, reached) = match checkpoint.stage {
-        CompareStage::Names | CompareStage::Target => (Side::Target, of_target, target),
+        CompareStage::Target => (Side::Target, of_target, target),
         _ => (Side::Source, of_source, source),
     };
     let walks = matches!(
         checkpoint.stage,
-        CompareStage::Source | CompareStage::Names | CompareStage::Target
+        CompareStage::Source | CompareStage::Target
     ) && checkpoint.position != Position::Start;
     if walks && env.cluster(side).is_some() {
         // A slot is the same slot to every process. What a process said that is gone now is in doubt all the same.
@@ -310,10 +314,6 @@ impl Context {
     /// What plan, options and both servers make of every key.
     fn rules(&self, stage: CompareStage, source: &Reached, target: &Reached) -> Rules {
         let request = &self.env.request;
-        let (side, walked) = match stage {
-            CompareStage::Names | CompareStage::Target => (Side::Target, target),
-            _ => (Side::Source, source),
-        };
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
@@ -324,7 +324,7 @@ impl Context {
         Rules {
             batch_keys: request.options.batch_keys,
             match_glob: request.plan.match_glob.clone(),
-            scan_type: scan_type(&self.env, walked),
+            scan_types: [scan_type(&self.env, source), scan_type(&self.env, target)],
             types: request.plan.types.clone(),
             field_ttl: request.plan.field_ttl,
             sample: self.rules.sample.clone(),
@@ -335,7 +335,8 @@ impl Context {
             extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
-            by_slot: self.env.cluster(side).map(|nodes| nodes.probes()),
+            by_slot: [Side::Source, Side::Target]
+                .map(|side| self.env.cluster(side).map(|nodes| nodes.probes())),
             routes: [source.topology.clone(), target.topology.clone()],
         }
     }
@@ -420,13 +421,18 @@ async fn walk(
     }
 }
 
-/// Adds up the batches that are finished.
+/// Adds up the batches that are finished, and what was listed beside them.
 fn take_finished(
     context: &Context,
     shared: &Shared,
     checkpoint: &mut CompareLane,
     pending: &mut Pending,
 ) {
+    if let Some(listed) = shared.lane.borrow_mut().take_listed() {
+        checkpoint.listed_to = listed.to;
+        checkpoint.names_of_target.merge(&listed.names);
+        checkpoint.counters.target_keys_scanned += listed.keys;
+    }
     loop {
         let Some(batch) = shared.lane.borrow_mut().take_finished() else {
             return;
@@ -438,9 +444,7 @@ fn take_finished(
         checkpoint.counters.add(&batch.counted.counters);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
-        let listed = &batch.counted;
-        checkpoint.names_of_both.merge(&listed.names_of_both);
-        checkpoint.names_of_target.merge(&listed.names_of_target);
+        checkpoint.names_of_both.merge(&batch.counted.names_of_both);
         pending.counted.candidates.extend(batch.counted.candidates);
         if let Some((cursor_in, cursor_out)) = batch.cursors {
             checkpoint.position = Position::after(cursor_out);
@@ -517,12 +521,9 @@ pub async fn next_stage(
 ) -> Result<(), Error> {
     checkpoint.stage = match checkpoint.stage {
         CompareStage::Source if context.env.request.options.one_way => CompareStage::Recheck,
-        CompareStage::Source => CompareStage::Names,
         // Every name that the target has was read on the source.
-        CompareStage::Names if checkpoint.names_of_both == checkpoint.names_of_target => {
-            CompareStage::Recheck
-        }
-        CompareStage::Names => {
+        CompareStage::Source if checkpoint.lists_no_others() => CompareStage::Recheck,
+        CompareStage::Source => {
             // They are counted once more, one by one.
             checkpoint.counters.target_keys_scanned = 0;
             CompareStage::Target
