@@ -101,8 +101,8 @@ impl Played {
     }
 }
 
-fn lane(stage: CompareStage, strings: bool) -> Lane {
-    let rules = Rules {
+fn rules(strings: bool) -> Rules {
+    Rules {
         field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
         match_glob: None,
@@ -116,8 +116,11 @@ fn lane(stage: CompareStage, strings: bool) -> Lane {
         held_bytes_max: 40,
         routes: [None, None],
         by_slot: [None, None],
-    };
-    Lane::new(rules, stage, Position::Start, Position::Start)
+    }
+}
+
+fn lane(stage: CompareStage, strings: bool) -> Lane {
+    Lane::new(rules(strings), stage, Position::Start, Position::Start)
 }
 
 /// What one turn does: a side answers so many tokens, or its connection is lost.
@@ -413,8 +416,12 @@ proptest! {
         for node in &mut cluster.nodes {
             node.keys = target.clone();
         }
-        let mut lane = lane(CompareStage::Source, strings);
-        lane.sides[TARGET] = Side::new(Some(cluster.topology.clone()));
+        let rules = Rules {
+            extras: false,
+            routes: [None, Some(cluster.topology.clone())],
+            ..rules(strings)
+        };
+        let mut lane = Lane::new(rules, CompareStage::Source, Position::Start, Position::Start);
         let mut from_source: VecDeque<Token> = VecDeque::new();
         let mut from_nodes: [VecDeque<Token>; 3] = Default::default();
         let now = Instant::now();
