@@ -41,8 +41,6 @@ pub struct Counted {
     pub target_keys: KeyspaceDigest,
     /// Names that both sides have.
     pub names_of_both: NamesDigest,
-    /// Names that were only listed.
-    pub names_of_target: NamesDigest,
     /// Keys that differ, to be read again.
     pub candidates: Vec<(Vec<u8>, CandidateRecord)>,
 }
@@ -92,11 +90,6 @@ impl Batch {
     /// The name of a key.
     pub fn name(&self, index: u32) -> &[u8] {
         self.names.get(index as usize)
-    }
-
-    /// Names of the target's that nothing is asked about.
-    pub fn listed(&mut self, names: &NamesDigest) {
-        self.counted.names_of_target.merge(names);
     }
 
     /// Both sides have a key of this name, whatever it is.

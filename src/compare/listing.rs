@@ -30,19 +30,16 @@ pub struct Slots {
     walk: SlotWalk,
     /// What has come of the answer to the question that is on its way.
     names: Names,
-    match_glob: Option<Vec<u8>>,
 }
 
 impl Listing {
     /// Goes on at `position`: by slots, if there are names to ask about them.
-    pub fn new(position: Position, by_slot: Option<&Rc<Probes>>, rules: &Rules) -> Self {
+    pub fn new(position: Position, by_slot: Option<&Rc<Probes>>) -> Self {
         match by_slot {
-            _ if rules.from_list => Self::List(position),
             None => Self::Keyspace(Scan::new(position)),
             Some(probes) => Self::Slots(Slots {
                 walk: SlotWalk::new(slot_at(position).unwrap_or(0), Rc::clone(probes)),
                 names: Names::default(),
-                match_glob: rules.match_glob.clone(),
             }),
         }
     }
@@ -64,15 +61,15 @@ impl Listing {
         }
     }
 
-    /// Appends the question that was begun.
-    pub fn encode(&self, rules: &Rules, out: &mut BytesMut) {
+    /// Appends the question that was begun, to this side.
+    pub fn encode(&self, rules: &Rules, side: usize, out: &mut BytesMut) {
         match self {
             Self::Keyspace(scan) => encode_scan(
                 out,
                 scan.cursor().expect("only a walk that is not over asks"),
                 rules.batch_keys,
-                rules.match_glob.as_deref(),
-                rules.scan_type.map(KeyType::name),
+                rules.globs[side].as_deref(),
+                rules.scan_types[side].map(KeyType::name),
             ),
             Self::Slots(slots) => slots.walk.encode(out),
             Self::List(_) => {}
@@ -115,22 +112,32 @@ impl Listing {
     /// # Errors
     ///
     /// An error reply, and what has the form of no answer.
-    pub fn token(&mut self, token: Token, batch_keys: u32) -> Result<Option<Scanned>, LinkError> {
+    pub fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
         if let Token::Error(line) = &token {
             let shown = Escaped(line).to_string();
             return Err(LinkError::Reply(ErrorCode::of(line), shown));
         }
         match self {
             Self::Keyspace(scan) => scan.token(token),
-            Self::Slots(slots) => slots.token(token, batch_keys),
+            Self::Slots(slots) => slots.token(token, rules, side),
             Self::List(_) => Err(LinkError::Unexpected("nothing", format!("{token:?}"))),
         }
     }
 }
 
 impl Slots {
-    fn token(&mut self, token: Token, batch_keys: u32) -> Result<Option<Scanned>, LinkError> {
-        let (glob, names) = (self.match_glob.as_deref(), &mut self.names);
+    fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
+        let (glob, names) = (rules.globs[side].as_deref(), &mut self.names);
         let taken = self.walk.token(token, |name| {
             if glob.is_none_or(|glob| glob::matches(glob, name)) {
                 names.push(name);
@@ -142,7 +149,7 @@ impl Slots {
         let Some(listed) = listed else {
             return Ok(None);
         };
-        self.walk.pace(batch_keys, &listed);
+        self.walk.pace(rules.batch_keys, &listed);
         Ok(Some(Scanned {
             cursor_in: u64::from(listed.first),
             cursor_out: match listed.first + listed.slots {

@@ -487,10 +487,7 @@ impl Context {
     fn list(&self, stage: CompareStage) -> Option<KeyList> {
         match stage {
             CompareStage::Source => self.list.clone(),
-            CompareStage::Names
-            | CompareStage::Target
-            | CompareStage::Recheck
-            | CompareStage::Done => None,
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
         }
     }
 
@@ -507,10 +504,7 @@ impl Context {
     fn keyspace(&self, index: usize, stage: CompareStage) -> Option<u64> {
         match stage {
             CompareStage::Source => self.keyspace[index],
-            CompareStage::Names
-            | CompareStage::Target
-            | CompareStage::Recheck
-            | CompareStage::Done => None,
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
         }
     }
 

@@ -17,10 +17,9 @@ use crate::state::{Store, status};
 const RATE_OVER: Duration = Duration::from_secs(5);
 /// Version of [`Status`]' form.
 const STATUS_VERSION: u32 = 1;
-/// Part of a lane's work that walking the source is, in percent; then those of listing the target's names and of asking for them.
+/// Part of a lane's work that walking the source is, in percent; then that of walking the target.
 const SOURCE_PERCENT: f64 = 88.0;
-const NAMES_PERCENT: f64 = 4.0;
-const TARGET_PERCENT: f64 = 6.0;
+const TARGET_PERCENT: f64 = 10.0;
 
 /// Collects what a [`CompareStatus`] needs and the checkpoint does not have.
 pub struct Report {
@@ -172,11 +171,8 @@ fn lane_percent(lane: &CompareLane, list_bytes: Option<u64>) -> f64 {
             SOURCE_PERCENT * place.map_or(1.0, |place| place as f64 / bytes)
         }
         CompareStage::Source => SOURCE_PERCENT * share(lane.position),
-        CompareStage::Names => SOURCE_PERCENT + NAMES_PERCENT * share(lane.position),
-        CompareStage::Target => {
-            SOURCE_PERCENT + NAMES_PERCENT + TARGET_PERCENT * share(lane.position)
-        }
-        CompareStage::Recheck => SOURCE_PERCENT + NAMES_PERCENT + TARGET_PERCENT,
+        CompareStage::Target => SOURCE_PERCENT + TARGET_PERCENT * share(lane.position),
+        CompareStage::Recheck => SOURCE_PERCENT + TARGET_PERCENT,
         CompareStage::Done => 100.0,
     }
 }
@@ -198,7 +194,7 @@ fn present(lanes: &[CompareLane]) -> CompareState {
         .find(|stage| *stage != CompareStage::Done);
     match stage {
         Some(CompareStage::Source) => CompareState::Comparing,
-        Some(CompareStage::Names | CompareStage::Target) => CompareState::Extras,
+        Some(CompareStage::Target) => CompareState::Extras,
         Some(CompareStage::Recheck | CompareStage::Done) | None => CompareState::Settling,
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::batch::Counted;
 use super::engine::{End, Shared, Traffic};
 use super::expiry::Expiries;
-use super::lane::{Lane, Rules};
+use super::lane::{Lane, Rules, SOURCE, TARGET};
 use super::link::{Env, Waited};
 use super::listing::slot_at;
 use super::named::Named;
@@ -109,6 +109,9 @@ pub async fn compare_lane(
             checkpoint = context.begin_lane(index, identities, &reason).await?;
         }
         LaneDecision::Continue => {
+            if same_process(&checkpoint.target, &target.identity) != Some(true) {
+                checkpoint.forget_listed();
+            }
             checkpoint.source = source.identity.clone();
             checkpoint.target = target.identity.clone();
         }
@@ -123,11 +126,12 @@ pub async fn compare_lane(
             },
         };
         let rules = context.rules(index, checkpoint.stage, &source, &target);
-        let lane = Lane::new(rules, checkpoint.stage, checkpoint.position);
+        let (position, listed_to) = (checkpoint.position, checkpoint.listed_to);
+        let lane = Lane::new(rules, checkpoint.stage, position, listed_to);
         let list = context.list(checkpoint.stage);
         let (shared, mut traffic) = Traffic::start(&env, index, lane, list, [source, target]);
         let ended = match checkpoint.stage {
-            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
+            CompareStage::Source | CompareStage::Target => {
                 walk(context, &shared, &mut traffic, &mut checkpoint).await
             }
             CompareStage::Recheck => recheck(context, &shared, &mut traffic, &mut checkpoint).await,
@@ -236,12 +240,12 @@ async fn decide(
     }
     // Whose cursor it is.
     let (side, same, reached) = match checkpoint.stage {
-        CompareStage::Names | CompareStage::Target => (Side::Target, of_target, target),
+        CompareStage::Target => (Side::Target, of_target, target),
         _ => (Side::Source, of_source, source),
     };
     let walks = matches!(
         checkpoint.stage,
-        CompareStage::Source | CompareStage::Names | CompareStage::Target
+        CompareStage::Source | CompareStage::Target
     ) && checkpoint.position != Position::Start;
     let in_list = side == Side::Source && env.request.plan.keys_from.is_some();
     if walks && in_list {
@@ -252,7 +256,7 @@ async fn decide(
             return Ok((LaneDecision::NewPass, changed(side, NODE_IS_GONE)));
         }
     } else if walks && same != Some(true) {
-        let glob = Named::glob(&env.request.plan, plan.source_db, checkpoint.stage);
+        let glob = Named::glob(&env.request.plan, plan.source_db, side as usize);
         let filter = CanaryFilter {
             match_glob: glob.as_deref(),
             scan_type: scan_type(env, reached),
@@ -327,10 +331,8 @@ impl Context {
         let request = &self.env.request;
         let db = request.plan.lanes[index].source_db;
         let (earlier, later) = renaming::rivals(&request.plan, index);
-        let (side, walked) = match stage {
-            CompareStage::Names | CompareStage::Target => (Side::Target, target),
-            _ => (Side::Source, source),
-        };
+        let alone = earlier.is_empty() && later.is_empty();
+        let sides = [SOURCE, TARGET];
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
@@ -340,13 +342,17 @@ impl Context {
         });
         Rules {
             batch_keys: request.options.batch_keys,
-            match_glob: Named::glob(&request.plan, db, stage),
-            scan_type: scan_type(&self.env, walked),
+            globs: sides.map(|side| Named::glob(&request.plan, db, side)),
+            scan_types: [scan_type(&self.env, source), scan_type(&self.env, target)],
             types: request.plan.types.clone(),
             field_ttl: request.plan.field_ttl,
-            named: Named::new(&request.plan, db, stage, self.rules.sample.clone()),
+            named: sides.map(|side| {
+                let sample = self.rules.sample.clone();
+                Named::new(&request.plan, db, side, sample)
+            }),
+            lists: !request.options.one_way && alone && request.plan.keys_from.is_none(),
             from_list: self.list(stage).is_some(),
-            has_rivals: stage == CompareStage::Target && !(earlier.is_empty() && later.is_empty()),
+            has_rivals: stage == CompareStage::Target && !alone,
             expiries,
             source_clock: source.clock(),
             strings: request.options.compare_with == CompareWith::Auto
@@ -354,7 +360,8 @@ impl Context {
             extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
-            by_slot: self.env.cluster(side).map(|nodes| nodes.probes()),
+            by_slot: [Side::Source, Side::Target]
+                .map(|side| self.env.cluster(side).map(|nodes| nodes.probes())),
             routes: [source.topology.clone(), target.topology.clone()],
         }
     }
@@ -439,13 +446,19 @@ async fn walk(
     }
 }
 
-/// Adds up the batches that are finished.
+/// Adds up the batches that are finished, and what was listed beside them.
 fn take_finished(
     context: &Context,
     shared: &Shared,
     checkpoint: &mut CompareLane,
     pending: &mut Pending,
 ) {
+    if let Some(listed) = shared.lane.borrow_mut().take_listed() {
+        checkpoint.listed_to = listed.to;
+        checkpoint.names_of_target.merge(&listed.names);
+        checkpoint.counters.target_keys_scanned += listed.keys;
+        checkpoint.counters.target_keys_unselected += listed.unselected;
+    }
     loop {
         let Some(batch) = shared.lane.borrow_mut().take_finished() else {
             return;
@@ -457,9 +470,7 @@ fn take_finished(
         checkpoint.counters.add(&batch.counted.counters);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
-        let listed = &batch.counted;
-        checkpoint.names_of_both.merge(&listed.names_of_both);
-        checkpoint.names_of_target.merge(&listed.names_of_target);
+        checkpoint.names_of_both.merge(&batch.counted.names_of_both);
         pending.counted.candidates.extend(batch.counted.candidates);
         if let Some((cursor_in, cursor_out)) = batch.cursors {
             checkpoint.position = Position::after(cursor_out);
@@ -543,15 +554,12 @@ pub async fn next_stage(
         {
             CompareStage::Recheck
         }
-        CompareStage::Source if alone => CompareStage::Names,
         // The target has the names of several databases: their sum is none of this lane's.
-        CompareStage::Source if looks_for_extras(env, index) => CompareStage::Target,
-        CompareStage::Source => CompareStage::Recheck,
+        CompareStage::Source if !alone && looks_for_extras(env, index) => CompareStage::Target,
+        CompareStage::Source if !alone => CompareStage::Recheck,
         // Every name that the target has was read on the source.
-        CompareStage::Names if checkpoint.names_of_both == checkpoint.names_of_target => {
-            CompareStage::Recheck
-        }
-        CompareStage::Names => {
+        CompareStage::Source if checkpoint.lists_no_others() => CompareStage::Recheck,
+        CompareStage::Source => {
             // They are counted once more, one by one.
             checkpoint.counters.target_keys_scanned = 0;
             checkpoint.counters.target_keys_unselected = 0;

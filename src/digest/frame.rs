@@ -24,7 +24,6 @@ pub mod domain {
     pub const VECTOR_SET: Domain = b"redknot digest 1: vector set    ";
     pub const VECTOR: Domain = b"redknot digest 1: vector        ";
     pub const KEY: Domain = b"redknot digest 1: key           ";
-    pub const NAME: Domain = b"redknot digest 1: name          ";
     pub const KEYSPACE: Domain = b"redknot digest 1: keyspace      ";
 }
 

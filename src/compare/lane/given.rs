@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{IN_FLIGHT_BATCHES_MAX, Lane, SOURCE};
+use super::{IN_FLIGHT_BATCHES_MAX, Lane, SOURCE, walked};
 use crate::compare::batch::KeyRef;
 use crate::compare::listing::Listing;
 use crate::compare::names::Names;
@@ -14,7 +14,7 @@ impl Lane {
     pub fn wants_names(&self) -> Option<u64> {
         let few = self.unread.len() <= self.keys_max();
         let in_flight = self.batches_in_flight();
-        match &self.listing {
+        match &self.listings[SOURCE] {
             Some(Listing::List(position)) => position
                 .cursor()
                 .filter(|_| few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX),
@@ -29,7 +29,7 @@ impl Lane {
 
     /// Names that were read at [`Self::wants_names`].
     pub fn take_names(&mut self, chunk: &Chunk) {
-        let Some(Listing::List(position)) = &mut self.listing else {
+        let Some(Listing::List(position)) = &mut self.listings[SOURCE] else {
             return;
         };
         let cursor_in = position
@@ -74,7 +74,8 @@ impl Lane {
     fn source_name(&mut self, key: KeyRef) -> Vec<u8> {
         let first = front(&self.batches);
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.rules.named.on(SOURCE, name).into_owned()
+        let named = &self.rules.named[walked(self.stage)];
+        named.on(SOURCE, name).into_owned()
     }
 }
 

@@ -55,16 +55,18 @@ const KEYS_AT_ONCE: usize = 128;
 pub struct Rules {
     /// COUNT of each SCAN.
     pub batch_keys: u32,
-    /// MATCH of each SCAN.
-    pub match_glob: Option<Vec<u8>>,
-    /// TYPE of each SCAN, where one type is asked for and the side that is walked knows the option.
-    pub scan_type: Option<KeyType>,
+    /// MATCH of each side's SCAN.
+    pub globs: [Option<Vec<u8>>; 2],
+    /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
+    pub scan_types: [Option<KeyType>; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which names are looked at, and what a key is called on each side.
-    pub named: Named,
+    /// Which names of each side are looked at, and what their keys are called on the other.
+    pub named: [Named; 2],
+    /// The target's names are listed beside the walk of the source.
+    pub lists: bool,
     /// Names come from a list, and the source is not scanned.
     pub from_list: bool,
     /// Other databases have keys on the target as well: they are asked for names that this one does not have.
@@ -81,8 +83,29 @@ pub struct Rules {
     pub held_bytes_max: u64,
     /// Which node has which slot, of each side that is a cluster.
     pub routes: [Option<Topology>; 2],
-    /// Names to ask about slots, if the side that is walked is a cluster.
-    pub by_slot: Option<Rc<Probes>>,
+    /// Names to ask about slots, of each side that is a cluster.
+    pub by_slot: [Option<Rc<Probes>>; 2],
+}
+
+/// The side that a stage walks: a batch has names as that side has them.
+fn walked(stage: CompareStage) -> usize {
+    match stage {
+        CompareStage::Target => TARGET,
+        CompareStage::Source | CompareStage::Recheck | CompareStage::Done => SOURCE,
+    }
+}
+
+/// Names of the target that were listed beside the walk of the source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listed {
+    /// Up to here.
+    pub to: Position,
+    /// How many SCAN returned.
+    pub keys: u64,
+    /// Those of them that are not looked at.
+    pub unselected: u64,
+    /// Those that are looked at.
+    pub names: NamesDigest,
 }
 
 /// A question to both sides.
@@ -100,7 +123,10 @@ pub(super) enum Question {
 pub struct Lane {
     rules: Rules,
     stage: CompareStage,
-    listing: Option<Listing>,
+    /// Of each side, where it is walked or its names are listed.
+    listings: [Option<Listing>; 2],
+    /// What was listed and not taken.
+    listed: Option<Listed>,
     next_seq: u64,
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
@@ -131,17 +157,30 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane that goes on at `position` of its stage.
-    pub fn new(mut rules: Rules, stage: CompareStage, position: Position) -> Self {
+    /// A lane that goes on at `position` of its stage; while that walks the source, the target's names are listed from
+    /// `listed_to` on.
+    pub fn new(
+        mut rules: Rules,
+        stage: CompareStage,
+        position: Position,
+        listed_to: Position,
+    ) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let listing = match stage {
-            CompareStage::Source | CompareStage::Names | CompareStage::Target => {
-                Some(Listing::new(position, rules.by_slot.as_ref(), &rules))
-            }
-            CompareStage::Recheck | CompareStage::Done => None,
+        let listing = |side: usize, position| Listing::new(position, rules.by_slot[side].as_ref());
+        let listings = match stage {
+            CompareStage::Source => [
+                Some(match rules.from_list {
+                    true => Listing::List(position),
+                    false => listing(SOURCE, position),
+                }),
+                rules.lists.then(|| listing(TARGET, listed_to)),
+            ],
+            CompareStage::Target => [None, Some(listing(TARGET, position))],
+            CompareStage::Recheck | CompareStage::Done => [None, None],
         };
         // A list names keys that the source may have lost and the target has kept.
-        judge.extras = (listing.is_none() || rules.from_list) && rules.extras;
+        let walks = listings.iter().any(Option::is_some);
+        judge.extras = rules.extras && (!walks || rules.from_list);
         let sides = rules
             .routes
             .each_mut()
@@ -150,7 +189,8 @@ impl Lane {
         Self {
             rules,
             stage,
-            listing,
+            listings,
+            listed: None,
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
@@ -184,9 +224,10 @@ impl Lane {
     /// Whether nothing is left to do but to make durable what was handed out.
     pub fn is_settled(&self) -> bool {
         let walked = self
-            .listing
-            .as_ref()
-            .is_none_or(|listing| listing.is_over() || (self.stopping && !listing.in_flight()));
+            .listings
+            .iter()
+            .flatten()
+            .all(|listing| listing.is_over() || (self.stopping && !listing.in_flight()));
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
@@ -270,17 +311,22 @@ impl Lane {
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
         let rules = &self.rules;
+        let named = &rules.named[walked(self.stage)];
         let name = |key: KeyRef| {
             let name = batches[(key.seq - first) as usize].name(key.index);
-            rules.named.on(side, name)
+            named.on(side, name)
         };
         let instant = rules.expiries.as_ref();
         let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
             true => ExpiryQuery::PExpireTime,
             false => ExpiryQuery::PTtl,
         };
-        let listing = self.listing.as_ref();
-        self.sides[side].pipes[pipe].encode(expiry, rules, listing, name, out);
+        let names = |out: &mut bytes::BytesMut| {
+            if let Some(listing) = &self.listings[side] {
+                listing.encode(rules, side, out);
+            }
+        };
+        self.sides[side].pipes[pipe].encode(expiry, names, name, out);
     }
 
     /// Asks as much as the window allows.
@@ -291,8 +337,6 @@ impl Lane {
         }
         self.fill_scan();
         match self.stage {
-            // Nothing is asked about a name.
-            CompareStage::Names => {}
             CompareStage::Target => self.fill_exists(),
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.fill_reads(),
         }
@@ -302,7 +346,7 @@ impl Lane {
     fn keys_max(&self) -> usize {
         match self.stage {
             // Nothing but names and numbers travels.
-            CompareStage::Names | CompareStage::Target => NAMES_MAX,
+            CompareStage::Target => NAMES_MAX,
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
         }
     }
@@ -317,13 +361,23 @@ impl Lane {
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
         let few = self.unread.len() <= self.keys_max();
-        let Some(listing) = &mut self.listing else {
+        if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
             return;
+        }
+        let begun = self.begin_listing(SOURCE);
+        let walked = self.listings[SOURCE].as_ref().is_none_or(Listing::is_over);
+        // The target's names are listed at the pace of the source's walk, until that is over.
+        if begun || walked {
+            self.begin_listing(TARGET);
+        }
+    }
+
+    /// Asks for the next names of a side, unless they are on their way; whether it did.
+    fn begin_listing(&mut self, side: usize) -> bool {
+        let Some(listing) = &mut self.listings[side] else {
+            return false;
         };
-        let side = match self.stage {
-            CompareStage::Names | CompareStage::Target => &mut self.sides[TARGET],
-            _ => &mut self.sides[SOURCE],
-        };
+        let side = &mut self.sides[side];
         // The node that should have the next slot, and how far it has those behind it as well.
         let (pipe, last) = match (&side.routes, listing.next_slot()) {
             (Some(routes), Some(next)) => {
@@ -331,9 +385,11 @@ impl Lane {
             }
             _ => (0, SLOTS - 1),
         };
-        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && listing.begin(last) {
+        let begun = listing.begin(last);
+        if begun {
             side.ask_alone(pipe, Asked::Names);
         }
+        begun
     }
 
     /// The source is asked which of the target's keys it has.
@@ -436,26 +492,44 @@ impl Lane {
             return 0;
         }
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].pipe_to(&self.rules.named.on(side, name))
+        let named = &self.rules.named[walked(self.stage)];
+        self.sides[side].pipe_to(&named.on(side, name))
     }
 
     /// A pipe's connection is lost: what it still owed is asked again on the next one.
     pub fn lost(&mut self, side: usize, pipe: usize) {
         let pipe = &mut self.sides[side].pipes[pipe];
-        if let Some(listing) = &mut self.listing {
-            match listing {
-                Listing::Keyspace(_) if pipe.lists_first() => {
-                    listing.lost();
-                }
-                // Another node may have to be asked.
-                Listing::Slots(_) if pipe.lists() => {
-                    listing.lost();
-                    pipe.forget_names();
-                }
-                Listing::Keyspace(_) | Listing::Slots(_) | Listing::List(_) => {}
+        if let Some(listing) = &mut self.listings[side]
+            && pipe.lists()
+        {
+            listing.lost();
+            // Of slots, another node may have to be asked.
+            if matches!(listing, Listing::Slots(_)) {
+                pipe.forget_names();
             }
         }
         pipe.lost();
+    }
+
+    /// What was listed of the target since the last call.
+    pub fn take_listed(&mut self) -> Option<Listed> {
+        self.listed.take()
+    }
+
+    /// Names of the target have come beside the walk of the source.
+    fn listed(&mut self, scanned: &Scanned) {
+        let listed = self.listed.get_or_insert_default();
+        listed.to = Position::after(scanned.cursor_out);
+        listed.keys += scanned.names.len() as u64;
+        let named = &self.rules.named[TARGET];
+        let mut buffer = Vec::new();
+        for name in scanned.names.iter() {
+            match named.look(name, &mut buffer) {
+                Look::Yes => listed.names.add(&named.on(SOURCE, name)),
+                Look::Unselected => listed.unselected += 1,
+                Look::Unsampled => {}
+            }
+        }
     }
 
     /// A batch of names has come.
@@ -464,15 +538,11 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
-        let mut listed = NamesDigest::default();
         let (mut unselected, mut unsampled) = (0, 0);
-        let named = &self.rules.named;
+        let named = &self.rules.named[walked(self.stage)];
         let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
             match named.look(name, &mut buffer) {
-                Look::Yes if self.stage == CompareStage::Names => {
-                    listed.add(&named.on(SOURCE, name));
-                }
                 Look::Yes => self.unread.push_back(KeyRef { seq, index }),
                 Look::Unselected => unselected += 1,
                 Look::Unsampled => unsampled += 1,
@@ -481,9 +551,8 @@ impl Lane {
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
-        batch.listed(&listed);
         match self.stage {
-            CompareStage::Names | CompareStage::Target => {
+            CompareStage::Target => {
                 batch.counters().target_keys_scanned = keys as u64;
                 batch.counters().target_keys_unselected = unselected;
             }
@@ -615,7 +684,7 @@ impl Lane {
 
     /// Notes what was read, whatever it says.
     fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
-        let lists = self.stage == CompareStage::Source && self.rules.extras;
+        let lists = self.stage == CompareStage::Source && self.rules.lists;
         let batch = self.batch(key);
         batch.counters().bytes_read += source.len() as u64;
         if lists && *source != Value::Missing && *target != Value::Missing {

@@ -10,8 +10,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Lane;
 use super::pipe::{Asked, Line, Pipe};
+use super::{Lane, TARGET};
 use crate::client::LinkError;
 use crate::cluster::{NodeAddress, Redirect, Topology, slot_of};
 use crate::compare::batch::KeyRef;
@@ -19,6 +19,7 @@ use crate::compare::expiry::{Answer, NEVER};
 use crate::compare::judge::Value;
 use crate::key::Escaped;
 use crate::resp::{ErrorCode, Retry, Token};
+use crate::state::record::CompareStage;
 
 /// Redirections that a question follows on one connection. More of them are no way but a circle.
 const REDIRECTIONS_MAX: u8 = 8;
@@ -330,8 +331,8 @@ impl Lane {
     }
 
     fn names_token(&mut self, side: usize, pipe: usize, token: Token) -> Result<(), Trouble> {
-        let listing = self.listing.as_mut().expect("a walk asked for it");
-        let scanned = match listing.token(token, self.rules.batch_keys) {
+        let listing = self.listings[side].as_mut().expect("a walk asked for it");
+        let scanned = match listing.token(token, &self.rules, side) {
             Ok(scanned) => scanned,
             Err(LinkError::Reply(ErrorCode::InvalidCursor, line)) => {
                 return Err(Trouble::CursorRefused(line));
@@ -341,7 +342,10 @@ impl Lane {
         if let Some(scanned) = scanned {
             self.sides[side].done(pipe);
             self.answers[side] += 1;
-            self.scanned(scanned);
+            match (self.stage, side) {
+                (CompareStage::Source, TARGET) => self.listed(&scanned),
+                _ => self.scanned(scanned),
+            }
         }
         Ok(())
     }

@@ -97,20 +97,37 @@ pub struct CompareLane {
     pub target_keys: KeyspaceDigest,
     /// Names that the source's SCAN returned and that the target had when they were read.
     pub names_of_both: NamesDigest,
-    /// Names that the target's SCAN returned, as long as they are only listed.
+    /// Names that the target's SCAN returned while the source was walked.
     pub names_of_target: NamesDigest,
+    /// Up to here they were. At its end, and if both sums are the same, the target has no other names.
+    pub listed_to: Position,
     /// The newest batches of the stage, as for the copy.
     pub canary: Vec<CanaryBatch>,
+}
+
+impl CompareLane {
+    /// Whether all names that the target has are known to be names that both sides have.
+    pub fn lists_no_others(&self) -> bool {
+        self.listed_to == Position::End && self.names_of_both == self.names_of_target
+    }
+
+    /// The target's names are to be listed from the beginning.
+    pub fn forget_listed(&mut self) {
+        self.names_of_target = NamesDigest::default();
+        self.listed_to = Position::Start;
+        if self.stage == CompareStage::Source {
+            self.counters.target_keys_scanned = 0;
+            self.counters.target_keys_unselected = 0;
+        }
+    }
 }
 
 /// The parts of comparing a database, in their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum CompareStage {
-    /// Walks the source and reads both sides.
+    /// Walks the source and reads both sides; lists the target's names beside it.
     #[default]
     Source,
-    /// Walks the target and sums up its names: if they are those that both sides have, it has no other.
-    Names,
     /// Walks the target and asks the source which of its keys it has.
     Target,
     /// Reads again what differed.

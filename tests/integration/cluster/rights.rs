@@ -99,8 +99,11 @@ fn a_right_that_is_missing_in_a_cluster_is_named_with_its_node() {
                 .run()
                 .expect_code(20);
             let said = finished.stderr();
-            let grant = format!("on the {side}: ACL SETUSER redknot-{side} +{lacking}");
-            assert!(said.contains(&grant), "{grant}: {finished}");
+            // Some versions leave the user's name out.
+            let hint = said.lines().find(|line| line.contains("ACL SETUSER"));
+            let hint = hint.unwrap_or_else(|| panic!("no hint\n{finished}"));
+            let (on, grant) = (format!("on the {side}: "), format!(" +{lacking} "));
+            assert!(hint.contains(&on) && hint.contains(&grant), "{finished}");
             if lacking == "cluster|getkeysinslot" {
                 let node = format!("node 127.0.0.1:{}", node.port());
                 assert!(said.contains(&node), "{node}: {finished}");
