@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
+use redknot::plan::{LanePlan, Plan};
 use redknot::progress::Counters;
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, open};
@@ -107,11 +107,7 @@ fn open_in(state_dir: &Path, durability: Durability) -> Store {
             source_db: 0,
             target_db: 0,
         }],
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     };
     open(&OpenRequest {
         state_dir,

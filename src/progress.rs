@@ -37,7 +37,7 @@ pub struct Counters {
     pub keys_kept: u64,
     /// Could not be copied; listed with the reason.
     pub keys_quarantined: u64,
-    /// Not of a type that the plan asks for.
+    /// Not of a type, or without a name, that the plan asks for.
     pub keys_filtered: u64,
     /// Payload bytes that the target acknowledged.
     pub payload_bytes_written: u64,
@@ -237,7 +237,7 @@ pub enum LaneDecision {
 }
 
 /// How a migration stands. The content of `status.json`, of `status --json` and of progress events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of this record's form.
     pub v: u32,
@@ -336,12 +336,13 @@ impl TlsUse {
 }
 
 /// What the run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Copying. If `updated_ms` is old and the lock is free, the process died.
     Running,
     /// Stopped on request, checkpoint saved.
+    #[default]
     Stopped,
     /// Ended by an error, checkpoint saved.
     Failed,

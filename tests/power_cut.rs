@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
+use redknot::plan::{LanePlan, Plan};
 use redknot::progress::Counters;
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, StoreError, open};
@@ -332,11 +332,7 @@ fn open_state(state_dir: &Path, durability: Durability) -> Result<Store, StoreEr
             source_db: 0,
             target_db: 0,
         }],
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     };
     open(&OpenRequest {
         state_dir,

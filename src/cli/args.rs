@@ -10,6 +10,7 @@
 mod compare;
 mod keys;
 mod repair;
+mod selection;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ use super::server_args::{SourceArgs, TargetArgs};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
+pub use selection::{Mapped, SelectionArgs};
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -198,6 +200,9 @@ pub struct MigrateArgs {
     #[arg(long, env = "REDKNOT_FIELD_TTL", value_name = "POLICY", value_parser = field_ttl(), help_heading = "What is moved")]
     pub field_ttl: Option<FieldTtl>,
 
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
     /// A key that the target already has: replace it, skip it, or fail; not given, the target has to be empty
     #[arg(long, env = "REDKNOT_ON_CONFLICT", value_name = "POLICY", value_parser = on_conflict(), help_heading = "Safety")]
     pub on_conflict: Option<OnConflict>,
@@ -273,6 +278,7 @@ impl MigrateArgs {
             types,
             ttl,
             field_ttl,
+            selection,
             on_conflict,
             on_source_change,
             trust_cursor,
@@ -303,6 +309,7 @@ impl MigrateArgs {
             types: if types.is_empty() { other.types } else { types },
             ttl: ttl.or(other.ttl),
             field_ttl: field_ttl.or(other.field_ttl),
+            selection: selection.or(other.selection),
             on_conflict: on_conflict.or(other.on_conflict),
             on_source_change: on_source_change.or(other.on_source_change),
             trust_cursor: trust_cursor || other.trust_cursor,

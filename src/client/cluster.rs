@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::control::Control;
-use super::handshake::{Link, connect_target_node};
+use super::handshake::{Link, connect_source, connect_target_node};
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, Probes, Slot, Topology, slot_of};
 use crate::endpoint::{Address, Endpoint};
@@ -29,7 +29,7 @@ const NODES_IDENTITY: &str = "nodes ";
 const RUN_ID_KEPT: usize = 8;
 
 /// More processes than this are none that can be told apart: they would not fit into one record.
-const PROCESSES_MAX: usize = 400;
+const PROCESSES_MAX: usize = 300;
 
 /// How long a node may take to say what it knows, while there are others to be asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -133,7 +133,24 @@ impl Nodes {
         let probe = self.probes.name(slot);
         connect_target_node(&self.endpoint_of(node), &probe, name, timeout)
             .await
-            .map_err(LinkError::of_node)
+            .map_err(|error| error.at(node))
+    }
+
+    /// A connection that reads database `db` of a node.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_source`].
+    pub async fn connect_source(
+        &self,
+        node: &NodeAddress,
+        db: u32,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Link, LinkError> {
+        connect_source(&self.endpoint_of(node), db, name, timeout)
+            .await
+            .map_err(|error| error.at(node))
     }
 
     /// Addresses of all masters, in the order of their numbers.
@@ -199,7 +216,9 @@ impl Nodes {
         if let Some(control) = self.controls.borrow().get(node) {
             return Ok(control.clone());
         }
-        let control = Control::connect(&self.endpoint_of(node), 0, timeout).await?;
+        let control = Control::connect(&self.endpoint_of(node), 0, timeout)
+            .await
+            .map_err(|error| error.at(node))?;
         let mut controls = self.controls.borrow_mut();
         controls.insert(node.clone(), control.clone());
         Ok(control)
@@ -209,7 +228,8 @@ impl Nodes {
     pub async fn dbsize(&self, timeout: Duration) -> Result<Option<u64>, LinkError> {
         let mut keys = Some(0);
         for node in self.masters() {
-            let here = self.control_of(&node, timeout).await?.dbsize().await?;
+            let mut control = self.control_of(&node, timeout).await?;
+            let here = control.dbsize().await.map_err(|error| error.at(&node))?;
             keys = keys.zip(here).map(|(sum, here)| sum + here);
         }
         Ok(keys)
@@ -232,7 +252,7 @@ impl Nodes {
             existing += control
                 .count_existing(&keys)
                 .await
-                .map_err(LinkError::of_node)?;
+                .map_err(|error| error.at(&node))?;
         }
         Ok(existing)
     }

@@ -13,8 +13,10 @@
 pub mod canary;
 pub mod cluster;
 pub mod control;
+pub mod databases;
 pub mod handshake;
 pub mod retry;
+mod rivals;
 mod takes;
 pub mod tls;
 pub mod topology;
@@ -22,6 +24,7 @@ pub mod wire;
 
 pub use cluster::Nodes;
 pub use handshake::{Clock, Link, connect_source, connect_target, connect_target_node};
+pub use rivals::Rivals;
 pub use takes::Takes;
 pub use tls::TlsError;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

@@ -15,6 +15,7 @@ use crate::cluster::SLOTS;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
+use crate::resp::ErrorCode;
 
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
@@ -73,26 +74,6 @@ impl Asked {
         })
     }
 
-    /// Neither a cluster's node nor a sentinel.
-    ///
-    /// # Errors
-    ///
-    /// If it is one of them.
-    pub fn must_be_single(&self) -> Result<(), Refusal> {
-        self.must_have_keys()?;
-        if is_cluster(&self.info) {
-            return Err(Error::new(
-                Class::Usage,
-                format!("use the {}", self.side),
-                "it is a node of a cluster, and this command speaks to single servers only",
-            )
-            .on(self.side)
-            .hint("redknot migrate speaks to clusters; the other commands do not yet")
-            .into());
-        }
-        Ok(())
-    }
-
     /// No sentinel.
     ///
     /// # Errors
@@ -138,7 +119,12 @@ impl Asked {
                 "it is a node of a cluster, and a cluster has database 0 only",
             )
             .on(side)
-            .hint("leave the number of the database away")
+            .hint(match side {
+                Side::Source => "leave the number of the database away",
+                Side::Target => {
+                    "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                }
+            })
             .into());
         }
         let nodes = Nodes::discover(endpoint, timeout)
@@ -173,6 +159,43 @@ impl Asked {
             .hint("give --to the address of its master (INFO replication, master_host)")
             .into()),
             Role::Master | Role::Unknown | Role::Sentinel => Ok(()),
+        }
+    }
+
+    /// That it, as target, has the databases that are written.
+    ///
+    /// # Errors
+    ///
+    /// If it has fewer.
+    pub async fn must_have_databases(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
+        let failed = |error| Refusal::Link(self.side, error);
+        // They are numbered without a gap.
+        let highest = lanes.iter().max_by_key(|lane| lane.target_db);
+        let Some(&LanePlan {
+            source_db,
+            target_db: db @ 1..,
+        }) = highest
+        else {
+            return Ok(());
+        };
+        match self.control.ask(redis::cmd("SELECT").arg(db)).await {
+            Ok(_) => {}
+            Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
+                let databases = self.control.config("databases").await.map_err(failed)?;
+                let cause = match databases {
+                    Some(databases) => format!("it has {databases} databases, from 0 on"),
+                    None => format!("it has fewer databases: \"{line}\""),
+                };
+                return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
+                    .on(self.side)
+                    .hint(format!("--db-map {source_db}:0 puts its keys elsewhere; or raise `databases` in the configuration of the {}", self.side))
+                    .into());
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        match self.control.ask(redis::cmd("SELECT").arg(0)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -215,6 +238,20 @@ pub fn different_servers(source: &Info, target: &Info, lanes: &[LanePlan]) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// What is to be said of a server that is both read and written, which [`different_servers`] has allowed.
+pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<String> {
+    let run_id = source.get("run_id").filter(|id| !id.is_empty())?;
+    let same = target.get("run_id") == Some(run_id);
+    let moves: Vec<String> = lanes.iter().map(ToString::to_string).collect();
+    same.then(|| {
+        format!(
+            "source and target are the same server (run_id {}): its keys are copied from database to database ({})",
+            run_id.get(..12).unwrap_or(run_id),
+            moves.join(",")
+        )
+    })
 }
 
 /// Two nodes of one cluster would copy keys onto themselves.

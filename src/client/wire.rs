@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::{self, TlsError};
+use crate::cluster::NodeAddress;
 use crate::endpoint::{Address, Endpoint};
 use crate::resp::{DecodeError, Decoder, ErrorCode, Token, encode_command};
 
@@ -47,6 +48,8 @@ pub enum LinkError {
     Reply(ErrorCode, String),
     /// An answer of a form that the command never has.
     Unexpected(&'static str, String),
+    /// Any of these, of one node of a cluster.
+    AtNode(NodeAddress, Box<LinkError>),
 }
 
 impl fmt::Display for LinkError {
@@ -60,6 +63,7 @@ impl fmt::Display for LinkError {
             Self::Elsewhere(why) => f.write_str(why),
             Self::Reply(_, line) => write!(f, "the server answers \"{line}\""),
             Self::Unexpected(command, got) => write!(f, "unexpected answer to {command}: {got}"),
+            Self::AtNode(node, error) => write!(f, "node {node}: {error}"),
         }
     }
 }
@@ -93,6 +97,24 @@ impl LinkError {
             Self::Reply(ErrorCode::Moved | ErrorCode::Ask, line) => {
                 Self::Elsewhere(format!("a slot is moving: the node answers \"{line}\""))
             }
+            Self::AtNode(node, error) => Self::AtNode(node, Box::new(error.of_node())),
+            other => other,
+        }
+    }
+
+    /// The same, said of one node of a cluster; what is said of a node stays so.
+    #[must_use]
+    pub fn at(self, node: &NodeAddress) -> Self {
+        match self.of_node() {
+            said @ Self::AtNode(..) => said,
+            other => Self::AtNode(node.clone(), Box::new(other)),
+        }
+    }
+
+    /// What is wrong, wherever.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::AtNode(_, error) => error.bare(),
             other => other,
         }
     }

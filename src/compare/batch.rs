@@ -117,8 +117,8 @@ impl Batch {
         self.open -= 1;
     }
 
-    /// A key of the target's that the source does not have, for now.
-    pub fn unknown_to_source(&mut self, index: u32) {
+    /// A key of the target's that the source does not have, for now; it would be called `name` there.
+    pub fn unknown_to_source(&mut self, name: Vec<u8>) {
         self.open -= 1;
         let now = unix_ms();
         let record = CandidateRecord {
@@ -133,7 +133,6 @@ impl Batch {
             from_target: true,
         };
         self.counted.counters.candidates += 1;
-        let name = self.names.get(index as usize).to_vec();
         self.counted.candidates.push((name, record));
     }
 

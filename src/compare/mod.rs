@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::client::handshake::unix_ms;
+use crate::databases::{self, Whereabouts};
 use crate::digest::KeyspaceDigest;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
@@ -22,7 +23,7 @@ use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{
     CompareEnded, CompareLane, CompareRules, CompareStage, Position, ServerIdentity,
 };
-use crate::state::{self, Durability, OpenRequest, Recorder, Store};
+use crate::state::{self, Durability, KeyList, NewList, OpenRequest, Recorder, Store};
 
 mod batch;
 pub(crate) mod detail;
@@ -31,10 +32,14 @@ pub(crate) mod expiry;
 pub(crate) mod judge;
 mod lane;
 mod link;
+mod listing;
+mod named;
 mod names;
+mod nodes;
 mod preflight;
 pub(crate) mod recheck;
 mod report;
+mod rivals;
 pub mod sample;
 mod scan;
 mod settle;
@@ -66,6 +71,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Forget a comparison that was left unfinished, and begin one.
     pub restart: bool,
+    /// The list that the plan means, if it has just been read.
+    pub new_list: Option<NewList>,
 }
 
 /// How is compared.
@@ -151,6 +158,23 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CompareEnd, Error> {
+    let mut request = request;
+    let whereabouts = Whereabouts {
+        state_dir: &request.state_dir,
+        name: &request.name,
+        restart: false,
+        source: &request.source,
+        max_unavailable: request.options.max_unavailable,
+        timeout: request.options.timeout,
+    };
+    if let Some(reason) =
+        databases::resolve(&mut request.plan, &whereabouts, &*observer, &shutdown)?
+    {
+        return Ok(CompareEnd::Stopped {
+            reason,
+            status: CompareStatus::default(),
+        });
+    }
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &request.name,
@@ -178,6 +202,10 @@ struct Context {
     /// One durable checkpoint a lane.
     lanes: Vec<CompareLane>,
     keyspace: Vec<Option<u64>>,
+    /// The names that are compared, if the plan has a list of them.
+    list: Option<KeyList>,
+    /// What is to be said of databases that are not in the plan.
+    came_later: Option<String>,
     report: Report,
     /// The first findings of this run.
     findings: Vec<FoundKey>,
@@ -189,7 +217,7 @@ enum Ended {
 }
 
 async fn run_on(
-    store: Store,
+    mut store: Store,
     request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
@@ -200,6 +228,14 @@ async fn run_on(
         });
     }
     let report = Report::new(&store, &request);
+    let list = match store.key_list(request.new_list.as_ref()) {
+        Ok(list) => list,
+        Err(error) => {
+            let error = Error::from(error);
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
     let env = Rc::new(Env {
         run: store.run(),
         request,
@@ -207,6 +243,7 @@ async fn run_on(
         shutdown,
         retries: std::cell::Cell::new(0),
         throttle: std::cell::RefCell::new(None),
+        clusters: std::cell::RefCell::default(),
     });
     let mut context = Context {
         env,
@@ -218,6 +255,8 @@ async fn run_on(
         },
         lanes: Vec::new(),
         keyspace: Vec::new(),
+        list,
+        came_later: None,
         report,
         findings: Vec::new(),
     };
@@ -233,6 +272,8 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
         Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.keyspace = facts.keyspace;
+    context.came_later = facts.came_later;
+    env.clusters.replace(facts.clusters);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
@@ -393,6 +434,7 @@ impl Context {
         if self.rules.one_way {
             sentences.push("keys that only the target has were not looked for (--one-way)".into());
         }
+        self.say_of_names(counters, &mut sentences);
         if self.rules.ttl_tolerance_ms.is_none() {
             sentences
                 .push("expiries were not compared, since they were dropped (--ttl drop)".into());
@@ -409,6 +451,44 @@ impl Context {
             ));
         }
         sentences
+    }
+
+    /// What was not compared because of its name, or of its database.
+    fn say_of_names(&self, counters: &CompareCounters, sentences: &mut Vec<String>) {
+        let plan = &self.env.request.plan;
+        sentences.extend(self.came_later.clone());
+        if plan.keys_from.is_some() {
+            sentences.push(
+                "keys that are not in the list were not looked for, on neither side (--keys-from)"
+                    .into(),
+            );
+        }
+        let renamed = plan.prefix.is_some() || plan.db_prefix.is_some();
+        if renamed && !self.rules.one_way && plan.keys_from.is_none() {
+            sentences.push(
+                "keys of the target that no key of the source can be called like were not looked at (--prefix, --db-prefix)".into(),
+            );
+        }
+        if counters.target_keys_unselected > 0 {
+            sentences.push(format!(
+                "{} keys of the target have names that the plan does not select",
+                counters.target_keys_unselected
+            ));
+        }
+        if counters.collided > 0 {
+            sentences.push(format!(
+                "{} keys have the name of a key of an earlier database, which went to the same place instead of them",
+                counters.collided
+            ));
+        }
+    }
+
+    /// The list that a stage walks.
+    fn list(&self, stage: CompareStage) -> Option<KeyList> {
+        match stage {
+            CompareStage::Source => self.list.clone(),
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
+        }
     }
 
     fn lane(&self, index: usize) -> &CompareLane {

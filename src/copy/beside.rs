@@ -168,13 +168,17 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
             shared.doubt_wake.notified().await;
             continue;
         };
+        let there = {
+            let lane = shared.lane.borrow();
+            lane.rules.renaming.to_target(&name)
+        };
         let attempt = async |_| {
             let kept = connected.borrow_mut().take();
             let (mut source, mut target) = match kept {
                 Some(pair) => pair,
-                None => both_sides(&shared, &name).await?,
+                None => both_sides(&shared, [&name, &there]).await?,
             };
-            let same = match same_value(&mut source, &mut target, &name).await {
+            let same = match same_value(&mut source, &mut target, [&name, &there]).await {
                 Ok(same) => same,
                 Err(error) => return Err(at_nodes(&shared, error).await),
             };
@@ -201,17 +205,16 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
     }
 }
 
-async fn both_sides(shared: &Shared, name: &[u8]) -> Result<(Control, Control), LinkError> {
+async fn both_sides(shared: &Shared, names: [&[u8]; 2]) -> Result<(Control, Control), LinkError> {
     let request = &shared.env.request;
     let plan = request.plan.lanes[shared.index];
     let timeout = request.options.timeout;
-    let slot = slot_of(name);
     let source = match shared.env.cluster(Side::Source) {
-        Some(nodes) => nodes.control(slot, timeout).await?,
+        Some(nodes) => nodes.control(slot_of(names[0]), timeout).await?,
         None => Control::connect(&request.source, plan.source_db, timeout).await?,
     };
     let target = match shared.env.cluster(Side::Target) {
-        Some(nodes) => nodes.control(slot, timeout).await?,
+        Some(nodes) => nodes.control(slot_of(names[1]), timeout).await?,
         None => Control::connect(&request.target, plan.target_db, timeout).await?,
     };
     Ok((source, target))

@@ -20,9 +20,11 @@ use super::batch::FinishedBatch;
 use super::beside::{probe, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
+use super::list::read_ahead;
 use super::nodes;
 use super::preflight::Facts;
 use super::report::Report;
+use super::rivals::ask_rivals;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
@@ -32,9 +34,10 @@ use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Status};
+use crate::renaming;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::LaneCheckpoint;
-use crate::state::{AcknowledgedBatch, Durable, Recorder, Store};
+use crate::state::{AcknowledgedBatch, Durable, KeyList, Recorder, Store};
 
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -50,12 +53,15 @@ pub struct Context {
     durable: watch::Receiver<Durable>,
     report: Report,
     facts: Option<Facts>,
+    /// The names that are moved, if the plan has a list of them.
+    list: Option<KeyList>,
 }
 
 impl Context {
     /// A run on an opened state.
     pub fn new(
         store: Store,
+        list: Option<KeyList>,
         request: Request,
         observer: Rc<dyn Observer>,
         shutdown: Shutdown,
@@ -86,6 +92,7 @@ impl Context {
             durable,
             report,
             facts: None,
+            list,
         }
     }
 
@@ -209,6 +216,10 @@ pub struct Shared {
     pub doubt_wake: Notify,
     /// Keys may have to be looked for at another node.
     pub stray_wake: Notify,
+    /// Names may have to be asked about.
+    pub rival_wake: Notify,
+    /// Where names come from, if they come from a list.
+    list: Option<KeyList>,
 }
 
 /// Why a task ended. None of them ends because all is done: that is the supervisor's word.
@@ -244,8 +255,14 @@ pub async fn drive(
         settled_wake: Notify::new(),
         doubt_wake: Notify::new(),
         stray_wake: Notify::new(),
+        rival_wake: Notify::new(),
+        list: context.list.clone(),
     });
     let mut tasks = JoinSet::new();
+    let (earlier, _) = renaming::rivals(&context.env.request.plan, index);
+    if !earlier.is_empty() {
+        tasks.spawn_local(ask_rivals(Rc::clone(&shared), earlier));
+    }
     match context.env.cluster(Side::Source) {
         None => {
             tasks.spawn_local(source_side(Rc::clone(&shared), source));
@@ -437,7 +454,10 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
         // process as well.
         let same =
             crate::client::canary::same_process(&checkpoint.source, &next.identity) == Some(true);
-        let unproven = checkpoint.canary.is_empty() && !same && !env.request.options.trust_cursor;
+        let unproven = checkpoint.canary.is_empty()
+            && !same
+            && !env.request.options.trust_cursor
+            && shared.list.is_none();
         if decision == LaneDecision::NewPass || unproven {
             return changed_source(&env, reason);
         }
@@ -462,6 +482,11 @@ fn changed_source(env: &Env, reason: String) -> End {
 pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(64 * 1024);
     loop {
+        if let Some(list) = &shared.list
+            && let Err(trouble) = read_ahead(shared, list).await
+        {
+            return trouble;
+        }
         shared.lane.borrow_mut().request(&mut out);
         if out.is_empty() {
             if shared.lane.borrow().must_change_node() {
@@ -495,6 +520,7 @@ pub(super) async fn source_receive(shared: &Shared, mut reader: WireReader) -> T
         }
         shared.source_wake.notify_one();
         shared.stray_wake.notify_one();
+        shared.rival_wake.notify_one();
         shared.target_wake.iter().for_each(Notify::notify_one);
         shared.settled_wake.notify_one();
     }
@@ -576,7 +602,7 @@ async fn still_trusted(
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
-    link::suspect(&shared.env, &checkpoint, plan.target_db, &next.identity).await
+    link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
 }
 
 pub(super) async fn target_send(

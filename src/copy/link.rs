@@ -18,7 +18,10 @@ use crate::client::topology::{Refusal, is_cluster};
 use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
+use crate::plan::LanePlan;
 use crate::progress::{Event, Observer, StringsBy};
+use crate::renaming::Renaming;
+use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
 
@@ -210,23 +213,33 @@ pub async fn preflight(context: &mut Context, phase: Phase) -> Result<Waited<Fac
 pub async fn suspect(
     env: &Env,
     checkpoint: &LaneCheckpoint,
-    target_db: u32,
+    lane: LanePlan,
     now: &ServerIdentity,
 ) -> Result<Option<String>, LinkError> {
     let same = same_process(&checkpoint.target, now);
     if checkpoint.pass == 0 || same == Some(true) || checkpoint.canary.is_empty() {
         return Ok(None);
     }
+    let plan = &env.request.plan;
+    let selection = Selection::of(plan);
+    let renaming = Renaming::of(plan, lane.source_db);
     let names: Vec<Vec<u8>> = checkpoint
         .canary
         .iter()
-        .flat_map(|batch| batch.keys.iter().cloned())
+        .flat_map(|batch| batch.keys.iter())
+        .filter(|name| {
+            selection
+                .as_ref()
+                .is_none_or(|selection| selection.contains(name))
+        })
+        .map(|name| renaming.to_target(name))
         .collect();
     let timeout = env.request.options.timeout;
     let found = match env.cluster(Side::Target) {
         Some(nodes) => nodes.count_existing(&names, timeout).await?,
         None => {
-            let mut control = Control::connect(&env.request.target, target_db, timeout).await?;
+            let mut control =
+                Control::connect(&env.request.target, lane.target_db, timeout).await?;
             control.count_existing(&names).await?
         }
     };
@@ -257,8 +270,8 @@ pub async fn suspect(
 pub async fn target_changed_since(context: &Context) -> Option<String> {
     let env = &context.env;
     let timeout = env.request.options.timeout;
-    let lane = context.lanes().into_iter().next()?;
-    let db = env.request.plan.lanes.first()?.target_db;
+    let checkpoint = context.lanes().into_iter().next()?;
+    let lane = *env.request.plan.lanes.first()?;
     let mut control = Control::connect(&env.request.target, 0, timeout)
         .await
         .ok()?;
@@ -275,5 +288,5 @@ pub async fn target_changed_since(context: &Context) -> Option<String> {
             version: String::new(),
         },
     };
-    suspect(env, &lane, db, &now).await.ok().flatten()
+    suspect(env, &checkpoint, lane, &now).await.ok().flatten()
 }

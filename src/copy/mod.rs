@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::databases::{self, Whereabouts};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
 use crate::progress::{Event, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{Phase, Position};
-use crate::state::{self, Durability, OpenRequest, Store};
+use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
@@ -27,10 +28,12 @@ mod doubt;
 mod engine;
 pub mod lane;
 mod link;
+mod list;
 mod nodes;
 mod preflight;
 mod report;
 pub mod resume;
+mod rivals;
 mod scan;
 mod slots;
 mod strays;
@@ -106,6 +109,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Set an existing state aside and begin anew.
     pub restart: bool,
+    /// The list that the plan means, if it has just been read.
+    pub new_list: Option<NewList>,
 }
 
 /// How a run ended that did not fail.
@@ -142,10 +147,30 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
+    let mut request = request;
     let name = request
         .name
         .clone()
         .unwrap_or_else(|| request.plan.default_name());
+    let whereabouts = Whereabouts {
+        state_dir: &request.state_dir,
+        name: &name,
+        restart: request.restart,
+        source: &request.source,
+        max_unavailable: request.options.max_unavailable,
+        timeout: request.options.timeout,
+    };
+    if let Some(reason) =
+        databases::resolve(&mut request.plan, &whereabouts, &*observer, &shutdown)?
+    {
+        return Ok(CopyEnd::Stopped {
+            reason,
+            status: Status {
+                migration: name,
+                ..Status::default()
+            },
+        });
+    }
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &name,
@@ -164,13 +189,21 @@ pub fn run(
 }
 
 async fn run_on(
-    store: Store,
+    mut store: Store,
     request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
     let phase = store.meta().phase;
-    let mut context = Context::new(store, request, observer, shutdown);
+    let list = match store.key_list(request.new_list.as_ref()) {
+        Ok(list) => list,
+        Err(error) => {
+            let error = Error::from(error);
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
+    let mut context = Context::new(store, list, request, observer, shutdown);
     let ended = match phase {
         Phase::Copied if !context.request.options.new_pass => already_complete(&mut context).await,
         Phase::Planned | Phase::Copying | Phase::Copied => copy(&mut context, phase).await,
@@ -216,6 +249,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
             }
         }
     }
+    preflight::say_what_came_later(&context.env).await;
     let lanes = context.lanes();
     assert!(
         lanes

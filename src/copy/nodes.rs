@@ -20,7 +20,7 @@ use super::walk::{CLOCKS_AGREE_MS, LaneEnd};
 use crate::client::cluster::{SLOTS_IDENTITY, is_among};
 use crate::client::handshake::end_earlier;
 use crate::client::retry::Budget;
-use crate::client::{Link, LinkError, Nodes, connect_source};
+use crate::client::{Link, LinkError, Nodes};
 use crate::cluster::{NodeAddress, Slot};
 use crate::endpoint::Side;
 use crate::error::Error;
@@ -40,7 +40,7 @@ pub async fn source(
             nodes.refresh(timeout).await?;
         }
         let (_, node) = nodes.owner(slot)?;
-        let mut link = connect_source(&nodes.endpoint_of(&node), 0, &name, timeout).await?;
+        let mut link = nodes.connect_source(&node, 0, &name, timeout).await?;
         link.identity.run_id = Some(SLOTS_IDENTITY.to_owned());
         nodes.set_reading(node);
         Ok(link)
@@ -91,7 +91,10 @@ pub async fn source_side(shared: Rc<Shared>, nodes: Rc<Nodes>, mut link: Link) -
         budget.progress(progress);
         let failure = match trouble {
             Trouble::NextNode => None,
-            Trouble::Link(error) => Some(error.of_node()),
+            Trouble::Link(error) => Some(match nodes.reading() {
+                Some(node) => error.at(&node),
+                None => error.of_node(),
+            }),
             Trouble::Fatal(error) => return End::Failed(error),
             Trouble::CursorRefused(_) | Trouble::UnknownNode(_) => {
                 unreachable!("slots have no cursors, and only the target is written")
@@ -148,7 +151,7 @@ pub async fn target_side(
         shared.source_wake.notify_one();
         budget.progress(progress);
         let failure = match trouble {
-            Trouble::Link(error) => error.of_node(),
+            Trouble::Link(error) => error.at(&node),
             Trouble::Fatal(error) => return End::Failed(error),
             Trouble::UnknownNode(node) => {
                 LinkError::Elsewhere(format!("{node} has slots by now, and had none before"))

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Request;
+use super::link::Env;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
+use crate::client::topology::{Asked, Refusal, different_clusters, different_servers, same_server};
+use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
-use crate::plan::{LanePlan, OnConflict};
+use crate::plan::{Databases, LanePlan, OnConflict};
 use crate::state::record::Phase;
 
 /// What was found out.
@@ -49,10 +51,14 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let dbs = lanes.iter().map(|lane| lane.target_db);
     let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
     different_servers(&source.info, &target.info, lanes)?;
+    different_addresses(request)?;
+    warnings.extend(same_server(&source.info, &target.info, lanes));
+    warnings.extend(came_later(&request.plan, &source.info));
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         target.must_take_writes()?;
+        target.must_have_databases(lanes).await?;
     }
     if source.role == Role::Replica && source_nodes.is_none() {
         warnings.push(
@@ -66,6 +72,10 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     }
     let mut keyspace = Vec::with_capacity(lanes.len());
     for lane in lanes {
+        if let Some(list) = &request.plan.keys_from {
+            keyspace.push(Some(list.keys));
+            continue;
+        }
         let nodes = source_nodes.as_deref();
         let db = lane.source_db;
         keyspace.push(dbsize(Side::Source, &request.source, nodes, db, timeout).await?);
@@ -78,6 +88,41 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
         target_nodes,
         warnings,
     })
+}
+
+/// Where INFO may not be asked, equal addresses still say that it is one server.
+fn different_addresses(request: &Request) -> Result<(), Refusal> {
+    let lanes = &request.plan.lanes;
+    let read = |db: u32| lanes.iter().any(|lane| lane.source_db == db);
+    match lanes.iter().find(|lane| read(lane.target_db)) {
+        Some(lane) if request.source.address == request.target.address => {
+            let cause = format!(
+                "source and target have the same address, and database {} is both read and written",
+                lane.target_db
+            );
+            Err(Error::new(Class::Topology, "begin", cause)
+                .hint("give another server, or another database of it (--to redis://…/1)")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says which databases of the source are not in the plan because they got keys only later. Not to be had: nothing is said.
+pub async fn say_what_came_later(env: &Env) {
+    let timeout = env.request.options.timeout;
+    let Databases::All(_) = env.request.plan.databases else {
+        return;
+    };
+    let info = async {
+        let mut control = Control::connect(&env.request.source, 0, timeout).await?;
+        control.info().await
+    };
+    if let Ok(info) = info.await
+        && let Some(warning) = came_later(&env.request.plan, &info)
+    {
+        env.warn(warning);
+    }
 }
 
 /// A target that evicts may lose keys while they arrive.

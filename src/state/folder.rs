@@ -39,6 +39,14 @@ pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Makes sure that there is a folder for migrations, before it is known which one.
+pub(super) fn ensure_state_dir(state_dir: &Path) -> Result<(), StoreError> {
+    match exists(state_dir)? {
+        true => check_safe(state_dir),
+        false => create(state_dir),
+    }
+}
+
 /// Makes sure that `state_dir/name` is a folder of ours, creating both if they are missing. Returns its path.
 pub(super) fn prepare(state_dir: &Path, name: &str) -> Result<PathBuf, StoreError> {
     check_name(name)?;

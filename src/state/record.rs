@@ -20,7 +20,7 @@ pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;

@@ -362,7 +362,7 @@ fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
 pub(super) fn tame_identity(mut identity: ServerIdentity) -> ServerIdentity {
     if let Some(run_id) = &mut identity.run_id {
         // Those of a cluster are many.
-        truncate(run_id, 4096);
+        truncate(run_id, 3000);
     }
     truncate(&mut identity.version, 128);
     identity

@@ -45,6 +45,9 @@ mod payload_pairs;
 /// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
 mod payloads;
 
+/// Which databases and names a plan means: copied, compared and repaired alike.
+mod plan;
+
 /// `compare`: what is equal, what is found, what is continued.
 mod compare_basics;
 

@@ -4,8 +4,9 @@
 //!
 //! # Invariants
 //!
-//! - Both sides are asked for the same keys in the same order, so answers are matched by their place alone. Of what one
-//!   side has answered and the other has not, a bounded number of bytes is held ([`Lane::is_full`]).
+//! - Both sides are asked for the same keys in the same order, and their answers are matched in that order, whichever of
+//!   a cluster's nodes they come from. Of what one side has answered and the other has not, a bounded number of bytes is
+//!   held ([`Lane::is_full`]).
 //! - A question that a lost connection leaves unanswered is asked again; answers that were taken are not taken twice.
 //! - Batches leave in the order of SCAN, each only when all its keys have verdicts.
 
@@ -16,19 +17,24 @@ use super::batch::{Batch, FinishedBatch, KeyRef};
 use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
+use super::listing::{ListRules, Listing};
+use super::named::{Look, Named};
 use super::names::Names;
-use super::sample;
-use super::scan::{Scan, Scanned};
+use super::scan::Scanned;
 use super::window::Window;
-use crate::client::LinkError;
+use crate::cluster::{NodeAddress, SLOTS, Topology};
 use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
-use crate::state::record::{CompareStage, Position, SampleRecord};
+use crate::resp::ExpiryQuery;
+use crate::state::record::{CompareStage, Position};
 
+mod given;
+mod pipe;
 mod side;
 #[cfg(test)]
 mod tests;
 
+use pipe::Asked;
 use side::Side;
 pub use side::Trouble;
 
@@ -48,16 +54,20 @@ const KEYS_AT_ONCE: usize = 128;
 pub struct Rules {
     /// COUNT of each SCAN.
     pub batch_keys: u32,
-    /// MATCH of each SCAN.
-    pub match_glob: Option<Vec<u8>>,
-    /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
-    pub scan_types: [Option<KeyType>; 2],
+    /// How the names of each side are listed.
+    pub lists: [ListRules; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which keys are looked at; `None`: all.
-    pub sample: Option<SampleRecord>,
+    /// Which names are looked at, and what a key is called on each side.
+    pub named: Named,
+    /// While the source is walked, the target's names are listed beside it: those that are looked at by this.
+    pub named_beside: Option<Named>,
+    /// Names come from a list, and the source is not scanned.
+    pub from_list: bool,
+    /// Other databases have keys on the target as well: they are asked for names that this one does not have.
+    pub has_rivals: bool,
     /// How expiries are compared; `None`: they are not.
     pub expiries: Option<Expiries>,
     /// The source's clock, by which fields expire.
@@ -68,13 +78,8 @@ pub struct Rules {
     pub extras: bool,
     /// Answers of one side that wait for the other, bytes.
     pub held_bytes_max: u64,
-}
-
-impl Rules {
-    fn is_sampled(&self, name: &[u8]) -> bool {
-        let sample = self.sample.as_ref();
-        sample.is_none_or(|sample| sample::contains(sample, name))
-    }
+    /// Which node has which slot, of each side that is a cluster.
+    pub routes: [Option<Topology>; 2],
 }
 
 /// Names of the target that were listed beside the walk of the source.
@@ -82,9 +87,11 @@ impl Rules {
 pub struct Listed {
     /// Up to here.
     pub to: Position,
-    /// How many SCAN returned.
+    /// How many there were.
     pub keys: u64,
-    /// Those that are looked at.
+    /// Those of them that the plan does not select.
+    pub unselected: u64,
+    /// Those of them that are looked at, as the source names them.
     pub names: NamesDigest,
 }
 
@@ -104,13 +111,15 @@ pub struct Lane {
     rules: Rules,
     stage: CompareStage,
     /// Of each side, where it is walked or its names are listed.
-    scans: [Option<Scan>; 2],
-    /// What was listed and not taken.
+    listings: [Option<Listing>; 2],
+    /// What was listed beside the walk and not taken.
     listed: Option<Listed>,
     next_seq: u64,
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
     unread: VecDeque<KeyRef>,
+    /// Keys of the target that this lane's database does not have; others may.
+    unplaced: VecDeque<KeyRef>,
     /// Keys that MGET has asked for, and whether a DUMP has to follow.
     follow: VecDeque<(KeyRef, bool)>,
     sides: [Side; 2],
@@ -135,30 +144,46 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane that goes on at `position` of its stage; while that walks the source, the target's names are listed from
-    /// `listed_to` on.
-    pub fn new(rules: Rules, stage: CompareStage, position: Position, listed_to: Position) -> Self {
+    /// A lane that goes on at `position` of its stage, and at `listed_to` with the names that are listed beside it.
+    pub fn new(
+        mut rules: Rules,
+        stage: CompareStage,
+        position: Position,
+        listed_to: Position,
+    ) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let scans = match stage {
-            CompareStage::Source => [
-                Some(Scan::new(position)),
-                rules.extras.then(|| Scan::new(listed_to)),
-            ],
-            CompareStage::Target => [None, Some(Scan::new(position))],
+        let [of_source, of_target] = &rules.lists;
+        let listings = match stage {
+            CompareStage::Source if rules.from_list => [Some(Listing::List(position)), None],
+            CompareStage::Source => {
+                let beside = rules.named_beside.as_ref();
+                [
+                    Some(Listing::new(position, of_source)),
+                    beside.map(|_| Listing::new(listed_to, of_target)),
+                ]
+            }
+            CompareStage::Target => [None, Some(Listing::new(position, of_target))],
             CompareStage::Recheck | CompareStage::Done => [None, None],
         };
-        judge.extras = rules.extras && scans.iter().all(Option::is_none);
+        // A list names keys that the source may have lost and the target has kept.
+        let walks = listings.iter().any(Option::is_some);
+        judge.extras = (!walks || rules.from_list) && rules.extras;
+        let sides = rules
+            .routes
+            .each_mut()
+            .map(|routes| Side::new(routes.take()));
         let window = Window::new(rules.strings && judge.wants_strings());
         Self {
             rules,
             stage,
-            scans,
+            listings,
             listed: None,
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
+            unplaced: VecDeque::new(),
             follow: VecDeque::new(),
-            sides: [Side::default(), Side::default()],
+            sides,
             unmatched: VecDeque::new(),
             matched: 0,
             strings: VecDeque::new(),
@@ -186,10 +211,10 @@ impl Lane {
     /// Whether nothing is left to do but to make durable what was handed out.
     pub fn is_settled(&self) -> bool {
         let walked = self
-            .scans
+            .listings
             .iter()
             .flatten()
-            .all(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
+            .all(|listing| listing.is_over() || (self.stopping && !listing.in_flight()));
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
@@ -218,14 +243,43 @@ impl Lane {
         std::mem::take(&mut self.details)
     }
 
-    /// Whether the side owes an answer.
-    pub fn owes(&self, side: usize) -> bool {
-        self.sides[side].owes()
+    /// Pipes of a side: one to each node of a cluster, and one to a single server.
+    pub fn pipes(&self, side: usize) -> usize {
+        self.sides[side].pipes.len()
     }
 
-    /// Whether so much waits for the other side that this one must not be read for now.
-    pub fn is_full(&self, side: usize) -> bool {
-        self.sides[side].held_bytes() >= self.rules.held_bytes_max
+    /// The node of a cluster to which a pipe leads.
+    ///
+    /// # Panics
+    ///
+    /// If the side is no cluster.
+    pub fn node(&self, side: usize, pipe: usize) -> NodeAddress {
+        let routes = self.sides[side].routes.as_ref();
+        routes.expect("a cluster has routes").nodes()[pipe]
+            .address
+            .clone()
+    }
+
+    /// Whether a pipe of a side owes an answer.
+    pub fn owes(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].pipes[pipe].owes()
+    }
+
+    /// Whether so much waits for the other side that this pipe must not be read for now.
+    pub fn is_full(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].is_full(pipe, self.rules.held_bytes_max)
+    }
+
+    /// Whether a side that is a cluster has the masters of `topology`; then it says who has which slots by now.
+    pub fn set_routes(&mut self, side: usize, topology: &Topology) -> bool {
+        let routes = &mut self.sides[side].routes;
+        let same = routes
+            .as_ref()
+            .is_some_and(|routes| routes.has_same_nodes(topology));
+        if same {
+            *routes = Some(topology.clone());
+        }
+        same
     }
 
     /// Puts a page of candidates on the list of what is to be read.
@@ -238,13 +292,23 @@ impl Lane {
         self.fill();
     }
 
-    /// Appends to `out` what the side should be asked next.
-    pub fn request(&mut self, side: usize, out: &mut bytes::BytesMut) {
+    /// Appends to `out` what should be asked next on a pipe of a side.
+    pub fn request(&mut self, side: usize, pipe: usize, out: &mut bytes::BytesMut) {
         self.fill();
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
-        let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].encode(side, &self.rules, self.scans[side].as_ref(), name, out);
+        let rules = &self.rules;
+        let name = |key: KeyRef| {
+            let name = batches[(key.seq - first) as usize].name(key.index);
+            rules.named.on(side, name)
+        };
+        let instant = rules.expiries.as_ref();
+        let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
+            true => ExpiryQuery::PExpireTime,
+            false => ExpiryQuery::PTtl,
+        };
+        let listing = self.listings[side].as_ref();
+        self.sides[side].pipes[pipe].encode(expiry, rules, listing, name, out);
     }
 
     /// Asks as much as the window allows.
@@ -282,24 +346,47 @@ impl Lane {
         if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
             return;
         }
-        let begun = self.scans[SOURCE].as_mut().is_some_and(Scan::begin);
-        let walked = self.scans[SOURCE].as_ref().is_none_or(Scan::is_over);
-        if begun {
-            self.sides[SOURCE].ask_scan();
-        }
+        let begun = self.ask_names(SOURCE);
+        let walked = self.listings[SOURCE].as_ref().is_none_or(Listing::is_over);
         // The target's names are listed at the pace of the source's walk, until that is over.
-        if (begun || walked) && self.scans[TARGET].as_mut().is_some_and(Scan::begin) {
-            self.sides[TARGET].ask_scan();
+        if begun || walked {
+            self.ask_names(TARGET);
         }
+    }
+
+    /// Asks a side for its next names, unless they are on their way or there are none.
+    fn ask_names(&mut self, side: usize) -> bool {
+        let Some(listing) = &mut self.listings[side] else {
+            return false;
+        };
+        let side = &mut self.sides[side];
+        // The node that should have the next slot, and how far it has those behind it as well.
+        let (pipe, last) = match (&side.routes, listing.next_slot()) {
+            (Some(routes), Some(next)) => {
+                (routes.owner(next).unwrap_or_default(), routes.run_end(next))
+            }
+            _ => (0, SLOTS - 1),
+        };
+        let begun = listing.begin(last);
+        if begun {
+            side.ask_alone(pipe, Asked::Names);
+        }
+        begun
     }
 
     /// The source is asked which of the target's keys it has.
     fn fill_exists(&mut self) {
+        // Keys of several slots can't be asked for at once.
+        let most = match self.sides[SOURCE].is_cluster() {
+            true => 1,
+            false => KEYS_AT_ONCE,
+        };
         while self.outstanding_keys() < self.keys_max() {
-            let Some((first, count)) = self.take_run(KEYS_AT_ONCE) else {
+            let Some((first, count)) = self.take_run(most) else {
                 return;
             };
-            self.sides[SOURCE].ask_exists(first, count);
+            let pipe = self.pipe_of(SOURCE, first);
+            self.sides[SOURCE].ask_alone(pipe, Asked::Exists { first, count });
         }
     }
 
@@ -312,18 +399,18 @@ impl Lane {
             }
             if let Some((key, dump)) = self.follow.pop_front() {
                 if dump {
-                    self.ask(Question::Dump(key), 1);
+                    self.ask(Question::Dump(key));
                 }
                 if self.rules.expiries.is_some() {
                     let string = !dump;
-                    self.ask(Question::Expiry { key, string }, 0);
+                    self.ask(Question::Expiry { key, string });
                 }
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
                 let Some((first, count)) = self.take_run(most) else {
                     return;
                 };
-                self.ask(Question::Strings { first, count }, count as usize);
+                self.ask(Question::Strings { first, count });
             } else {
                 let Some(key) = self.unread.pop_front() else {
                     return;
@@ -349,34 +436,85 @@ impl Lane {
         Some((first, count))
     }
 
-    fn ask(&mut self, question: Question, keys: usize) {
+    fn ask(&mut self, question: Question) {
         self.unmatched.push_back(question);
-        for side in &mut self.sides {
-            side.ask(question, keys);
+        for side in [SOURCE, TARGET] {
+            match question {
+                Question::Strings { first, count } if self.sides[side].is_cluster() => {
+                    for index in first.index..first.index + count {
+                        let key = KeyRef { index, ..first };
+                        let pipe = self.pipe_of(side, key);
+                        self.sides[side].ask(pipe, Asked::String(key), 1, 1);
+                    }
+                }
+                Question::Strings { first, count } => {
+                    let asked = Asked::Strings { first, count };
+                    self.sides[side].ask(0, asked, count as usize, count);
+                }
+                Question::Dump(key) => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Dump(key), 1, 1);
+                }
+                Question::Expiry { key, .. } => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
+                }
+            }
         }
     }
 
-    /// The side's connection is lost: what it still owed is asked again on the next one.
-    pub fn lost(&mut self, side: usize) {
-        if let Some(scan) = &mut self.scans[side] {
-            scan.lost();
+    /// The pipe to the node of a side that should have the key.
+    fn pipe_of(&self, side: usize, key: KeyRef) -> usize {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        if !self.sides[side].is_cluster() {
+            return 0;
         }
-        self.sides[side].lost();
+        let name = self.batches[(key.seq - first) as usize].name(key.index);
+        self.sides[side].pipe_to(&self.rules.named.on(side, name))
     }
 
-    /// What was listed of the target since the last call.
+    /// A pipe's connection is lost: what it still owed is asked again on the next one.
+    pub fn lost(&mut self, side: usize, pipe: usize) {
+        let pipe = &mut self.sides[side].pipes[pipe];
+        if let Some(listing) = &mut self.listings[side] {
+            match listing {
+                Listing::Keyspace(_) if pipe.lists_first() => {
+                    listing.lost();
+                }
+                // Another node may have to be asked.
+                Listing::Slots(_) if pipe.lists() => {
+                    listing.lost();
+                    pipe.forget_names();
+                }
+                Listing::Keyspace(_) | Listing::Slots(_) | Listing::List(_) => {}
+            }
+        }
+        pipe.lost();
+    }
+
+    /// What was listed beside the walk since the last call.
     pub fn take_listed(&mut self) -> Option<Listed> {
         self.listed.take()
     }
 
     /// Names of the target have come beside the walk of the source.
     fn listed(&mut self, scanned: &Scanned) {
+        let Some(named) = &self.rules.named_beside else {
+            return;
+        };
         let listed = self.listed.get_or_insert_default();
         listed.to = Position::after(scanned.cursor_out);
         listed.keys += scanned.names.len() as u64;
+        let mut buffer = Vec::new();
         for name in scanned.names.iter() {
-            if self.rules.is_sampled(name) {
-                listed.names.add(name);
+            match named.look(name, &mut buffer) {
+                Look::Yes => listed.names.add(&named.on(SOURCE, name)),
+                Look::Unselected => listed.unselected += 1,
+                Look::Unsampled => {}
             }
         }
     }
@@ -387,19 +525,28 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
+        let (mut unselected, mut unsampled) = (0, 0);
+        let named = &self.rules.named;
+        let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
-            if self.rules.is_sampled(name) {
-                self.unread.push_back(KeyRef { seq, index });
+            match named.look(name, &mut buffer) {
+                Look::Yes => self.unread.push_back(KeyRef { seq, index }),
+                Look::Unselected => unselected += 1,
+                Look::Unsampled => unsampled += 1,
             }
         }
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
         match self.stage {
-            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
+            CompareStage::Target => {
+                batch.counters().target_keys_scanned = keys as u64;
+                batch.counters().target_keys_unselected = unselected;
+            }
             _ => {
                 batch.counters().keys_scanned = keys as u64;
-                batch.counters().unsampled = (keys - open) as u64;
+                batch.counters().filtered = unselected;
+                batch.counters().unsampled = unsampled;
             }
         }
         self.batches.push_back(batch);
@@ -503,13 +650,20 @@ impl Lane {
 
     /// The source has all of these keys, or it has not this one.
     fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
-        let batch = self.batch(first);
-        for index in first.index..first.index + count {
+        let run = first.index..first.index + count;
+        if !exist && self.rules.has_rivals {
+            self.unplaced
+                .extend(run.map(|index| KeyRef { index, ..first }));
+            return;
+        }
+        for index in run {
+            let key = KeyRef { index, ..first };
             match exist {
-                true => batch.known(),
-                false => batch.unknown_to_source(index),
+                true => self.batch(key).known(),
+                false => self.unknown_to_source(key),
             }
         }
+        let batch = self.batch(first);
         if batch.open() == 0 {
             self.hand_on();
         }
@@ -548,11 +702,5 @@ impl Lane {
             let batch = self.batches.pop_front().expect("just looked at it");
             self.finished.push_back(batch.finish());
         }
-    }
-}
-
-impl From<LinkError> for Trouble {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
     }
 }

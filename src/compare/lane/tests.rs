@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::Plan;
 use crate::progress::CompareCounters;
 use crate::resp::{Decoder, Token};
 use crate::state::record::Position;
@@ -104,15 +105,19 @@ fn lane(stage: CompareStage, strings: bool) -> Lane {
     let rules = Rules {
         field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
-        match_glob: None,
-        scan_types: [None; 2],
+        lists: Default::default(),
         types: vec![],
-        sample: None,
+        named: Named::new(&Plan::default(), 0, stage, None),
+        named_beside: (stage == CompareStage::Source)
+            .then(|| Named::new(&Plan::default(), 0, CompareStage::Target, None)),
+        from_list: false,
+        has_rivals: false,
         expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
         source_clock: None,
         strings,
         extras: true,
         held_bytes_max: 40,
+        routes: [None, None],
     };
     Lane::new(rules, stage, Position::Start, Position::Start)
 }
@@ -159,7 +164,7 @@ fn play_and_list(
     let now = Instant::now();
     for turn in turns.iter().cloned().chain(rest) {
         for side in [SOURCE, TARGET] {
-            lane.request(side, &mut played[side].input);
+            lane.request(side, 0, &mut played[side].input);
             while let Some(command) = played[side].command() {
                 let answer = played[side].answer(&command);
                 owed[side].extend(answer);
@@ -168,18 +173,19 @@ fn play_and_list(
         match turn {
             Turn::Lose(side) => {
                 owed[side].clear();
-                lane.lost(side);
+                lane.lost(side, 0);
             }
             Turn::Answer(side, tokens) => {
                 for _ in 0..tokens {
                     // As the engine: a full side is not read.
-                    if lane.is_full(side) {
+                    if lane.is_full(side, 0) {
                         break;
                     }
                     let Some(token) = owed[side].pop_front() else {
                         break;
                     };
-                    lane.token(side, token, now).expect("no trouble is played");
+                    lane.token(side, 0, token, now)
+                        .expect("no trouble is played");
                 }
             }
         }
@@ -281,12 +287,12 @@ fn a_side_whose_answers_wait_is_not_read_on() {
     let now = Instant::now();
     let mut most = 0;
     for _ in 0..20 {
-        lane.request(SOURCE, &mut source.input);
+        lane.request(SOURCE, 0, &mut source.input);
         while let Some(command) = source.command() {
             for token in source.answer(&command) {
-                lane.token(SOURCE, token, now)
+                lane.token(SOURCE, 0, token, now)
                     .expect("no trouble is played");
-                if lane.is_full(SOURCE) {
+                if lane.is_full(SOURCE, 0) {
                     most += 1;
                 }
             }
@@ -302,9 +308,9 @@ fn a_side_whose_answers_wait_is_not_read_on() {
 fn a_cursor_that_the_server_refuses_is_told() {
     let mut lane = lane(CompareStage::Source, false);
     let mut out = BytesMut::new();
-    lane.request(SOURCE, &mut out);
+    lane.request(SOURCE, 0, &mut out);
     let refused = Token::Error(Bytes::from_static(b"ERR invalid cursor"));
-    let trouble = lane.token(SOURCE, refused, Instant::now());
+    let trouble = lane.token(SOURCE, 0, refused, Instant::now());
     assert!(
         matches!(trouble, Err(Trouble::CursorRefused(_))),
         "{trouble:?}"

@@ -70,8 +70,11 @@ impl Lane {
             if asking {
                 encode_command(out, &[b"ASKING"]);
             }
+            let mut buffer = std::mem::take(&mut self.name_buffer);
             let name = self.batch(ready.key).name(ready.key.index);
+            let name = self.rules.renaming.target_name(name, &mut buffer);
             encode_restore_head(out, name, ttl, ready.payload.size(), options);
+            self.name_buffer = buffer;
             self.sent[connection].push_back(Sent {
                 key: ready.key,
                 asking,

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::record::{LaneCheckpoint, Phase, Position, QuarantineRecord, ServerIdentity};
 use super::*;
-use crate::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
+use crate::plan::{LanePlan, Plan};
 use crate::progress::{Counters, RunState, Status, TlsUse};
 
 fn plan(lanes: u32) -> Plan {
@@ -28,11 +28,7 @@ fn plan(lanes: u32) -> Plan {
                 target_db: db,
             })
             .collect(),
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     }
 }
 

@@ -1,5 +1,8 @@
 //! Clusters as source, as target, as both: complete and equal, also while slots move and masters change.
 
+/// Damage that is found and repaired, slots that move and masters that change while it is compared.
+mod comparing;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +13,7 @@ use ::redknot::progress::{RunState, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cluster::Cluster;
+use crate::support::comparing::{Compared, compare};
 use crate::support::dataset::{DataSet, fill};
 use crate::support::oracle::{Oracle, Servers};
 use crate::support::redknot::{Finished, Redknot, Running, status};
@@ -66,7 +70,12 @@ impl Migration {
         running
     }
 
-    /// Its accounts are whole, and both sides are equal.
+    /// A comparison that waits for nobody, since nobody writes.
+    fn compare(&self) -> Redknot {
+        compare(NAME, self.state.path()).args(["--settle", "50ms", "--batch", "100"])
+    }
+
+    /// Its accounts are whole, and both sides are equal: by an independent look, and by its own comparison.
     fn expect_complete(&self, finished: Finished, source: impl Fn() -> u64, oracle: Oracle<'_>) {
         let finished = finished.expect_code(0);
         let keys = oracle.assert_equal();
@@ -76,6 +85,8 @@ impl Migration {
         assert!(status.counters.balance(), "{status:?}");
         assert_eq!(status.counters.keys_quarantined, 0, "{status:?}");
         assert!(status.counters.keys_written >= keys as u64, "{status:?}");
+        let compared = Compared::of(self.compare().run().expect_code(0));
+        compared.assert_equal(keys as u64);
     }
 }
 
