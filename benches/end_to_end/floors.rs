@@ -12,6 +12,7 @@ use redknot::resp::{
 };
 
 use crate::connection::Connection;
+use crate::target::node_of;
 
 /// Reads every key's payload and expiry and throws them away; returns how many keys it saw.
 ///
@@ -53,17 +54,24 @@ pub fn read_source(port: u16, ask: ExpiryQuery, batch: u32) -> Result<usize> {
 
 /// Everything that a target must be sent to hold what a source holds.
 pub struct Recording {
-    /// RESTOREs, in pieces of a batch each.
-    pieces: Vec<BytesMut>,
+    /// RESTOREs for each node, in pieces of a batch each.
+    nodes: Vec<Stream>,
     pub keys: usize,
     pub payload_bytes: u64,
 }
 
-/// Builds the RESTOREs for all keys of a source. Not measured.
-pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
+/// What one node is sent.
+#[derive(Default)]
+struct Stream {
+    pieces: Vec<BytesMut>,
+    keys: usize,
+}
+
+/// Builds the RESTOREs for all keys of a source, for a target of so many nodes. Not measured.
+pub fn record(port: u16, ask: ExpiryQuery, batch: u32, nodes: usize) -> Result<Recording> {
     let mut connection = Connection::open(port)?;
     let mut recording = Recording {
-        pieces: Vec::new(),
+        nodes: (0..nodes).map(|_| Stream::default()).collect(),
         keys: 0,
         payload_bytes: 0,
     };
@@ -82,7 +90,7 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
             encode_expiry(&mut out, ask, name);
         }
         connection.send(&out)?;
-        let mut piece = BytesMut::new();
+        let mut pieces = vec![BytesMut::new(); nodes];
         for name in &names {
             payload.clear();
             connection.read_bulk(&mut payload)?;
@@ -93,21 +101,45 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
                 absttl: expires && ask == ExpiryQuery::PExpireTime,
             };
             let ttl_ms = if expires { expiry.unsigned_abs() } else { 0 };
-            encode_restore_head(&mut piece, name, ttl_ms, payload.len(), options);
+            let node = node_of(name, nodes);
+            let piece = &mut pieces[node];
+            encode_restore_head(piece, name, ttl_ms, payload.len(), options);
             piece.put_slice(&payload);
-            encode_restore_tail(&mut piece, options);
+            encode_restore_tail(piece, options);
+            recording.nodes[node].keys += 1;
             recording.payload_bytes += payload.len() as u64;
         }
         recording.keys += names.len();
-        recording.pieces.push(piece);
+        for (stream, piece) in recording.nodes.iter_mut().zip(pieces) {
+            stream.pieces.push(piece);
+        }
         if cursor == 0 {
             return Ok(recording);
         }
     }
 }
 
-/// Sends the recording as fast as the target takes it, and waits for every acknowledgement.
-pub fn write_target(port: u16, recording: &Recording) -> Result<()> {
+/// Sends the recording as fast as the target takes it, to all its nodes at the same time, and waits for every
+/// acknowledgement.
+pub fn write_target(ports: &[u16], recording: &Recording) -> Result<()> {
+    std::thread::scope(|scope| {
+        let streams = ports.iter().zip(&recording.nodes);
+        let written: Vec<_> = streams
+            .map(|(port, stream)| scope.spawn(move || write_node(*port, stream)))
+            .collect();
+        written
+            .into_iter()
+            .try_for_each(|written| written.join().ok().context("a writer panicked")?)
+    })
+}
+
+/// The same to one node after the other. Each has then a processor for itself.
+pub fn write_in_turns(ports: &[u16], recording: &Recording) -> Result<()> {
+    let mut streams = ports.iter().zip(&recording.nodes);
+    streams.try_for_each(|(port, stream)| write_node(*port, stream))
+}
+
+fn write_node(port: u16, recording: &Stream) -> Result<()> {
     const ACKNOWLEDGEMENT: &[u8] = b"+OK\r\n";
     let mut writer = TcpStream::connect(("127.0.0.1", port))?;
     writer.set_nodelay(true)?;

@@ -51,10 +51,13 @@ const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
 const WRITES: &[&str] = &["restore"];
 
 /// Rights that not everybody needs or has, each with what it is for.
-const SOURCE_OPTIONS: &[(&str, &str)] = &[(
-    "client|no-touch",
-    "Redis 7.2 and newer, Valkey: reading a key does not count as using it (LRU, LFU)",
-)];
+const SOURCE_OPTIONS: &[(&str, &str)] = &[
+    (
+        "client|no-touch",
+        "Redis 7.2 and newer, Valkey: reading a key does not count as using it (LRU, LFU)",
+    ),
+    CLUSTER_OPTION,
+];
 const TARGET_OPTIONS: &[(&str, &str)] = &[
     (
         "client|kill",
@@ -64,8 +67,14 @@ const TARGET_OPTIONS: &[(&str, &str)] = &[
         "module|list",
         "a module's keys are sent only to a target that has the module",
     ),
+    CLUSTER_OPTION,
     ("unlink", "only for redknot repair --delete-extra"),
 ];
+/// The nodes of a cluster do not tell each other about users. A target is listed as well, when it is compared.
+const CLUSTER_OPTION: (&str, &str) = (
+    "cluster|slots +cluster|getkeysinslot +asking",
+    "for a cluster, where all of this is pasted at every node, replicas too",
+);
 
 /// Prints the lines of the sides that are asked for.
 pub fn run(args: &AclArgs, console: &Console) -> ExitCode {

@@ -40,7 +40,7 @@ pub struct Nodes {
     topology: RefCell<Topology>,
     probes: Rc<Probes>,
     /// For questions, kept from one to the next.
-    controls: RefCell<HashMap<NodeAddress, Control>>,
+    controls: RefCell<HashMap<(NodeAddress, u32), Control>>,
     /// Whom to ask first the next time.
     turn: Cell<usize>,
     /// The node that is read at present.
@@ -108,7 +108,8 @@ impl Nodes {
         Rc::clone(&self.probes)
     }
 
-    /// A connection that writes to the node that had slots when they were last asked for; nothing has been written.
+    /// A connection that writes database `db` of the node that had slots when they were last asked for; nothing has been
+    /// written.
     ///
     /// # Errors
     ///
@@ -116,6 +117,7 @@ impl Nodes {
     pub async fn connect_target(
         &self,
         node: &NodeAddress,
+        db: u32,
         name: &str,
         timeout: Duration,
     ) -> Result<Link, LinkError> {
@@ -131,7 +133,7 @@ impl Nodes {
             )));
         };
         let probe = self.probes.name(slot);
-        connect_target_node(&self.endpoint_of(node), &probe, name, timeout)
+        connect_target_node(&self.endpoint_of(node), db, &probe, name, timeout)
             .await
             .map_err(|error| error.at(node))
     }
@@ -202,43 +204,51 @@ impl Nodes {
         Err(failure.unwrap_or_else(|| LinkError::Elsewhere("no node has a slot".to_owned())))
     }
 
-    /// A connection for questions to the node that has `slot`.
-    pub async fn control(&self, slot: Slot, timeout: Duration) -> Result<Control, LinkError> {
+    /// A connection for questions about database `db` to the node that has `slot`.
+    pub async fn control(
+        &self,
+        slot: Slot,
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Control, LinkError> {
         let (_, node) = self.owner(slot)?;
-        self.control_of(&node, timeout).await
+        self.control_of(&node, db, timeout).await
     }
 
     async fn control_of(
         &self,
         node: &NodeAddress,
+        db: u32,
         timeout: Duration,
     ) -> Result<Control, LinkError> {
-        if let Some(control) = self.controls.borrow().get(node) {
+        let key = (node.clone(), db);
+        if let Some(control) = self.controls.borrow().get(&key) {
             return Ok(control.clone());
         }
-        let control = Control::connect(&self.endpoint_of(node), 0, timeout)
+        let control = Control::connect(&self.endpoint_of(node), db, timeout)
             .await
             .map_err(|error| error.at(node))?;
         let mut controls = self.controls.borrow_mut();
-        controls.insert(node.clone(), control.clone());
+        controls.insert(key, control.clone());
         Ok(control)
     }
 
-    /// How many keys all masters have together; `None` where one of them may not be asked.
-    pub async fn dbsize(&self, timeout: Duration) -> Result<Option<u64>, LinkError> {
+    /// How many keys all masters have together in database `db`; `None` where one of them may not be asked.
+    pub async fn dbsize(&self, db: u32, timeout: Duration) -> Result<Option<u64>, LinkError> {
         let mut keys = Some(0);
         for node in self.masters() {
-            let mut control = self.control_of(&node, timeout).await?;
+            let mut control = self.control_of(&node, db, timeout).await?;
             let here = control.dbsize().await.map_err(|error| error.at(&node))?;
             keys = keys.zip(here).map(|(sum, here)| sum + here);
         }
         Ok(keys)
     }
 
-    /// How many of `keys` exist.
+    /// How many of `keys` exist in database `db`.
     pub async fn count_existing(
         &self,
         keys: &[Vec<u8>],
+        db: u32,
         timeout: Duration,
     ) -> Result<usize, LinkError> {
         let mut by_node: HashMap<NodeAddress, Vec<Vec<u8>>> = HashMap::new();
@@ -248,7 +258,7 @@ impl Nodes {
         }
         let mut existing = 0;
         for (node, keys) in by_node {
-            let mut control = self.control_of(&node, timeout).await?;
+            let mut control = self.control_of(&node, db, timeout).await?;
             existing += control
                 .count_existing(&keys)
                 .await
@@ -261,7 +271,8 @@ impl Nodes {
     pub async fn identity(&self, timeout: Duration) -> Result<ServerIdentity, LinkError> {
         let mut identities = Vec::new();
         for node in self.masters() {
-            let info = self.control_of(&node, timeout).await?.info().await?;
+            let mut control = self.control_of(&node, 0, timeout).await?;
+            let info = control.info().await.map_err(|error| error.at(&node))?;
             identities.push(ServerIdentity {
                 run_id: info.get("run_id").cloned(),
                 version: String::new(),

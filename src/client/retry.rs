@@ -211,6 +211,11 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
                 .hint("set a password on the server, or bind it to an address that redknot reaches it by"),
             _ => Error::new(Class::Incompatible, "use the server", said),
         },
+        // Of a key that is anybody's, it would be that key's outcome.
+        Retry::Key if *code == ErrorCode::NoPermKey => Error::new(Class::Denied, "ask about a slot", said)
+            .hint(format!(
+                "on the {side}, a user who may use only some keys needs these as well: ACL SETUSER <user> ~redknot:probe:*"
+            )),
         Retry::Key | Retry::Unknown => Error::new(Class::Incompatible, "use the server", said),
     };
     Some(error.on(side))

@@ -99,12 +99,12 @@ impl Asked {
     ///
     /// # Errors
     ///
-    /// A database other than the first, slots that nobody has, and trouble with the connection.
+    /// A database that it does not have, slots that nobody has, and trouble with the connection.
     pub async fn nodes(
         &self,
         endpoint: &Endpoint,
         timeout: Duration,
-        mut dbs: impl Iterator<Item = u32>,
+        dbs: impl Iterator<Item = u32>,
     ) -> Result<Option<Rc<Nodes>>, Refusal> {
         let side = self.side;
         // A user who may not ask INFO may still ask this; a single server then says that it is one.
@@ -112,20 +112,24 @@ impl Asked {
         if !is_cluster(&self.info) && !barred {
             return Ok(None);
         }
-        if let Some(db) = dbs.find(|db| *db != 0) {
-            return Err(Error::new(
-                Class::Usage,
-                format!("use database {db} of the {side}"),
-                "it is a node of a cluster, and a cluster has database 0 only",
-            )
-            .on(side)
-            .hint(match side {
-                Side::Source => "leave the number of the database away",
-                Side::Target => {
-                    "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
-                }
-            })
-            .into());
+        for db in dbs.filter(|db| *db != 0) {
+            // Valkey 9 has more databases in a cluster where it is told to.
+            let selected = Control::connect(endpoint, db, timeout).await;
+            if let Err(LinkError::Reply(ErrorCode::DbIndex, line)) = selected {
+                let cause = format!("it is a node of a cluster, and answers \"{line}\"");
+                return Err(
+                    Error::new(Class::Usage, format!("use database {db} of the {side}"), cause)
+                        .on(side)
+                        .hint(match side {
+                            Side::Source => "leave the number of the database away; clusters have several since Valkey 9 (cluster-databases)",
+                            Side::Target => {
+                                "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                            }
+                        })
+                        .into(),
+                );
+            }
+            selected.map_err(|error| Refusal::Link(side, error))?;
         }
         let nodes = Nodes::discover(endpoint, timeout)
             .await
@@ -258,11 +262,19 @@ pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<S
 ///
 /// # Errors
 ///
-/// If a node is one of both.
-pub fn different_clusters(source: Option<&Nodes>, target: Option<&Nodes>) -> Result<(), Refusal> {
+/// If a node is one of both, and a database is both read and written.
+pub fn different_clusters(
+    source: Option<&Nodes>,
+    target: Option<&Nodes>,
+    lanes: &[LanePlan],
+) -> Result<(), Refusal> {
     let (Some(source), Some(target)) = (source, target) else {
         return Ok(());
     };
+    let read: Vec<u32> = lanes.iter().map(|lane| lane.source_db).collect();
+    if lanes.iter().all(|lane| !read.contains(&lane.target_db)) {
+        return Ok(());
+    }
     let written = target.masters();
     match source.masters().iter().find(|node| written.contains(node)) {
         Some(node) => {

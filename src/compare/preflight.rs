@@ -71,7 +71,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             continue;
         }
         let attempt = async |timeout| match &clusters[Side::Source as usize] {
-            Some(nodes) => nodes.dbsize(timeout).await,
+            Some(nodes) => nodes.dbsize(lane.source_db, timeout).await,
             None => {
                 let mut control =
                     Control::connect(&env.request.source, lane.source_db, timeout).await?;
@@ -114,13 +114,15 @@ async fn ask(
 
 /// A database that is compared with itself is equal and proves nothing.
 fn must_differ(env: &Env, infos: &[Info], clusters: &[Option<Rc<Nodes>>; 2]) -> Result<(), Error> {
+    let lanes = &env.request.plan.lanes;
+    let itself = lanes.iter().find(|lane| lane.source_db == lane.target_db);
     if let [Some(source), Some(target)] = clusters {
         let compared = target.masters();
         let both = source.masters();
         let both = both.iter().find(|node| compared.contains(node));
-        return match both {
+        return match both.zip(itself) {
             None => Ok(()),
-            Some(node) => {
+            Some((node, _)) => {
                 let cause =
                     format!("source and target are the same cluster, {node} is a node of both");
                 Err(Error::new(Class::Topology, "compare", cause)
@@ -134,8 +136,6 @@ fn must_differ(env: &Env, infos: &[Info], clusters: &[Option<Rc<Nodes>>; 2]) -> 
             .filter(|id| !id.is_empty())
             .cloned()
     };
-    let lanes = &env.request.plan.lanes;
-    let itself = lanes.iter().find(|lane| lane.source_db == lane.target_db);
     match (run_id(0), run_id(1), itself) {
         (Some(source), Some(target), Some(lane)) if source == target => {
             let cause = format!(

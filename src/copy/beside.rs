@@ -210,11 +210,19 @@ async fn both_sides(shared: &Shared, names: [&[u8]; 2]) -> Result<(Control, Cont
     let plan = request.plan.lanes[shared.index];
     let timeout = request.options.timeout;
     let source = match shared.env.cluster(Side::Source) {
-        Some(nodes) => nodes.control(slot_of(names[0]), timeout).await?,
+        Some(nodes) => {
+            nodes
+                .control(slot_of(names[0]), plan.source_db, timeout)
+                .await?
+        }
         None => Control::connect(&request.source, plan.source_db, timeout).await?,
     };
     let target = match shared.env.cluster(Side::Target) {
-        Some(nodes) => nodes.control(slot_of(names[1]), timeout).await?,
+        Some(nodes) => {
+            nodes
+                .control(slot_of(names[1]), plan.target_db, timeout)
+                .await?
+        }
         None => Control::connect(&request.target, plan.target_db, timeout).await?,
     };
     Ok((source, target))

@@ -236,7 +236,11 @@ pub async fn suspect(
         .collect();
     let timeout = env.request.options.timeout;
     let found = match env.cluster(Side::Target) {
-        Some(nodes) => nodes.count_existing(&names, timeout).await?,
+        Some(nodes) => {
+            nodes
+                .count_existing(&names, lane.target_db, timeout)
+                .await?
+        }
         None => {
             let mut control =
                 Control::connect(&env.request.target, lane.target_db, timeout).await?;

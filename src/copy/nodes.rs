@@ -25,12 +25,12 @@ use crate::cluster::{NodeAddress, Slot};
 use crate::endpoint::Side;
 use crate::error::Error;
 
-/// A connection to the node of the source that has `slot`. With `failure`, a wait comes first.
+/// A connection to database `db` of the node of the source that has `slot`. With `failure`, a wait comes first.
 pub async fn source(
     env: &Env,
     nodes: &Nodes,
     budget: &mut Budget,
-    slot: Slot,
+    (db, slot): (u32, Slot),
     failure: Option<LinkError>,
 ) -> Result<Waited<Link>, Error> {
     let name = env.client_name();
@@ -40,7 +40,7 @@ pub async fn source(
             nodes.refresh(timeout).await?;
         }
         let (_, node) = nodes.owner(slot)?;
-        let mut link = nodes.connect_source(&node, 0, &name, timeout).await?;
+        let mut link = nodes.connect_source(&node, db, &name, timeout).await?;
         link.identity.run_id = Some(SLOTS_IDENTITY.to_owned());
         nodes.set_reading(node);
         Ok(link)
@@ -48,8 +48,8 @@ pub async fn source(
     retrying(env, Side::Source, budget, failure, attempt).await
 }
 
-/// Connections to all masters of the target, so many to each, in the order of their numbers.
-pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Error> {
+/// Connections to database `db` of all masters of the target, so many to each, in the order of their numbers.
+pub async fn targets(env: &Env, nodes: &Nodes, db: u32) -> Result<Waited<Vec<Link>>, Error> {
     let name = env.client_name();
     let mut budget = env.budget(Side::Target);
     let of_each = env.request.options.connections.max(1);
@@ -62,7 +62,7 @@ pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Erro
         let mut links = Vec::new();
         for node in nodes.masters() {
             for _ in 0..of_each {
-                links.push(nodes.connect_target(&node, &name, timeout).await?);
+                links.push(nodes.connect_target(&node, db, &name, timeout).await?);
             }
         }
         Ok(links)
@@ -73,6 +73,7 @@ pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Erro
 /// Reads the source, one node after the other.
 pub async fn source_side(shared: Rc<Shared>, nodes: Rc<Nodes>, mut link: Link) -> End {
     let env = Rc::clone(&shared.env);
+    let db = env.request.plan.lanes[shared.index].source_db;
     let mut budget = env.budget(Side::Source);
     budget.contact();
     loop {
@@ -100,7 +101,7 @@ pub async fn source_side(shared: Rc<Shared>, nodes: Rc<Nodes>, mut link: Link) -
                 unreachable!("slots have no cursors, and only the target is written")
             }
         };
-        link = match source(&env, &nodes, &mut budget, slot, failure).await {
+        link = match source(&env, &nodes, &mut budget, (db, slot), failure).await {
             Ok(Waited::Ready(link)) => link,
             Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
             Err(error) => return error.into(),
@@ -180,12 +181,13 @@ async fn again(
 ) -> Result<Waited<Option<Link>>, Error> {
     let env = &shared.env;
     let name = env.client_name();
+    let db = env.request.plan.lanes[shared.index].target_db;
     let attempt = async |timeout: Duration| {
         nodes.refresh(timeout).await?;
         if !shared.lane.borrow().has_nodes_of(&nodes.topology()) {
             return Ok(None);
         }
-        let mut link = nodes.connect_target(node, &name, timeout).await?;
+        let mut link = nodes.connect_target(node, db, &name, timeout).await?;
         // What the lost connection may still have in the server's buffers: an old value must not land after a newer one.
         if let Some(client_id) = earlier {
             end_earlier(&mut link, client_id).await?;

@@ -54,7 +54,7 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     different_addresses(request)?;
     warnings.extend(same_server(&source.info, &target.info, lanes));
     warnings.extend(came_later(&request.plan, &source.info));
-    different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
+    different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         target.must_take_writes()?;
@@ -143,7 +143,7 @@ async fn dbsize(
 ) -> Result<Option<u64>, Refusal> {
     let failed = |error| Refusal::Link(side, error);
     if let Some(nodes) = nodes {
-        return nodes.dbsize(timeout).await.map_err(failed);
+        return nodes.dbsize(db, timeout).await.map_err(failed);
     }
     let mut control = Control::connect(endpoint, db, timeout)
         .await

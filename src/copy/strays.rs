@@ -122,7 +122,8 @@ async fn find(
             Some(link) => link,
             None => {
                 let client = shared.env.client_name();
-                nodes.connect_source(&node, 0, &client, timeout).await?
+                let db = shared.env.request.plan.lanes[shared.index].source_db;
+                nodes.connect_source(&node, db, &client, timeout).await?
             }
         };
         let link = links.entry(node.clone()).or_insert(link);

@@ -147,7 +147,8 @@ async fn first_source(
         Position::At(slot) => u16::try_from(slot.get()).ok().filter(|slot| *slot < SLOTS),
         Position::Start | Position::End => None,
     };
-    nodes::source(env, &nodes, budget, slot.unwrap_or_default(), None).await
+    let place = (plan.source_db, slot.unwrap_or_default());
+    nodes::source(env, &nodes, budget, place, None).await
 }
 
 /// The process that acknowledges, or all of them.
@@ -165,7 +166,7 @@ fn identity(env: &Env, targets: &[Link]) -> ServerIdentity {
 /// The connections to the target.
 async fn targets(env: &Rc<Env>, plan: LanePlan) -> Result<Waited<Vec<Link>>, Error> {
     if let Some(nodes) = env.cluster(Side::Target) {
-        return nodes::targets(env, &nodes).await;
+        return nodes::targets(env, &nodes, plan.target_db).await;
     }
     let mut links = Vec::new();
     let mut budget = env.budget(Side::Target);

@@ -132,7 +132,7 @@ impl Connections<'_> {
                 .map(Connected::single),
             Some(nodes) => {
                 let connect =
-                    async |node: &NodeAddress| nodes.connect_target(node, name, silence).await;
+                    async |node: &NodeAddress| nodes.connect_target(node, db, name, silence).await;
                 Connected::to_all(nodes, silence, connect).await
             }
         };
@@ -274,7 +274,7 @@ pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     let dbs = lanes.iter().map(|lane| lane.target_db);
     let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
     different_servers(&source.info, &target.info, lanes)?;
-    different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
+    different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         target.must_take_writes()?;

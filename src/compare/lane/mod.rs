@@ -482,7 +482,7 @@ impl Lane {
         let pipe = &mut self.sides[side].pipes[pipe];
         if let Some(listing) = &mut self.listings[side] {
             match listing {
-                Listing::Keyspace(_) if pipe.lists_first() => {
+                Listing::Keyspace(_) if pipe.lists() => {
                     listing.lost();
                 }
                 // Another node may have to be asked.

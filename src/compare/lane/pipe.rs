@@ -104,12 +104,6 @@ impl Pipe {
             .any(|line| matches!(line.asked, Asked::Names))
     }
 
-    /// Whether their answer is what is awaited first.
-    pub(super) fn lists_first(&self) -> bool {
-        self.front()
-            .is_some_and(|line| matches!(line.asked, Asked::Names))
-    }
-
     /// The names are not asked for here any more.
     pub(super) fn forget_names(&mut self) {
         self.lines

@@ -212,6 +212,8 @@ pub struct Lane {
     name_buffer: Vec<u8>,
     /// Keys whose slot is on its way on the target, and the connection on which they may be written.
     asking: HashMap<KeyRef, usize>,
+    /// How often the target has sent a key elsewhere, since a connection was last made anew because of that.
+    redirections: HashMap<KeyRef, u8>,
     asked: VecDeque<Asked>,
     /// Keys whose values are asked for.
     asked_keys: usize,
@@ -285,6 +287,7 @@ impl Lane {
             being_checked: 0,
             name_buffer: Vec::new(),
             asking: HashMap::new(),
+            redirections: HashMap::new(),
             asked: VecDeque::new(),
             asked_keys: 0,
             asked_in_turns: 0,
@@ -428,6 +431,9 @@ impl Lane {
             }
             if !self.asking.is_empty() {
                 self.asking.retain(|key, _| key.seq != batch.seq);
+            }
+            if !self.redirections.is_empty() {
+                self.redirections.retain(|key, _| key.seq != batch.seq);
             }
             if !self.refused.is_empty() {
                 self.refused.retain(|key, _| key.seq != batch.seq);

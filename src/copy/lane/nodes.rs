@@ -19,6 +19,9 @@ use crate::copy::scan::Walk;
 use crate::key::Escaped;
 use crate::resp::ErrorCode;
 
+/// Redirections of a key that are followed without a pause. More of them are no way but a circle.
+const REDIRECTIONS_MAX: u8 = 8;
+
 impl Lane {
     // ---- a cluster as source
 
@@ -152,6 +155,15 @@ impl Lane {
             self.sent[connection].push_front(sent);
             return Err(LinkError::Unexpected("RESTORE", Escaped(line).to_string()).into());
         };
+        let redirections = self.redirections.entry(sent.key).or_default();
+        *redirections += 1;
+        if *redirections > REDIRECTIONS_MAX {
+            self.redirections.remove(&sent.key);
+            self.rules.routes = Some(routes);
+            self.sent[connection].push_front(sent);
+            let what = format!("the nodes do not agree who has slot {}", redirect.slot);
+            return Err(LinkError::Elsewhere(what).into());
+        }
         let moved = ErrorCode::of(line) == ErrorCode::Moved;
         let found = match moved {
             true => routes.moved(redirect.slot, &redirect.to),
