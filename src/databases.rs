@@ -9,8 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::client::LinkError;
-use crate::client::control::{Control, Info};
-use crate::client::databases::{named, of_info, with_keys};
+use crate::client::databases::{named, with_keys_at};
 use crate::client::retry::{Budget, Verdict};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
@@ -83,7 +82,7 @@ async fn ask(
     let mut failed = false;
     loop {
         let attempt = tokio::select! {
-            attempt = once(whereabouts.source, budget.silence_max()) => attempt,
+            attempt = with_keys_at(whereabouts.source, budget.silence_max()) => attempt,
             reason = shutdown.wait() => return Ok(Err(reason)),
         };
         let error = match attempt {
@@ -114,17 +113,23 @@ async fn ask(
     }
 }
 
-async fn once(source: &Endpoint, timeout: Duration) -> Result<Vec<u32>, LinkError> {
-    let mut control = Control::connect(source, 0, timeout).await?;
-    with_keys(&mut control).await
+/// What is to be said of databases of `source` that hold keys by now and did not when the plan's databases were found out.
+///
+/// # Errors
+///
+/// Trouble with the connection.
+pub async fn came_later(
+    plan: &Plan,
+    source: &Endpoint,
+    timeout: Duration,
+) -> Result<Option<String>, LinkError> {
+    let Databases::All(_) = plan.databases else {
+        return Ok(None);
+    };
+    Ok(said_of_later(plan, with_keys_at(source, timeout).await?))
 }
 
-/// What is to be said of databases that hold keys by now and did not when the plan's databases were found out.
-pub fn came_later(plan: &Plan, source: &Info) -> Option<String> {
-    let Databases::All(_) = plan.databases else {
-        return None;
-    };
-    let mut later = of_info(source);
+fn said_of_later(plan: &Plan, mut later: Vec<u32>) -> Option<String> {
     later.retain(|db| plan.lanes.iter().all(|lane| lane.source_db != *db));
     if later.is_empty() {
         return None;
@@ -137,4 +142,37 @@ pub fn came_later(plan: &Plan, source: &Info) -> Option<String> {
         list.join(","),
         if later.len() == 1 { "it" } else { "them" },
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{DbMap, LanePlan};
+
+    #[test]
+    fn only_databases_that_are_not_in_the_plan_are_said() {
+        let lane = |db| LanePlan {
+            source_db: db,
+            target_db: 0,
+        };
+        let plan = Plan {
+            databases: Databases::All(DbMap::default()),
+            lanes: vec![lane(0), lane(3)],
+            ..Plan::default()
+        };
+        assert_eq!(said_of_later(&plan, vec![0]), None);
+        assert_eq!(said_of_later(&plan, vec![0, 3]), None);
+        let one = said_of_later(&plan, vec![0, 5]).unwrap_or_default();
+        assert!(
+            one.starts_with("database 5 of the source")
+                && one.contains("--db 5 --name OTHER moves it"),
+            "{one}"
+        );
+        let two = said_of_later(&plan, vec![3, 5, 9]).unwrap_or_default();
+        assert!(
+            two.starts_with("databases 5, 9 of the source")
+                && two.contains("--db 5,9 --name OTHER moves them"),
+            "{two}"
+        );
+    }
 }

@@ -260,6 +260,8 @@ impl Plan {
             (_, []) => "(none)".to_owned(),
             // Without the mark that tells an empty text from none.
             (field, [b'=', text @ ..]) if MARKED.contains(&field) => Escaped(text).to_string(),
+            // Escaped already, each for itself.
+            ("--exclude", globs) => String::from_utf8_lossy(globs).into_owned(),
             (_, value) => Escaped(value).to_string(),
         };
         self.fields()
@@ -271,6 +273,28 @@ impl Plan {
                 previous: shown(field, previous),
                 now: shown(field, now),
             })
+            .collect()
+    }
+
+    /// What the plan says beyond servers and databases, as flags for people: empty if nothing was said.
+    pub fn flags(&self) -> Vec<String> {
+        let nothing_said = Self {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            lanes: self.lanes.clone(),
+            ..Self::default()
+        };
+        nothing_said
+            .differences(self)
+            .into_iter()
+            .map(
+                |Difference { field, now, .. }| match (field, now.as_str()) {
+                    ("--all-dbs", "*:*") => field.to_owned(),
+                    ("--all-dbs", map) => format!("{field} --db-map {map}"),
+                    ("--keys-from", list) => format!("{field} ({list})"),
+                    (field, now) => format!("{field} {now}"),
+                },
+            )
             .collect()
     }
 
@@ -469,6 +493,27 @@ mod tests {
         assert_ne!(asked.fingerprint(), found.fingerprint());
         found.databases = Databases::Named;
         assert_ne!(asked.default_name(), found.default_name());
+    }
+
+    #[test]
+    fn a_plan_is_shown_by_what_was_said() {
+        assert_eq!(plan().flags(), [""; 0]);
+        let said = Plan {
+            databases: Databases::All(DbMap {
+                pairs: vec![],
+                others: Some(0),
+            }),
+            match_glob: Some(b"user:*".to_vec()),
+            exclude: vec![b"a b".to_vec(), b"\n".to_vec()],
+            shard: Some(Shard { number: 3, of: 8 }),
+            db_prefix: DbPrefix::new(b"db{db}:").ok(),
+            on_conflict: OnConflict::Skip,
+            ..plan()
+        };
+        assert_eq!(
+            said.flags().join("  "),
+            r"--all-dbs --db-map *:0  --match user:*  --exclude a\x20b \n  --shard 3/8  --db-prefix db{db}:  --on-conflict skip"
+        );
     }
 
     #[test]

@@ -253,6 +253,9 @@ pub struct Status {
     /// How the target is spoken to.
     #[serde(default)]
     pub target_tls: TlsUse,
+    /// What the plan says beyond servers and databases, as flags.
+    #[serde(default)]
+    pub plan: Vec<String>,
     /// What the run is doing, or how it ended.
     pub state: RunState,
     /// How the run ended, in a sentence, once it has.

@@ -121,7 +121,7 @@ pub enum Command {
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
     #[command(disable_help_flag = true)]
     Rump(RumpArgs),
-    /// More about a command, or about: exit-codes, environment, urls, guarantees
+    /// More about a command, or about: exit-codes, environment, urls, selection, guarantees
     Help(HelpArgs),
 }
 

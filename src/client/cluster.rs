@@ -16,6 +16,7 @@ use super::handshake::{Link, connect_source, connect_target_node};
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, Probes, Slot, Topology, slot_of};
 use crate::endpoint::{Address, Endpoint};
+use crate::plan::KeyType;
 use crate::state::record::ServerIdentity;
 
 /// `run_id` of a source that is a cluster: its positions are slots, which no process issues and none takes with it.
@@ -265,6 +266,36 @@ impl Nodes {
                 .map_err(|error| error.at(&node))?;
         }
         Ok(existing)
+    }
+
+    /// For each of `keys` whether database `db` has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with a node, or a key that it sends elsewhere.
+    pub async fn exist(
+        &self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut by_node: HashMap<NodeAddress, Vec<usize>> = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            let (_, node) = self.owner(slot_of(key))?;
+            by_node.entry(node).or_default().push(index);
+        }
+        let mut exist = vec![false; keys.len()];
+        for (node, indices) in by_node {
+            let here: Vec<&[u8]> = indices.iter().map(|index| keys[*index]).collect();
+            let mut control = self.control_of(&node, db, timeout).await?;
+            let found = control.exist(&here, types).await;
+            let found = found.map_err(|error| error.at(&node))?;
+            for (index, found) in indices.into_iter().zip(found) {
+                exist[index] = found;
+            }
+        }
+        Ok(exist)
     }
 
     /// The processes of all masters, asked one by one.

@@ -15,6 +15,7 @@ use super::handshake::{Clock, login, select};
 use super::wire::{LinkError, open};
 use crate::cluster::{NodeAddress, SlotRange, Topology};
 use crate::endpoint::Endpoint;
+use crate::plan::KeyType;
 use crate::resp::ErrorCode;
 
 /// A connection for questions.
@@ -169,6 +170,35 @@ impl Control {
         Ok(number(0)
             .zip(number(1))
             .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
+    }
+
+    /// For each of `keys` whether the selected database has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, or an error reply.
+    pub async fn exist(
+        &mut self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            let command = match types.is_empty() {
+                true => "EXISTS",
+                false => "TYPE",
+            };
+            pipeline.cmd(command).arg(key);
+        }
+        let answers: Vec<Value> = pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        let says_yes = |answer: &Value| match answer {
+            Value::Int(count) => *count > 0,
+            kind => types.iter().any(|wanted| wanted.name() == text(kind)),
+        };
+        Ok(answers.iter().map(says_yes).collect())
     }
 
     /// How many of `keys` exist in the selected database.

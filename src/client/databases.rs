@@ -4,15 +4,20 @@
 //!
 //! Nothing is written here.
 
+use std::time::Duration;
+
+use super::cluster::Nodes;
 use super::control::{Control, Info};
+use super::topology::is_cluster;
 use super::wire::LinkError;
+use crate::endpoint::Endpoint;
 use crate::resp::ErrorCode;
 
 /// Most databases that are asked one by one: as many as anybody configures.
 const ASKED_MAX: u32 = 4096;
 
 /// Those that INFO names; servers name the ones that hold keys.
-pub fn of_info(info: &Info) -> Vec<u32> {
+fn of_info(info: &Info) -> Vec<u32> {
     let number = |field: &String| field.strip_prefix("db")?.parse().ok();
     let mut dbs: Vec<u32> = info
         .iter()
@@ -28,7 +33,7 @@ pub fn of_info(info: &Info) -> Vec<u32> {
 /// # Errors
 ///
 /// Trouble with the connection; a server that lets nobody ask how many keys a database has.
-pub async fn with_keys(control: &mut Control) -> Result<Vec<u32>, LinkError> {
+async fn with_keys(control: &mut Control) -> Result<Vec<u32>, LinkError> {
     let info = control.info().await?;
     if info.contains_key("run_id") {
         return Ok(of_info(&info));
@@ -45,6 +50,28 @@ pub async fn with_keys(control: &mut Control) -> Result<Vec<u32>, LinkError> {
             _ => dbs.push(db),
         }
     }
+    Ok(dbs)
+}
+
+/// As [`with_keys`], of the server or the cluster at `endpoint`.
+///
+/// # Errors
+///
+/// As [`with_keys`].
+pub async fn with_keys_at(endpoint: &Endpoint, timeout: Duration) -> Result<Vec<u32>, LinkError> {
+    let mut control = Control::connect(endpoint, 0, timeout).await?;
+    let info = control.info().await?;
+    if !is_cluster(&info) {
+        return with_keys(&mut control).await;
+    }
+    let nodes = Nodes::discover(endpoint, timeout).await?;
+    let mut dbs = Vec::new();
+    for node in nodes.masters() {
+        let mut control = Control::connect(&nodes.endpoint_of(&node), 0, timeout).await?;
+        dbs.extend(with_keys(&mut control).await?);
+    }
+    dbs.sort_unstable();
+    dbs.dedup();
     Ok(dbs)
 }
 

@@ -11,8 +11,10 @@
 //! Nothing is written here, and nothing is kept from one question to the next but the connection.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
+use super::cluster::Nodes;
 use super::handshake::{Link, connect_source};
 use super::wire::{LinkError, Reply};
 use crate::endpoint::Endpoint;
@@ -24,26 +26,38 @@ pub struct Rivals {
     dbs: Vec<u32>,
     /// Only keys of these types are moved; empty: all.
     types: Vec<KeyType>,
-    endpoint: Endpoint,
-    client_name: String,
-    link: RefCell<Option<Link>>,
+    source: Source,
+}
+
+/// Who is asked.
+enum Source {
+    Server {
+        endpoint: Endpoint,
+        client_name: String,
+        /// Kept from question to question.
+        link: RefCell<Option<Link>>,
+    },
+    Cluster(Rc<Nodes>),
 }
 
 impl Rivals {
-    /// Asks `dbs`, in this order, over a connection that is made when it is needed.
+    /// Asks `dbs`, in this order, over a connection that is made when it is needed; of a cluster, each node for its names.
     pub fn new(
         dbs: Vec<u32>,
         types: Vec<KeyType>,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
+        nodes: Option<Rc<Nodes>>,
         client_name: String,
     ) -> Self {
-        Self {
-            dbs,
-            types,
-            endpoint,
-            client_name,
-            link: RefCell::new(None),
-        }
+        let source = match nodes {
+            Some(nodes) => Source::Cluster(nodes),
+            None => Source::Server {
+                endpoint: endpoint.clone(),
+                client_name,
+                link: RefCell::new(None),
+            },
+        };
+        Self { dbs, types, source }
     }
 
     /// Whether there is nobody to be asked.
@@ -62,30 +76,57 @@ impl Rivals {
         timeout: Duration,
     ) -> Result<Vec<Option<u32>>, LinkError> {
         let mut first = vec![None; names.len()];
-        if names.is_empty() || self.dbs.is_empty() {
-            return Ok(first);
-        }
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => connect_source(&self.endpoint, 0, &self.client_name, timeout).await?,
-        };
         for db in &self.dbs {
             let open: Vec<usize> = (0..names.len())
                 .filter(|index| first[*index].is_none())
                 .collect();
+            if open.is_empty() {
+                break;
+            }
             let asked: Vec<&[u8]> = open.iter().map(|index| names[*index].as_slice()).collect();
-            let have = self.have(&mut link, *db, &asked).await?;
+            let have = self.which(*db, &asked, timeout).await?;
             for (index, has) in open.into_iter().zip(have) {
                 if has {
                     first[index] = Some(*db);
                 }
             }
         }
-        self.link.replace(Some(link));
         Ok(first)
     }
 
     /// Which of `names` one database has.
+    async fn which(
+        &self,
+        db: u32,
+        names: &[&[u8]],
+        timeout: Duration,
+    ) -> Result<Vec<bool>, LinkError> {
+        match &self.source {
+            Source::Cluster(nodes) => {
+                let found = nodes.exist(names, &self.types, db, timeout).await;
+                if found.is_err() {
+                    // Somebody else may have the slot by now.
+                    nodes.refresh(timeout).await?;
+                }
+                found
+            }
+            Source::Server {
+                endpoint,
+                client_name,
+                link,
+            } => {
+                let mut connected = match link.take() {
+                    Some(connected) => connected,
+                    None => connect_source(endpoint, 0, client_name, timeout).await?,
+                };
+                let found = self.have(&mut connected, db, names).await?;
+                link.replace(Some(connected));
+                Ok(found)
+            }
+        }
+    }
+
+    /// Which of `names` one database of a single server has.
     async fn have(
         &self,
         link: &mut Link,

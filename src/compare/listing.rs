@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 
+use super::lane::Rules;
 use super::names::Names;
 use super::scan::{Scan, Scanned};
 use crate::client::LinkError;
@@ -14,32 +15,14 @@ use crate::plan::KeyType;
 use crate::resp::{ErrorCode, Token, encode_scan};
 use crate::state::record::Position;
 
-/// How the names of one side are listed.
-#[derive(Debug, Clone, Default)]
-pub struct ListRules {
-    /// MATCH of each SCAN.
-    pub match_glob: Option<Vec<u8>>,
-    /// TYPE of each SCAN, where one type is asked for and the side knows the option.
-    pub scan_type: Option<KeyType>,
-    /// Names to ask about slots, if the side is a cluster.
-    pub by_slot: Option<Rc<Probes>>,
-}
-
 /// See the module.
 pub enum Listing {
     /// One server's database.
-    Keyspace(Keyspace),
+    Keyspace(Scan),
     /// A cluster.
     Slots(Slots),
     /// A list that lies beside the state, of which no server is asked.
     List(Position),
-}
-
-/// A database that SCAN walks.
-pub struct Keyspace {
-    scan: Scan,
-    match_glob: Option<Vec<u8>>,
-    scan_type: Option<KeyType>,
 }
 
 /// The slots of a cluster. Their numbers are the cursors.
@@ -47,22 +30,16 @@ pub struct Slots {
     walk: SlotWalk,
     /// What has come of the answer to the question that is on its way.
     names: Names,
-    match_glob: Option<Vec<u8>>,
 }
 
 impl Listing {
     /// Goes on at `position`: by slots, if there are names to ask about them.
-    pub fn new(position: Position, rules: &ListRules) -> Self {
-        match &rules.by_slot {
-            None => Self::Keyspace(Keyspace {
-                scan: Scan::new(position),
-                match_glob: rules.match_glob.clone(),
-                scan_type: rules.scan_type,
-            }),
+    pub fn new(position: Position, by_slot: Option<&Rc<Probes>>) -> Self {
+        match by_slot {
+            None => Self::Keyspace(Scan::new(position)),
             Some(probes) => Self::Slots(Slots {
                 walk: SlotWalk::new(slot_at(position).unwrap_or(0), Rc::clone(probes)),
                 names: Names::default(),
-                match_glob: rules.match_glob.clone(),
             }),
         }
     }
@@ -78,24 +55,21 @@ impl Listing {
     /// Whether a question may be sent now; it counts as sent then. None is for a slot behind `last`.
     pub fn begin(&mut self, last: Slot) -> bool {
         match self {
-            Self::Keyspace(keyspace) => keyspace.scan.begin(),
+            Self::Keyspace(scan) => scan.begin(),
             Self::Slots(slots) => slots.walk.begin(last).is_some(),
             Self::List(_) => false,
         }
     }
 
-    /// Appends the question that was begun.
-    pub fn encode(&self, batch_keys: u32, out: &mut BytesMut) {
+    /// Appends the question that was begun, to this side.
+    pub fn encode(&self, rules: &Rules, side: usize, out: &mut BytesMut) {
         match self {
-            Self::Keyspace(keyspace) => encode_scan(
+            Self::Keyspace(scan) => encode_scan(
                 out,
-                keyspace
-                    .scan
-                    .cursor()
-                    .expect("only a walk that is not over asks"),
-                batch_keys,
-                keyspace.match_glob.as_deref(),
-                keyspace.scan_type.map(KeyType::name),
+                scan.cursor().expect("only a walk that is not over asks"),
+                rules.batch_keys,
+                rules.globs[side].as_deref(),
+                rules.scan_types[side].map(KeyType::name),
             ),
             Self::Slots(slots) => slots.walk.encode(out),
             Self::List(_) => {}
@@ -105,7 +79,7 @@ impl Listing {
     /// Whether an answer is awaited.
     pub fn in_flight(&self) -> bool {
         match self {
-            Self::Keyspace(keyspace) => keyspace.scan.in_flight(),
+            Self::Keyspace(scan) => scan.in_flight(),
             Self::Slots(slots) => slots.walk.in_flight(),
             Self::List(_) => false,
         }
@@ -114,7 +88,7 @@ impl Listing {
     /// Whether all is listed.
     pub fn is_over(&self) -> bool {
         match self {
-            Self::Keyspace(keyspace) => keyspace.scan.is_over(),
+            Self::Keyspace(scan) => scan.is_over(),
             Self::Slots(slots) => slots.walk.is_over(),
             Self::List(position) => *position == Position::End,
         }
@@ -124,7 +98,7 @@ impl Listing {
     /// for slots has to be begun anew, perhaps at another node.
     pub fn lost(&mut self) {
         match self {
-            Self::Keyspace(keyspace) => keyspace.scan.lost(),
+            Self::Keyspace(scan) => scan.lost(),
             Self::Slots(slots) => {
                 slots.walk.lost();
                 slots.names = Names::default();
@@ -138,22 +112,32 @@ impl Listing {
     /// # Errors
     ///
     /// An error reply, and what has the form of no answer.
-    pub fn token(&mut self, token: Token, batch_keys: u32) -> Result<Option<Scanned>, LinkError> {
+    pub fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
         if let Token::Error(line) = &token {
             let shown = Escaped(line).to_string();
             return Err(LinkError::Reply(ErrorCode::of(line), shown));
         }
         match self {
-            Self::Keyspace(keyspace) => keyspace.scan.token(token),
-            Self::Slots(slots) => slots.token(token, batch_keys),
+            Self::Keyspace(scan) => scan.token(token),
+            Self::Slots(slots) => slots.token(token, rules, side),
             Self::List(_) => Err(LinkError::Unexpected("nothing", format!("{token:?}"))),
         }
     }
 }
 
 impl Slots {
-    fn token(&mut self, token: Token, batch_keys: u32) -> Result<Option<Scanned>, LinkError> {
-        let (glob, names) = (self.match_glob.as_deref(), &mut self.names);
+    fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
+        let (glob, names) = (rules.globs[side].as_deref(), &mut self.names);
         let taken = self.walk.token(token, |name| {
             if glob.is_none_or(|glob| glob::matches(glob, name)) {
                 names.push(name);
@@ -165,7 +149,7 @@ impl Slots {
         let Some(listed) = listed else {
             return Ok(None);
         };
-        self.walk.pace(batch_keys, &listed);
+        self.walk.pace(rules.batch_keys, &listed);
         Ok(Some(Scanned {
             cursor_in: u64::from(listed.first),
             cursor_out: match listed.first + listed.slots {

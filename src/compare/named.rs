@@ -1,6 +1,6 @@
-//! Which names of a side are looked at in a stage, and what a key is called on each side.
+//! Which names of a side are looked at, and what a key is called on each side.
 //!
-//! A stage walks one side, and its batches hold names as that side has them. Candidates and findings are named as the source
+//! Names come from the side that is walked, and are kept as that side has them. Candidates and findings are named as the source
 //! names them.
 //!
 //! # Invariant
@@ -14,7 +14,7 @@ use super::sample;
 use crate::plan::Plan;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
-use crate::state::record::{CompareStage, SampleRecord};
+use crate::state::record::SampleRecord;
 
 /// See the module.
 pub struct Named {
@@ -38,13 +38,9 @@ pub enum Look {
 }
 
 impl Named {
-    /// For a stage of the lane of the source's database `db`.
-    pub fn new(plan: &Plan, db: u32, stage: CompareStage, sample: Option<SampleRecord>) -> Self {
+    /// For names of the side `walked`, in the lane of the source's database `db`.
+    pub fn new(plan: &Plan, db: u32, walked: usize, sample: Option<SampleRecord>) -> Self {
         let renaming = Renaming::of(plan, db);
-        let walked = match stage {
-            CompareStage::Target => TARGET,
-            CompareStage::Source | CompareStage::Recheck | CompareStage::Done => SOURCE,
-        };
         let selection = match matches_itself(plan, &renaming, walked) {
             true => Selection::beside_scan(plan),
             false => Selection::of(plan),
@@ -57,10 +53,10 @@ impl Named {
         }
     }
 
-    /// The pattern that a side is asked for.
-    pub fn glob(plan: &Plan, db: u32, side: usize) -> Option<Vec<u8>> {
+    /// The pattern that the walked side is asked for.
+    pub fn glob(plan: &Plan, db: u32, walked: usize) -> Option<Vec<u8>> {
         let renaming = Renaming::of(plan, db);
-        match side == TARGET && !renaming.keeps_names() {
+        match walked == TARGET && !renaming.keeps_names() {
             true => renaming.target_glob(),
             false => plan.match_glob.clone(),
         }
@@ -131,40 +127,38 @@ mod tests {
 
     #[test]
     fn names_of_the_target_are_looked_at_as_those_of_the_source() {
-        let check = |stage, name: &str, wanted| {
-            let named = Named::new(&plan(), 0, stage, None);
+        let check = |walked, name: &str, wanted| {
+            let named = Named::new(&plan(), 0, walked, None);
             assert_eq!(
                 named.look(name.as_bytes(), &mut Vec::new()),
                 wanted,
                 "{name}"
             );
         };
-        use CompareStage::{Source, Target};
-        check(Source, "app:1", Look::Yes);
-        check(Source, "app:tmp", Look::Unselected);
-        check(Source, "app:1:tmp", Look::Unselected);
-        check(Source, "1", Look::Unselected);
-        check(Target, "new:1", Look::Yes);
-        check(Target, "new:1:tmp", Look::Unselected);
-        check(Target, "app:1", Look::Unselected);
+        check(SOURCE, "app:1", Look::Yes);
+        check(SOURCE, "app:tmp", Look::Unselected);
+        check(SOURCE, "app:1:tmp", Look::Unselected);
+        check(SOURCE, "1", Look::Unselected);
+        check(TARGET, "new:1", Look::Yes);
+        check(TARGET, "new:1:tmp", Look::Unselected);
+        check(TARGET, "app:1", Look::Unselected);
     }
 
     #[test]
     fn each_side_is_asked_for_the_name_that_it_has() {
-        let check = |stage, name: &str, of_source: &str, of_target: &str| {
-            let named = Named::new(&plan(), 0, stage, None);
+        let check = |walked, name: &str, of_source: &str, of_target: &str| {
+            let named = Named::new(&plan(), 0, walked, None);
             for (side, wanted) in [(SOURCE, of_source), (TARGET, of_target)] {
                 assert_eq!(named.on(side, name.as_bytes()), wanted.as_bytes());
             }
         };
-        check(CompareStage::Source, "app:1", "app:1", "new:1");
-        check(CompareStage::Recheck, "app:1", "app:1", "new:1");
-        check(CompareStage::Target, "new:1", "app:1", "new:1");
+        check(SOURCE, "app:1", "app:1", "new:1");
+        check(TARGET, "new:1", "app:1", "new:1");
     }
 
     #[test]
     fn the_target_is_asked_for_what_can_be_there() {
-        let glob = |plan: &Plan, side| Named::glob(plan, 0, side);
+        let glob = |plan: &Plan, walked| Named::glob(plan, 0, walked);
         let plan = plan();
         assert_eq!(glob(&plan, SOURCE), plan.match_glob);
         assert_eq!(glob(&plan, TARGET).as_deref(), Some(b"new:*".as_slice()));
@@ -178,7 +172,7 @@ mod tests {
             ..kept
         };
         assert_eq!(glob(&stripped, TARGET), None);
-        let named = Named::new(&stripped, 0, CompareStage::Target, None);
+        let named = Named::new(&stripped, 0, TARGET, None);
         assert_eq!(named.look(b"1", &mut Vec::new()), Look::Yes);
     }
 }

@@ -84,10 +84,18 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
         }
     }
+    let (plan, source) = (&env.request.plan, &env.request.source);
+    let attempt = async |timeout| came_later(plan, source, timeout).await;
+    let mut budget = env.budget(Side::Source);
+    let later = retrying(env, Side::Source, &mut budget, None, attempt).await?;
+    let came_later = match later {
+        Waited::Ready(later) => later,
+        Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
+    };
     Ok(Waited::Ready(Facts {
         keyspace,
         clusters,
-        came_later: came_later(&env.request.plan, &infos[Side::Source as usize]),
+        came_later,
     }))
 }
 

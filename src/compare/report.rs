@@ -225,6 +225,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         target: request.target.to_string(),
         source_tls: TlsUse::of(&request.source),
         target_tls: TlsUse::of(&request.target),
+        plan: request.plan.flags(),
         state: RunState::Stopped,
         end: Some("nothing was copied".to_owned()),
         completed_ms: None,

@@ -35,8 +35,8 @@ impl Others {
         let (earlier, later) = renaming::rivals(plan, index);
         let all = [earlier.clone(), later].concat();
         let rivals = |dbs: Vec<u32>, types: &[KeyType]| {
-            let source = env.request.source.clone();
-            Rivals::new(dbs, types.to_vec(), source, env.client_name())
+            let (source, nodes) = (&env.request.source, env.cluster(Side::Source));
+            Rivals::new(dbs, types.to_vec(), source, nodes, env.client_name())
         };
         Self {
             earlier: rivals(earlier, &plan.types),

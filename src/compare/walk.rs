@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use super::batch::Counted;
 use super::engine::{End, Shared, Traffic};
 use super::expiry::Expiries;
-use super::lane::{Lane, Rules};
+use super::lane::{Lane, Rules, SOURCE, TARGET};
 use super::link::{Env, Waited};
-use super::listing::{ListRules, slot_at};
+use super::listing::slot_at;
 use super::named::Named;
 use super::nodes::{Reached, reach};
 use super::rivals::looks_for_extras;
@@ -109,9 +109,7 @@ pub async fn compare_lane(
             checkpoint = context.begin_lane(index, identities, &reason).await?;
         }
         LaneDecision::Continue => {
-            if same_process(&checkpoint.target, &target.identity) != Some(true)
-                && checkpoint.stage == CompareStage::Source
-            {
+            if same_process(&checkpoint.target, &target.identity) != Some(true) {
                 checkpoint.forget_listed();
             }
             checkpoint.source = source.identity.clone();
@@ -334,14 +332,7 @@ impl Context {
         let db = request.plan.lanes[index].source_db;
         let (earlier, later) = renaming::rivals(&request.plan, index);
         let alone = earlier.is_empty() && later.is_empty();
-        let extras = !request.options.one_way;
-        let from_list = self.list(stage).is_some();
-        let named = |stage| Named::new(&request.plan, db, stage, self.rules.sample.clone());
-        let lists = |side: Side, reached: &Reached| ListRules {
-            match_glob: Named::glob(&request.plan, db, side as usize),
-            scan_type: scan_type(&self.env, reached),
-            by_slot: self.env.cluster(side).map(|nodes| nodes.probes()),
-        };
+        let sides = [SOURCE, TARGET];
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
@@ -351,21 +342,26 @@ impl Context {
         });
         Rules {
             batch_keys: request.options.batch_keys,
-            lists: [lists(Side::Source, source), lists(Side::Target, target)],
+            globs: sides.map(|side| Named::glob(&request.plan, db, side)),
+            scan_types: [scan_type(&self.env, source), scan_type(&self.env, target)],
             types: request.plan.types.clone(),
             field_ttl: request.plan.field_ttl,
-            named: named(stage),
-            // Where the target has the names of several databases, their sum is none of this lane's.
-            named_beside: (extras && alone && !from_list).then(|| named(CompareStage::Target)),
-            from_list,
+            named: sides.map(|side| {
+                let sample = self.rules.sample.clone();
+                Named::new(&request.plan, db, side, sample)
+            }),
+            lists: !request.options.one_way && alone && request.plan.keys_from.is_none(),
+            from_list: self.list(stage).is_some(),
             has_rivals: stage == CompareStage::Target && !alone,
             expiries,
             source_clock: source.clock(),
             strings: request.options.compare_with == CompareWith::Auto
                 && stage == CompareStage::Source,
-            extras,
+            extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
+            by_slot: [Side::Source, Side::Target]
+                .map(|side| self.env.cluster(side).map(|nodes| nodes.probes())),
             routes: [source.topology.clone(), target.topology.clone()],
         }
     }
@@ -450,7 +446,7 @@ async fn walk(
     }
 }
 
-/// Adds up the batches that are finished.
+/// Adds up the batches that are finished, and what was listed beside them.
 fn take_finished(
     context: &Context,
     shared: &Shared,
@@ -558,14 +554,17 @@ pub async fn next_stage(
         {
             CompareStage::Recheck
         }
+        // The target has the names of several databases: their sum is none of this lane's.
+        CompareStage::Source if !alone && looks_for_extras(env, index) => CompareStage::Target,
+        CompareStage::Source if !alone => CompareStage::Recheck,
         // Every name that the target has was read on the source.
-        CompareStage::Source if alone && checkpoint.lists_no_others() => CompareStage::Recheck,
-        CompareStage::Source if alone || looks_for_extras(env, index) => {
+        CompareStage::Source if checkpoint.lists_no_others() => CompareStage::Recheck,
+        CompareStage::Source => {
             // They are counted once more, one by one.
-            checkpoint.forget_listed();
+            checkpoint.counters.target_keys_scanned = 0;
+            checkpoint.counters.target_keys_unselected = 0;
             CompareStage::Target
         }
-        CompareStage::Source => CompareStage::Recheck,
         CompareStage::Target => CompareStage::Recheck,
         CompareStage::Recheck | CompareStage::Done => CompareStage::Done,
     };

@@ -15,7 +15,7 @@ use crate::client::topology::{Asked, Refusal, different_clusters, different_serv
 use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
-use crate::plan::{Databases, LanePlan, OnConflict};
+use crate::plan::{LanePlan, OnConflict};
 use crate::state::record::Phase;
 
 /// What was found out.
@@ -53,7 +53,8 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     different_servers(&source.info, &target.info, lanes)?;
     different_addresses(request)?;
     warnings.extend(same_server(&source.info, &target.info, lanes));
-    warnings.extend(came_later(&request.plan, &source.info));
+    let later = came_later(&request.plan, &request.source, timeout).await;
+    warnings.extend(later.map_err(|error| Refusal::Link(Side::Source, error))?);
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
@@ -110,17 +111,9 @@ fn different_addresses(request: &Request) -> Result<(), Refusal> {
 
 /// Says which databases of the source are not in the plan because they got keys only later. Not to be had: nothing is said.
 pub async fn say_what_came_later(env: &Env) {
-    let timeout = env.request.options.timeout;
-    let Databases::All(_) = env.request.plan.databases else {
-        return;
-    };
-    let info = async {
-        let mut control = Control::connect(&env.request.source, 0, timeout).await?;
-        control.info().await
-    };
-    if let Ok(info) = info.await
-        && let Some(warning) = came_later(&env.request.plan, &info)
-    {
+    let (plan, source) = (&env.request.plan, &env.request.source);
+    let later = came_later(plan, source, env.request.options.timeout).await;
+    if let Ok(Some(warning)) = later {
         env.warn(warning);
     }
 }

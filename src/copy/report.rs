@@ -27,6 +27,7 @@ pub struct Report {
     target: String,
     source_tls: TlsUse,
     target_tls: TlsUse,
+    plan: Vec<String>,
     run: u32,
     began_ms: u64,
     /// When an earlier run completed the migration.
@@ -62,6 +63,7 @@ impl Report {
             target: request.target.to_string(),
             source_tls: TlsUse::of(&request.source),
             target_tls: TlsUse::of(&request.target),
+            plan: request.plan.flags(),
             run: store.run(),
             began_ms: unix_ms(),
             completed_ms: match store.meta().phase {
@@ -165,6 +167,7 @@ impl Report {
             target: self.target.clone(),
             source_tls: self.source_tls,
             target_tls: self.target_tls,
+            plan: self.plan.clone(),
             state,
             end: None,
             completed_ms: match state {

@@ -23,8 +23,8 @@ pub async fn ask_rivals(shared: Rc<Shared>, dbs: Vec<u32>) -> End {
     let env = Rc::clone(&shared.env);
     let plan = &env.request.plan;
     let mut budget = env.budget(Side::Source);
-    let (types, source) = (plan.types.clone(), env.request.source.clone());
-    let rivals = Rivals::new(dbs, types, source, env.client_name());
+    let (types, nodes) = (plan.types.clone(), env.cluster(Side::Source));
+    let rivals = Rivals::new(dbs, types, &env.request.source, nodes, env.client_name());
     let mut checked = 0;
     loop {
         let keys = shared.lane.borrow_mut().take_unchecked(NAMES_AT_ONCE);

@@ -31,8 +31,9 @@ impl Others {
         let (earlier, later) = renaming::rivals(&request.plan, lane as usize);
         let all = [earlier.clone(), later].concat();
         let rivals = |dbs: Vec<u32>, types: &[KeyType]| {
-            let (source, name) = (request.source.clone(), connections.name.to_owned());
-            Rivals::new(dbs, types.to_vec(), source, name)
+            let nodes = connections.clusters[Side::Source as usize].clone();
+            let (source, name) = (&request.source, connections.name.to_owned());
+            Rivals::new(dbs, types.to_vec(), source, nodes, name)
         };
         Self {
             earlier: rivals(earlier, &request.plan.types),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{IN_FLIGHT_BATCHES_MAX, Lane, SOURCE};
+use super::{IN_FLIGHT_BATCHES_MAX, Lane, SOURCE, walked};
 use crate::compare::batch::KeyRef;
 use crate::compare::listing::Listing;
 use crate::compare::names::Names;
@@ -74,7 +74,8 @@ impl Lane {
     fn source_name(&mut self, key: KeyRef) -> Vec<u8> {
         let first = front(&self.batches);
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.rules.named.on(SOURCE, name).into_owned()
+        let named = &self.rules.named[walked(self.stage)];
+        named.on(SOURCE, name).into_owned()
     }
 }
 

@@ -11,18 +11,19 @@
 //! - Batches leave in the order of SCAN, each only when all its keys have verdicts.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, FinishedBatch, KeyRef};
 use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
-use super::listing::{ListRules, Listing};
+use super::listing::Listing;
 use super::named::{Look, Named};
 use super::names::Names;
 use super::scan::Scanned;
 use super::window::Window;
-use crate::cluster::{NodeAddress, SLOTS, Topology};
+use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
 use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
 use crate::resp::ExpiryQuery;
@@ -54,16 +55,18 @@ const KEYS_AT_ONCE: usize = 128;
 pub struct Rules {
     /// COUNT of each SCAN.
     pub batch_keys: u32,
-    /// How the names of each side are listed.
-    pub lists: [ListRules; 2],
+    /// MATCH of each side's SCAN.
+    pub globs: [Option<Vec<u8>>; 2],
+    /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
+    pub scan_types: [Option<KeyType>; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which names are looked at, and what a key is called on each side.
-    pub named: Named,
-    /// While the source is walked, the target's names are listed beside it: those that are looked at by this.
-    pub named_beside: Option<Named>,
+    /// Which names of each side are looked at, and what their keys are called on the other.
+    pub named: [Named; 2],
+    /// The target's names are listed beside the walk of the source.
+    pub lists: bool,
     /// Names come from a list, and the source is not scanned.
     pub from_list: bool,
     /// Other databases have keys on the target as well: they are asked for names that this one does not have.
@@ -80,6 +83,16 @@ pub struct Rules {
     pub held_bytes_max: u64,
     /// Which node has which slot, of each side that is a cluster.
     pub routes: [Option<Topology>; 2],
+    /// Names to ask about slots, of each side that is a cluster.
+    pub by_slot: [Option<Rc<Probes>>; 2],
+}
+
+/// The side that a stage walks: a batch has names as that side has them.
+fn walked(stage: CompareStage) -> usize {
+    match stage {
+        CompareStage::Target => TARGET,
+        CompareStage::Source | CompareStage::Recheck | CompareStage::Done => SOURCE,
+    }
 }
 
 /// Names of the target that were listed beside the walk of the source.
@@ -87,11 +100,11 @@ pub struct Rules {
 pub struct Listed {
     /// Up to here.
     pub to: Position,
-    /// How many there were.
+    /// How many SCAN returned.
     pub keys: u64,
-    /// Those of them that the plan does not select.
+    /// Those of them that are not looked at.
     pub unselected: u64,
-    /// Those of them that are looked at, as the source names them.
+    /// Those that are looked at.
     pub names: NamesDigest,
 }
 
@@ -112,7 +125,7 @@ pub struct Lane {
     stage: CompareStage,
     /// Of each side, where it is walked or its names are listed.
     listings: [Option<Listing>; 2],
-    /// What was listed beside the walk and not taken.
+    /// What was listed and not taken.
     listed: Option<Listed>,
     next_seq: u64,
     batches: VecDeque<Batch>,
@@ -144,7 +157,8 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane that goes on at `position` of its stage, and at `listed_to` with the names that are listed beside it.
+    /// A lane that goes on at `position` of its stage; while that walks the source, the target's names are listed from
+    /// `listed_to` on.
     pub fn new(
         mut rules: Rules,
         stage: CompareStage,
@@ -152,22 +166,21 @@ impl Lane {
         listed_to: Position,
     ) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let [of_source, of_target] = &rules.lists;
+        let listing = |side: usize, position| Listing::new(position, rules.by_slot[side].as_ref());
         let listings = match stage {
-            CompareStage::Source if rules.from_list => [Some(Listing::List(position)), None],
-            CompareStage::Source => {
-                let beside = rules.named_beside.as_ref();
-                [
-                    Some(Listing::new(position, of_source)),
-                    beside.map(|_| Listing::new(listed_to, of_target)),
-                ]
-            }
-            CompareStage::Target => [None, Some(Listing::new(position, of_target))],
+            CompareStage::Source => [
+                Some(match rules.from_list {
+                    true => Listing::List(position),
+                    false => listing(SOURCE, position),
+                }),
+                rules.lists.then(|| listing(TARGET, listed_to)),
+            ],
+            CompareStage::Target => [None, Some(listing(TARGET, position))],
             CompareStage::Recheck | CompareStage::Done => [None, None],
         };
         // A list names keys that the source may have lost and the target has kept.
         let walks = listings.iter().any(Option::is_some);
-        judge.extras = (!walks || rules.from_list) && rules.extras;
+        judge.extras = rules.extras && (!walks || rules.from_list);
         let sides = rules
             .routes
             .each_mut()
@@ -298,17 +311,22 @@ impl Lane {
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
         let rules = &self.rules;
+        let named = &rules.named[walked(self.stage)];
         let name = |key: KeyRef| {
             let name = batches[(key.seq - first) as usize].name(key.index);
-            rules.named.on(side, name)
+            named.on(side, name)
         };
         let instant = rules.expiries.as_ref();
         let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
             true => ExpiryQuery::PExpireTime,
             false => ExpiryQuery::PTtl,
         };
-        let listing = self.listings[side].as_ref();
-        self.sides[side].pipes[pipe].encode(expiry, rules, listing, name, out);
+        let names = |out: &mut bytes::BytesMut| {
+            if let Some(listing) = &self.listings[side] {
+                listing.encode(rules, side, out);
+            }
+        };
+        self.sides[side].pipes[pipe].encode(expiry, names, name, out);
     }
 
     /// Asks as much as the window allows.
@@ -346,16 +364,16 @@ impl Lane {
         if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
             return;
         }
-        let begun = self.ask_names(SOURCE);
+        let begun = self.begin_listing(SOURCE);
         let walked = self.listings[SOURCE].as_ref().is_none_or(Listing::is_over);
         // The target's names are listed at the pace of the source's walk, until that is over.
         if begun || walked {
-            self.ask_names(TARGET);
+            self.begin_listing(TARGET);
         }
     }
 
-    /// Asks a side for its next names, unless they are on their way or there are none.
-    fn ask_names(&mut self, side: usize) -> bool {
+    /// Asks for the next names of a side, unless they are on their way; whether it did.
+    fn begin_listing(&mut self, side: usize) -> bool {
         let Some(listing) = &mut self.listings[side] else {
             return false;
         };
@@ -474,41 +492,36 @@ impl Lane {
             return 0;
         }
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].pipe_to(&self.rules.named.on(side, name))
+        let named = &self.rules.named[walked(self.stage)];
+        self.sides[side].pipe_to(&named.on(side, name))
     }
 
     /// A pipe's connection is lost: what it still owed is asked again on the next one.
     pub fn lost(&mut self, side: usize, pipe: usize) {
         let pipe = &mut self.sides[side].pipes[pipe];
-        if let Some(listing) = &mut self.listings[side] {
-            match listing {
-                Listing::Keyspace(_) if pipe.lists() => {
-                    listing.lost();
-                }
-                // Another node may have to be asked.
-                Listing::Slots(_) if pipe.lists() => {
-                    listing.lost();
-                    pipe.forget_names();
-                }
-                Listing::Keyspace(_) | Listing::Slots(_) | Listing::List(_) => {}
+        if let Some(listing) = &mut self.listings[side]
+            && pipe.lists()
+        {
+            listing.lost();
+            // Of slots, another node may have to be asked.
+            if matches!(listing, Listing::Slots(_)) {
+                pipe.forget_names();
             }
         }
         pipe.lost();
     }
 
-    /// What was listed beside the walk since the last call.
+    /// What was listed of the target since the last call.
     pub fn take_listed(&mut self) -> Option<Listed> {
         self.listed.take()
     }
 
     /// Names of the target have come beside the walk of the source.
     fn listed(&mut self, scanned: &Scanned) {
-        let Some(named) = &self.rules.named_beside else {
-            return;
-        };
         let listed = self.listed.get_or_insert_default();
         listed.to = Position::after(scanned.cursor_out);
         listed.keys += scanned.names.len() as u64;
+        let named = &self.rules.named[TARGET];
         let mut buffer = Vec::new();
         for name in scanned.names.iter() {
             match named.look(name, &mut buffer) {
@@ -526,7 +539,7 @@ impl Lane {
         let keys = scanned.names.len();
         let before = self.unread.len();
         let (mut unselected, mut unsampled) = (0, 0);
-        let named = &self.rules.named;
+        let named = &self.rules.named[walked(self.stage)];
         let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
             match named.look(name, &mut buffer) {
@@ -671,7 +684,7 @@ impl Lane {
 
     /// Notes what was read, whatever it says.
     fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
-        let lists = self.stage == CompareStage::Source && self.rules.extras;
+        let lists = self.stage == CompareStage::Source && self.rules.lists;
         let batch = self.batch(key);
         batch.counters().bytes_read += source.len() as u64;
         if lists && *source != Value::Missing && *target != Value::Missing {

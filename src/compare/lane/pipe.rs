@@ -10,9 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use super::Rules;
 use crate::compare::batch::KeyRef;
-use crate::compare::listing::Listing;
 use crate::resp::{ExpiryQuery, encode_command, encode_dump, encode_expiry};
 
 /// What is asked.
@@ -125,8 +123,7 @@ impl Pipe {
     pub(super) fn encode<'a>(
         &mut self,
         expiry: ExpiryQuery,
-        rules: &Rules,
-        listing: Option<&Listing>,
+        names: impl Fn(&mut BytesMut),
         name: impl Fn(KeyRef) -> Cow<'a, [u8]>,
         out: &mut BytesMut,
     ) {
@@ -144,11 +141,7 @@ impl Pipe {
                 encode_command(out, &[b"ASKING"]);
             }
             match line.asked {
-                Asked::Names => {
-                    if let Some(listing) = listing {
-                        listing.encode(rules.batch_keys, out);
-                    }
-                }
+                Asked::Names => names(out),
                 Asked::Exists { first, count } => several(out, b"EXISTS", first, count),
                 Asked::Strings { first, count } => several(out, b"MGET", first, count),
                 Asked::String(key) => encode_command(out, &[b"GET", &name(key)]),

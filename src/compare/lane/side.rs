@@ -332,7 +332,7 @@ impl Lane {
 
     fn names_token(&mut self, side: usize, pipe: usize, token: Token) -> Result<(), Trouble> {
         let listing = self.listings[side].as_mut().expect("a walk asked for it");
-        let scanned = match listing.token(token, self.rules.batch_keys) {
+        let scanned = match listing.token(token, &self.rules, side) {
             Ok(scanned) => scanned,
             Err(LinkError::Reply(ErrorCode::InvalidCursor, line)) => {
                 return Err(Trouble::CursorRefused(line));

@@ -102,15 +102,15 @@ impl Played {
     }
 }
 
-fn rules(stage: CompareStage, strings: bool) -> Rules {
+fn rules(strings: bool) -> Rules {
     Rules {
         field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
-        lists: Default::default(),
+        globs: [None, None],
+        scan_types: [None; 2],
         types: vec![],
-        named: Named::new(&Plan::default(), 0, stage, None),
-        named_beside: (stage == CompareStage::Source)
-            .then(|| Named::new(&Plan::default(), 0, CompareStage::Target, None)),
+        named: [SOURCE, TARGET].map(|side| Named::new(&Plan::default(), 0, side, None)),
+        lists: true,
         from_list: false,
         has_rivals: false,
         expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
@@ -119,16 +119,12 @@ fn rules(stage: CompareStage, strings: bool) -> Rules {
         extras: true,
         held_bytes_max: 40,
         routes: [None, None],
+        by_slot: [None, None],
     }
 }
 
 fn lane(stage: CompareStage, strings: bool) -> Lane {
-    Lane::new(
-        rules(stage, strings),
-        stage,
-        Position::Start,
-        Position::Start,
-    )
+    Lane::new(rules(strings), stage, Position::Start, Position::Start)
 }
 
 /// What one turn does: a side answers so many tokens, or its connection is lost.
@@ -427,8 +423,7 @@ proptest! {
         let rules = Rules {
             extras: false,
             routes: [None, Some(cluster.topology.clone())],
-            named_beside: None,
-            ..rules(CompareStage::Source, strings)
+            ..rules(strings)
         };
         let mut lane = Lane::new(rules, CompareStage::Source, Position::Start, Position::Start);
         let mut from_source: VecDeque<Token> = VecDeque::new();

@@ -115,8 +115,10 @@ impl CompareLane {
     pub fn forget_listed(&mut self) {
         self.names_of_target = NamesDigest::default();
         self.listed_to = Position::Start;
-        self.counters.target_keys_scanned = 0;
-        self.counters.target_keys_unselected = 0;
+        if self.stage == CompareStage::Source {
+            self.counters.target_keys_scanned = 0;
+            self.counters.target_keys_unselected = 0;
+        }
     }
 }
 

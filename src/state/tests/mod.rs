@@ -125,6 +125,7 @@ fn status(store: &Store) -> Status {
         target: "redis://target:6379/0".into(),
         source_tls: TlsUse::None,
         target_tls: TlsUse::None,
+        plan: vec![],
         state: RunState::Running,
         end: None,
         completed_ms: None,

@@ -266,8 +266,8 @@ fn of_keys_with_one_name_the_first_arrives_and_the_others_are_said_whatever_happ
         // Killed in the first database, in a later one, and when keys were written that nobody has recorded.
         for point in [
             "acknowledged_before_state_write=3*off->return",
-            "state_fsynced=3*off->return",
-            "acknowledged_before_state_write=9*off->return",
+            "acknowledged_before_state_write=8*off->return",
+            "acknowledged_before_state_write=2*off->return",
         ] {
             let killed = pair.migrate(&flags).env("FAILPOINTS", point).run();
             assert!(killed.was_killed(), "{killed}");

@@ -282,6 +282,26 @@ fn a_copy_that_is_killed_goes_on_under_the_same_names() {
         .collect();
     assert!(strings(&mut pair.target.connection()) == wanted);
     compare(pair.state(), 0).assert_equal(18_000);
+    let both = Redknot::new(["compare", NAME, "--shard", "1/2", "--state-dir"])
+        .arg(pair.state())
+        .run()
+        .expect_code(2);
+    assert!(
+        both.stderr()
+            .starts_with("error: --shard and the name of a migration contradict each other\n"),
+        "{both}"
+    );
+    // The status shows it, also as events.
+    let status = Redknot::new(["status", NAME, "--state-dir"])
+        .arg(pair.state())
+        .run()
+        .expect_code(0);
+    assert!(
+        status
+            .stdout()
+            .contains("--exclude *7  --strip-prefix user:  --prefix u:  --on-conflict fail"),
+        "{status}"
+    );
     // Another plan is another migration, and says in what.
     let other = pair
         .migrate(&["--prefix", "v:", "--exclude", "*7"])
@@ -294,6 +314,42 @@ fn a_copy_that_is_killed_goes_on_under_the_same_names() {
     ] {
         assert!(said.contains(wanted), "{said}");
     }
+}
+
+#[test]
+fn a_configuration_file_and_the_environment_say_the_same() {
+    let Some(mut pair) = Pair::new(REDIS_7_0) else {
+        return;
+    };
+    set(&mut pair.source.connection(), source_keys());
+    set(&mut pair.source.connection_to(2), source_keys());
+    let by_flags = [
+        "--exclude",
+        "tmp:*",
+        "--exclude",
+        "a[,]b*",
+        "--db-map",
+        "0:1,2:1",
+        "--db-prefix=db{db}-",
+        "--shard",
+        "1/2",
+    ];
+    pair.migrate(&by_flags).run().expect_code(0);
+    let wanted = strings(&mut pair.target.connection_to(1));
+    assert!(wanted.len() > 200 && wanted.keys().any(|name| name.starts_with(b"db2-user:")));
+    // The same plan, so it is complete.
+    let file = pair.file("config", b"exclude = [\"tmp:*\", \"a[,]b*\"]\ndb-map = [\"0:1\", \"2:1\"]\ndb-prefix = \"db{db}-\"\nshard = \"1/2\"\n");
+    let again = pair.migrate(&["--config"]).arg(&file).run().expect_code(0);
+    assert!(again.stdout().contains("already complete"), "{again}");
+    pair.clear();
+    let by_environment = pair
+        .migrate(&[])
+        .env("REDKNOT_EXCLUDE", "tmp:*")
+        .env("REDKNOT_DB_MAP", "0:1,2:1")
+        .env("REDKNOT_DB_PREFIX", "db{db}-")
+        .env("REDKNOT_SHARD", "1/2");
+    by_environment.run().expect_code(0);
+    assert_eq!(strings(&mut pair.target.connection_to(1)), wanted);
 }
 
 #[test]
