@@ -19,6 +19,10 @@ use crate::plan::LanePlan;
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
 
+/// What to give instead of a sentinel's address.
+pub const SENTINEL_HINT: &str =
+    "redis-sentinel://host:26379/SERVICE is the master that it watches by that name";
+
 /// Why it is not begun.
 #[derive(Debug)]
 pub enum Refusal {
@@ -106,9 +110,7 @@ impl Asked {
                 "it is a sentinel: it watches servers and has no keys",
             )
             .on(self.side)
-            .hint(
-                "give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)",
-            )
+            .hint(SENTINEL_HINT)
             .into());
         }
         Ok(())

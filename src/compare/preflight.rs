@@ -10,6 +10,7 @@ use super::link::{Env, Waited, retrying};
 use crate::client::LinkError;
 use crate::client::control::{Control, Info, Role};
 use crate::client::handshake::speaks_resp;
+use crate::client::topology::SENTINEL_HINT;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 
@@ -81,7 +82,7 @@ fn must_be_single(side: Side, info: &Info, role: Role) -> Result<(), Error> {
     let (cause, hint) = if mode == "sentinel" || role == Role::Sentinel {
         (
             "it is a sentinel: it watches servers and has no keys",
-            "give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)",
+            SENTINEL_HINT,
         )
     } else if mode == "cluster" {
         (

@@ -32,12 +32,14 @@ mod preflight;
 mod report;
 pub mod resume;
 mod scan;
+mod sentinel;
 mod slots;
 mod strays;
 mod walk;
 pub mod window;
 
 use engine::Context;
+use sentinel::Objection;
 use walk::{LaneEnd, copy_lane};
 
 /// How fast and how carefully, as opposed to what: none of this is part of the plan.
@@ -198,7 +200,17 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     }
     let mut index = 0;
     let mut again = false;
-    while index < lanes {
+    loop {
+        if index == lanes {
+            match sentinel::objection(context).await? {
+                None => break,
+                Some(Objection::Stopped(reason)) => return Ok(Ended::Stopped(reason)),
+                Some(Objection::Suspect(reason)) => {
+                    begin_all_anew(context, &mut forced, &reason);
+                    index = 0;
+                }
+            }
+        }
         let begun_before = std::mem::take(&mut again);
         match copy_lane(context, index, forced[index].take(), begun_before).await? {
             LaneEnd::Complete => index += 1,
@@ -207,11 +219,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
             LaneEnd::Again => again = true,
             // What the target acknowledged is in doubt, in whichever lane.
             LaneEnd::TargetSuspect(reason) => {
-                for (lane, forced) in context.lanes().iter().zip(&mut forced) {
-                    if lane.pass > 0 {
-                        *forced = Some(reason.clone());
-                    }
-                }
+                begin_all_anew(context, &mut forced, &reason);
                 index = 0;
             }
         }
@@ -232,6 +240,15 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         already: false,
         suspect: None,
     })
+}
+
+/// What the target acknowledged does not count, for the reason that is given.
+fn begin_all_anew(context: &Context, forced: &mut [Option<String>], reason: &str) {
+    for (lane, forced) in context.lanes().iter().zip(forced) {
+        if lane.pass > 0 {
+            *forced = Some(reason.to_owned());
+        }
+    }
 }
 
 /// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,

@@ -1,7 +1,8 @@
 //! From the text that names a server to an [`Endpoint`].
 //!
 //! `redis://[user[:password]@]host[:port][/db][?db=n]`, the same with `rediss://` for TLS,
-//! `redis+unix://[user:password@]/path[?db=n]`, or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
+//! `redis+unix://[user:password@]/path[?db=n]`, `redis-sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]`
+//! (`rediss-sentinel://` for TLS), or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
 //!
 //! # Invariants
 //!
@@ -15,10 +16,15 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{Address, Endpoint};
+use super::{Address, Endpoint, HostPort};
+
+mod sentinel;
 
 /// The port of a URL that names none.
 pub const PORT_DEFAULT: u16 = 6379;
+
+/// The same of a sentinel.
+pub const SENTINEL_PORT_DEFAULT: u16 = 26379;
 
 /// The highest database number that SELECT can take; a server usually has 16.
 pub const DB_MAX: u32 = i32::MAX as u32;
@@ -53,14 +59,12 @@ pub enum UrlError {
     /// A scheme that is none of ours.
     #[error("the scheme `{0}` is not known")]
     UnknownScheme(String),
-    /// A scheme of a later version.
-    #[error("`{scheme}://` means {meaning}, which this version of redknot does not speak yet")]
-    NotYet {
-        /// As written.
-        scheme: &'static str,
-        /// What the scheme stands for.
-        meaning: &'static str,
-    },
+    /// `redis-sentinel://host`: the sentinels of what?
+    #[error("the name of the service is missing behind the sentinels")]
+    NoService,
+    /// A name that no sentinel knows a service by.
+    #[error("the name of the service has a character that no service's name has")]
+    ServiceCharacter,
     /// `redis:/host`, `unix:/path`.
     #[error("`{0}:` is not followed by `//`")]
     SlashesMissing(&'static str),
@@ -128,15 +132,15 @@ pub struct Mark {
 impl UrlError {
     /// What to write instead.
     pub fn hint(&self) -> String {
-        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port";
+        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port";
         match self {
             Self::Unescaped(character) => format!(
                 "write it as %{:02X}, or keep the password out of the URL with --from-pass-file / --to-pass-file",
                 u32::from(*character)
             ),
             Self::Percent => "write a `%` as %25, or keep the password out of the URL with --from-pass-file / --to-pass-file".into(),
-            Self::NotYet { .. } => {
-                "the redis:// address of a single server works today".into()
+            Self::NoService | Self::ServiceCharacter => {
+                "for example redis-sentinel://host:26379,host:26379/mymaster".into()
             }
             Self::SlashesMissing(scheme @ ("unix" | "redis+unix")) => format!("{scheme}:///path/to/socket"),
             Self::SlashesMissing(scheme) => format!("{scheme}://host:port"),
@@ -166,12 +170,33 @@ impl UrlError {
     }
 }
 
+/// What may stand before `://`.
+const SCHEMES: [&str; 9] = [
+    "redis",
+    "valkey",
+    "redis-cluster",
+    "rediss",
+    "valkeys",
+    "unix",
+    "redis+unix",
+    "redis-sentinel",
+    "rediss-sentinel",
+];
+
 /// Which kind of address a scheme announces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Tcp,
     Tls,
     Unix,
+    Sentinel,
+    SentinelTls,
+}
+
+impl Scheme {
+    fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::SentinelTls)
+    }
 }
 
 /// Reads `text` as the address of a server.
@@ -198,8 +223,16 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
                 userinfo: userinfo.is_some(),
             };
             let (path, query) = split_at(tail, |byte| matches!(byte, b'?' | b'#'));
-            let address = tcp_address(host, shown)?;
-            (address, one_db(path_db(path)?, query_db(query)?)?)
+            let HostPort { host, port } = host_port(host, PORT_DEFAULT, shown)?;
+            let db = one_db(path_db(path)?, query_db(query)?)?;
+            (Address::Tcp { host, port }, db)
+        }
+        Scheme::Sentinel | Scheme::SentinelTls => {
+            let shown = Shown {
+                scheme,
+                userinfo: userinfo.is_some(),
+            };
+            sentinel::address(host, tail, shown)?
         }
         Scheme::Unix if !host.is_empty() => return Err(UrlError::SocketRelative),
         Scheme::Unix => {
@@ -217,7 +250,7 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
         endpoint,
         db_given: db.is_some(),
         scheme_given,
-        tls: scheme == Some(Scheme::Tls),
+        tls: scheme.is_some_and(Scheme::has_tls),
         name_alone: credentials.name_alone,
     })
 }
@@ -238,23 +271,18 @@ fn split_scheme(text: &[u8]) -> Result<(Option<Scheme>, &[u8]), UrlError> {
     };
     let Some(rest) = rest.strip_prefix(b"/") else {
         // `name:/` can be nothing else than a mistake: a port is never empty and a host never has a slash.
-        return Err(
-            match ["redis", "valkey", "rediss", "valkeys", "unix", "redis+unix"]
-                .into_iter()
-                .find(|known| *known == name)
-            {
-                Some(known) => UrlError::SlashesMissing(known),
-                None => UrlError::PortMissing,
-            },
-        );
+        return Err(match SCHEMES.into_iter().find(|known| *known == name) {
+            Some(known) => UrlError::SlashesMissing(known),
+            None => UrlError::PortMissing,
+        });
     };
-    let not_yet = |scheme, meaning| Err(UrlError::NotYet { scheme, meaning });
     match name.as_str() {
         // A cluster says itself that it is one.
         "redis" | "valkey" | "redis-cluster" => Ok((Some(Scheme::Tcp), rest)),
         "rediss" | "valkeys" => Ok((Some(Scheme::Tls), rest)),
         "unix" | "redis+unix" => Ok((Some(Scheme::Unix), rest)),
-        "redis-sentinel" => not_yet("redis-sentinel", "servers found through Sentinel"),
+        "redis-sentinel" => Ok((Some(Scheme::Sentinel), rest)),
+        "rediss-sentinel" => Ok((Some(Scheme::SentinelTls), rest)),
         _ => Err(UrlError::UnknownScheme(name)),
     }
 }
@@ -345,7 +373,7 @@ struct Shown {
 }
 
 /// `host`, `host:port`, `[ipv6]`, `[ipv6]:port`.
-fn tcp_address(text: &[u8], shown: Shown) -> Result<Address, UrlError> {
+fn host_port(text: &[u8], port_default: u16, shown: Shown) -> Result<HostPort, UrlError> {
     let (host, port) = match text.strip_prefix(b"[") {
         Some(rest) => {
             let (host, rest) = split_at(rest, |byte| byte == b']');
@@ -366,12 +394,12 @@ fn tcp_address(text: &[u8], shown: Shown) -> Result<Address, UrlError> {
         }
     };
     let port = match port {
-        b"" => PORT_DEFAULT,
+        b"" => port_default,
         b":" => return Err(UrlError::PortMissing),
         [b':', digits @ ..] => port_number(digits).ok_or_else(|| bad_port(&host, digits, shown))?,
         _ => return Err(UrlError::NotIpv6),
     };
-    Ok(Address::Tcp { host, port })
+    Ok(HostPort { host, port })
 }
 
 fn port_number(digits: &[u8]) -> Option<u16> {
@@ -430,6 +458,8 @@ fn bad_port(host: &str, port: &[u8], shown: Shown) -> UrlError {
     let scheme = match shown.scheme {
         Some(Scheme::Tls) => "rediss://",
         Some(Scheme::Tcp | Scheme::Unix) => "redis://",
+        Some(Scheme::Sentinel) => "redis-sentinel://",
+        Some(Scheme::SentinelTls) => "rediss-sentinel://",
         None => "",
     };
     let userinfo = if shown.userinfo { "***@" } else { "" };
@@ -534,6 +564,23 @@ mod tests {
     }
 
     #[test]
+    fn a_service_is_known_by_its_name_and_its_sentinels_in_any_order() {
+        let check = |text, shown: &str| assert_eq!(endpoint(text).to_string(), shown, "{text}");
+        check("redis-sentinel://h/shop", "redis-sentinel://h:26379/shop/0");
+        check(
+            "redis-sentinel://u:p@b:2,[::1],a:1/shop/3",
+            "redis-sentinel://u@[::1]:26379,a:1,b:2/shop/3",
+        );
+        check(
+            "redis-sentinel://b,a,b/shop?db=3",
+            "redis-sentinel://a:26379,b:26379/shop/3",
+        );
+        let parsed = parse(b"rediss-sentinel://:p@h/shop.eu-1").expect("parses");
+        assert!(parsed.tls && !parsed.db_given);
+        assert_eq!(parsed.endpoint.password(), Some(b"p".as_slice()));
+    }
+
+    #[test]
     fn what_a_url_leaves_unsaid_is_known() {
         let parsed = parse(b"foo").expect("parses");
         assert!(!parsed.scheme_given && !parsed.db_given && parsed.name_alone.is_none());
@@ -612,8 +659,20 @@ mod tests {
         check(b"redis://:p%4@h", UrlError::Percent);
         check(b"redis://%ff:p@h", UrlError::UserNotText);
         check(b"rediss:/h", UrlError::SlashesMissing("rediss"));
-        let error = parse(b"redis-sentinel://h").expect_err("refused");
-        assert!(matches!(error, UrlError::NotYet { .. }), "{error:?}");
+        check(
+            b"redis-sentinel:/h/x",
+            UrlError::SlashesMissing("redis-sentinel"),
+        );
+        check(b"redis-sentinel://h", UrlError::NoService);
+        check(b"redis-sentinel://h:1,g:2/", UrlError::NoService);
+        check(b"redis-sentinel://h//0", UrlError::NoService);
+        check(b"redis-sentinel://h/a%0ab", UrlError::ServiceCharacter);
+        check(b"redis-sentinel://h/a b", UrlError::ServiceCharacter);
+        check(b"redis-sentinel://h,/x", UrlError::NoHost);
+        check(b"redis-sentinel://h:/x", UrlError::PortMissing);
+        check(b"redis-sentinel://h/x/y", UrlError::Db);
+        check(b"redis-sentinel://h/x/1?db=2", UrlError::DbTwice);
+        check(b"redis-sentinel://:p/ss@h/x", UrlError::Unescaped('/'));
     }
 
     #[test]
@@ -669,7 +728,7 @@ mod tests {
         /// Passwords made of the pieces that matter, written without any escape, reach further than random bytes do.
         #[test]
         fn a_password_is_not_shown_however_it_is_mistyped(
-            scheme in prop::sample::select(vec!["redis://", "unix://", "rediss://", "http://", ""]),
+            scheme in prop::sample::select(vec!["redis://", "unix://", "rediss://", "redis-sentinel://", "http://", ""]),
             user in prop::sample::select(vec!["", "u", "%41", "%"]),
             before in pieces("@"),
             after in pieces(""),

@@ -36,6 +36,9 @@ mod ttl;
 /// Clusters on either side, resharded and failed over meanwhile.
 mod cluster;
 
+/// Services that sentinels watch, on either side, failed over meanwhile.
+mod sentinel;
+
 /// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
 mod convert;
 

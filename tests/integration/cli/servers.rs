@@ -2,10 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
 
 use super::Said;
 use crate::support::redknot::{Finished, Redknot};
+use crate::support::sentinel::Sentinel;
 use crate::support::server::{Server, ServerSpec, free_port};
 use crate::support::version::{Binary, REDIS_7_0, require};
 use crate::support::wait_for;
@@ -360,10 +360,10 @@ fn a_cluster_and_a_sentinel_are_recognised() {
             .run();
         said += &format!("{}\n\n", pair.said(&finished));
     }
-    let sentinel = Sentinel::start(&pair.binary);
+    let sentinel = Sentinel::start(&pair.binary, None, "");
     let finished = pair
         .migrate(
-            &format!("redis://127.0.0.1:{}", sentinel.port),
+            &format!("redis://127.0.0.1:{}", sentinel.port()),
             &pair.target.url(0),
         )
         .args(["--restart", "-q"])
@@ -388,47 +388,8 @@ fn a_cluster_and_a_sentinel_are_recognised() {
     exit 2
     error: source: failed to use the source
       it is a sentinel: it watches servers and has no keys
-    hint: give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)
+    hint: redis-sentinel://host:26379/SERVICE is the master that it watches by that name
     ");
-}
-
-/// A sentinel, killed with its value.
-struct Sentinel {
-    process: std::process::Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Sentinel {
-    fn start(binary: &Binary) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("sentinel.conf");
-        let port = free_port();
-        std::fs::write(&config, format!("port {port}\nbind 127.0.0.1\n")).unwrap();
-        let process = Command::new(&binary.path)
-            .arg(&config)
-            .arg("--sentinel")
-            .current_dir(folder.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let sentinel = Self {
-            process,
-            port,
-            _folder: folder,
-        };
-        wait_for("the sentinel", std::time::Duration::from_secs(30), || {
-            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
-        });
-        sentinel
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]
