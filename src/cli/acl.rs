@@ -51,10 +51,14 @@ const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
 const WRITES: &[&str] = &["restore"];
 
 /// Rights that not everybody needs or has, each with what it is for.
-const SOURCE_OPTIONS: &[(&str, &str)] = &[(
-    "client|no-touch",
-    "Redis 7.2 and newer, Valkey: reading a key does not count as using it (LRU, LFU)",
-)];
+const SOURCE_OPTIONS: &[(&str, &str)] = &[
+    (
+        "client|no-touch",
+        "Redis 7.2 and newer, Valkey: reading a key does not count as using it (LRU, LFU)",
+    ),
+    CLUSTER_OPTION,
+];
+const CLUSTER_OPTION: (&str, &str) = ("cluster|slots", "needed on every node of a cluster");
 const TARGET_OPTIONS: &[(&str, &str)] = &[
     (
         "client|kill",
@@ -64,8 +68,13 @@ const TARGET_OPTIONS: &[(&str, &str)] = &[
         "module|list",
         "a module's keys are sent only to a target that has the module",
     ),
+    CLUSTER_OPTION,
     ("unlink", "only for redknot repair --delete-extra"),
 ];
+
+/// What `--functions` needs, and `compare` to tell whether libraries are equal.
+const FUNCTIONS_SOURCE: &[&str] = &["function|dump", "function|list"];
+const FUNCTIONS_TARGET: &[&str] = &["function|list", "function|restore"];
 
 /// Prints the lines of the sides that are asked for.
 pub fn run(args: &AclArgs, console: &Console) -> ExitCode {
@@ -73,12 +82,15 @@ pub fn run(args: &AclArgs, console: &Console) -> ExitCode {
         Some(side) => vec![side],
         None => vec![Side::Source, Side::Target],
     };
-    let text: Vec<String> = sides.into_iter().map(lines).collect();
+    let text: Vec<String> = sides
+        .into_iter()
+        .map(|side| lines(side, args.functions))
+        .collect();
     console.out(&text.join("\n"));
     ExitCode::Done
 }
 
-fn lines(side: Side) -> String {
+fn lines(side: Side, functions: bool) -> String {
     let (does, options) = match side {
         Side::Source => ("only reads", SOURCE_OPTIONS),
         Side::Target => ("writes by RESTORE alone", TARGET_OPTIONS),
@@ -89,6 +101,17 @@ fn lines(side: Side) -> String {
         user(side, Generation::Seven),
         user(side, Generation::Six),
     );
+    if functions {
+        let more = match side {
+            Side::Source => FUNCTIONS_SOURCE,
+            Side::Target => FUNCTIONS_TARGET,
+        };
+        let more: Vec<String> = more.iter().map(|command| format!("+{command}")).collect();
+        text.push_str(&format!(
+            "# For --functions, Redis 7.0 and newer, Valkey: its libraries run as whoever calls them\nACL SETUSER redknot-{side} {}\n",
+            more.join(" ")
+        ));
+    }
     for (command, why) in options {
         text.push_str(&format!(
             "# May be added: {why}\nACL SETUSER redknot-{side} +{command}\n"
@@ -132,7 +155,7 @@ mod tests {
     #[test]
     fn the_source_is_never_written_and_the_target_never_wiped() {
         for side in [Side::Source, Side::Target] {
-            let text = lines(side);
+            let text = lines(side, false);
             for word in ["+del", "+flush", "+@", "+set", "allcommands", "+config"] {
                 assert!(!text.contains(word), "{word} in {text}");
             }

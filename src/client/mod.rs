@@ -3,7 +3,7 @@
 //! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
 //! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
-//! [`retry`] says how long a server is waited for, [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the
+//! [`functions`] are not keys, [`retry`] says how long a server is waited for, [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the
 //! master of a service.
 //!
 //! # Invariant
@@ -14,6 +14,7 @@
 pub mod canary;
 pub mod cluster;
 pub mod control;
+pub mod functions;
 pub mod handshake;
 pub mod retry;
 pub mod sentinel;

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::functions;
 use super::link::{Env, Waited, retrying};
 use crate::client::LinkError;
 use crate::client::control::{Control, Info, Role};
@@ -48,6 +49,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
         infos.push(info);
     }
     must_differ(env, &infos)?;
+    functions::compare(env, &infos).await;
     let mut keyspace = Vec::new();
     for lane in &env.request.plan.lanes {
         let attempt = async |timeout| {

@@ -78,6 +78,7 @@ impl Context {
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            functions: RefCell::default(),
         });
         let recorder = Recorder::start(store);
         let durable = recorder.durable();

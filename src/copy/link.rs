@@ -18,7 +18,7 @@ use crate::client::topology::{Refusal, is_cluster};
 use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
-use crate::progress::{Event, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, Observer, StringsBy};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
 
@@ -42,6 +42,8 @@ pub struct Env {
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
     pub strings_by: Cell<Option<StringsBy>>,
+    /// What became of the libraries of functions in this run.
+    pub functions: RefCell<Option<FunctionsStatus>>,
 }
 
 /// What came of waiting.

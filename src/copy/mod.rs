@@ -25,6 +25,7 @@ pub mod batch;
 mod beside;
 mod doubt;
 mod engine;
+mod functions;
 pub mod lane;
 mod link;
 mod nodes;
@@ -39,6 +40,7 @@ mod walk;
 pub mod window;
 
 use engine::Context;
+use functions::Stage;
 use sentinel::Objection;
 use walk::{LaneEnd, copy_lane};
 
@@ -69,6 +71,8 @@ pub struct CopyOptions {
     pub new_pass: bool,
     /// What a checkpoint survives.
     pub durability: Durability,
+    /// Carry the libraries of functions too.
+    pub functions: bool,
     /// More quarantined keys than this end the run.
     pub max_quarantine: Option<u64>,
 }
@@ -188,6 +192,11 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Check).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     context
         .recorder
         .with_store(|store| store.set_phase(Phase::Copying))
@@ -224,6 +233,11 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
             }
         }
     }
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     let lanes = context.lanes();
     assert!(
         lanes
@@ -251,10 +265,15 @@ fn begin_all_anew(context: &Context, forced: &mut [Option<String>], reason: &str
     }
 }
 
-/// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,
+/// A migration that an earlier run completed: nothing is sent, but functions if they are asked for. Whether the target still is who acknowledged is asked,
 /// once and politely; the source may be gone for good.
 async fn already_complete(context: &mut Context) -> Result<Ended, Error> {
     let suspect = link::target_changed_since(context).await;
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     Ok(Ended::Complete {
         already: true,
         suspect,

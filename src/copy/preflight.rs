@@ -61,6 +61,9 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
         );
     }
     warnings.extend(eviction(&target.info));
+    if !request.options.functions {
+        warnings.extend(left_behind(&source.info));
+    }
     if phase == Phase::Planned && request.plan.on_conflict == OnConflict::RequireEmpty {
         must_be_empty(request, lanes, target_nodes.as_deref()).await?;
     }
@@ -87,6 +90,16 @@ fn eviction(target: &Info) -> Option<String> {
     (limited && policy != "noeviction").then(|| {
         format!("the target evicts keys when it is full ({policy}): set maxmemory-policy noeviction until the migration is done")
     })
+}
+
+/// Functions are no keys, and stay where they are unless somebody says so.
+fn left_behind(source: &Info) -> Option<String> {
+    let libraries = source
+        .get("number_of_libraries")
+        .filter(|number| *number != "0")?;
+    Some(format!(
+        "the source has libraries of functions ({libraries}), which are no keys and stay behind: --functions carries them"
+    ))
 }
 
 async fn dbsize(

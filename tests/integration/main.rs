@@ -36,6 +36,9 @@ mod ttl;
 /// Clusters on either side, resharded and failed over meanwhile.
 mod cluster;
 
+/// Libraries of functions, carried and compared beside the keys.
+mod functions;
+
 /// Services that sentinels watch, on either side, failed over meanwhile.
 mod sentinel;
 
