@@ -235,7 +235,7 @@ async fn first_of<T>(
     let some_are_away = failures.iter().any(passes);
     let last_word = failures
         .iter()
-        .position(|error| !passes(error) && !(unknown(error) && some_are_away));
+        .position(|error| !(passes(error) || unknown(error) && some_are_away));
     let shown = last_word.or_else(|| failures.iter().position(passes));
     match shown {
         Some(at) => Err(failures.swap_remove(at)),

@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::Request;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
+use crate::client::topology::{
+    Asked, Refusal, different_clusters, different_servers, not_replicated,
+};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
@@ -52,14 +54,13 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
+        not_replicated(&source, &target)?;
         target.must_take_writes()?;
     }
     if source.role == Role::Replica && source_nodes.is_none() {
-        warnings.push(
-            "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
-                .to_owned(),
-        );
+        warnings.extend(replica(&source.info));
     }
+    warnings.extend(same_process(&source.info, &target.info));
     warnings.extend(eviction(&target.info));
     if !request.options.functions {
         warnings.extend(left_behind(&source.info));
@@ -80,6 +81,32 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
         source_nodes,
         target_nodes,
         warnings,
+    })
+}
+
+/// What it means to read a replica.
+fn replica(source: &Info) -> Vec<String> {
+    let mut warnings = vec![
+        "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
+            .to_owned(),
+    ];
+    if source
+        .get("master_link_status")
+        .is_some_and(|link| link == "down")
+    {
+        warnings.push(
+            "the replica is alone: it has lost its master, so what it has may be old".to_owned(),
+        );
+    }
+    warnings
+}
+
+/// Other databases of one server are two sides, though one process does the work of both.
+fn same_process(source: &Info, target: &Info) -> Option<String> {
+    let run_id = source.get("run_id").filter(|run_id| !run_id.is_empty())?;
+    (target.get("run_id") == Some(run_id)).then(|| {
+        let shown = run_id.get(..12).unwrap_or(run_id);
+        format!("source and target are databases of the same server (run_id {shown}), which does the work of both")
     })
 }
 

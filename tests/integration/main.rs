@@ -39,6 +39,9 @@ mod cluster;
 /// Libraries of functions, carried and compared beside the keys.
 mod functions;
 
+/// Replicas as sources, and as targets not at all.
+mod replicas;
+
 /// Services that sentinels watch, on either side, failed over meanwhile.
 mod sentinel;
 

@@ -65,13 +65,19 @@ fn expect_complete(
     status
 }
 
-fn binaries() -> impl Iterator<Item = Binary> {
-    KINDS.into_iter().filter_map(require)
+/// Each kind of server at the same time: most of it is waiting for sentinels.
+fn with_each_kind(test: impl Fn(Binary) + Sync) {
+    let test = &test;
+    std::thread::scope(|scope| {
+        for binary in KINDS.into_iter().filter_map(require) {
+            scope.spawn(move || test(binary));
+        }
+    });
 }
 
 #[test]
 fn a_service_is_migrated_from_and_to_by_its_name() {
-    for binary in binaries() {
+    with_each_kind(|binary| {
         let data = DataSet::new(2_000, seed());
         let mut source = Service::start(&ServiceSpec {
             password: Some("of-the-servers"),
@@ -135,12 +141,12 @@ fn a_service_is_migrated_from_and_to_by_its_name() {
             &[],
             &[b"of-the-servers", b"of-the-sentinels"],
         );
-    }
+    });
 }
 
 #[test]
 fn a_failover_of_the_source_loses_no_key() {
-    for binary in binaries() {
+    with_each_kind(|binary| {
         let data = DataSet::new(KEYS, seed());
         let source = Service::start(&ServiceSpec {
             data: Some(&data),
@@ -158,12 +164,12 @@ fn a_failover_of_the_source_loses_no_key() {
             "the old master's cursor went on: {:?}",
             status.passes
         );
-    }
+    });
 }
 
 #[test]
 fn a_failover_of_the_target_makes_its_acknowledgements_suspect_and_loses_no_key() {
-    for binary in binaries() {
+    with_each_kind(|binary| {
         let source = Server::plain(&binary);
         fill(&source, 0, &DataSet::new(KEYS, seed()));
         let target = Service::start(&ServiceSpec::new(&binary, 1));
@@ -173,13 +179,13 @@ fn a_failover_of_the_target_makes_its_acknowledgements_suspect_and_loses_no_key(
         let status = expect_complete(finished, &state, &source, target.master());
         let last = status.passes.last().unwrap();
         assert!(last.reason.contains("suspect"), "{:?}", status.passes);
-    }
+    });
 }
 
 /// From the moment that the replica is a master, to the one in which the old master hears of it, both take writes.
 #[test]
 fn a_migration_is_not_called_complete_while_its_target_is_being_replaced() {
-    for binary in binaries() {
+    with_each_kind(|binary| {
         let source = Server::plain(&binary);
         fill(&source, 0, &DataSet::new(KEYS / 2, seed()));
         let target = Service::start(&ServiceSpec::new(&binary, 1));
@@ -190,7 +196,7 @@ fn a_migration_is_not_called_complete_while_its_target_is_being_replaced() {
         let finished = running.release().wait();
         target.wait_for_another_master_than(old);
         expect_complete(finished, &state, &source, target.master());
-    }
+    });
 }
 
 #[test]
