@@ -47,6 +47,15 @@ pub enum Event {
         /// Runs before this line.
         runs: u32,
     },
+    /// The libraries of functions of the source are on the target, as far as was wanted.
+    Functions {
+        /// How many the source has.
+        libraries: u64,
+        /// Given to the target now; the others were there already, and the same.
+        written: u64,
+        /// The target has others of the same name, and keeps them.
+        kept: u64,
+    },
     /// A process began to work.
     RunBegan {
         /// From 1.
@@ -423,6 +432,7 @@ impl Known {
             }
             Event::CompareStarted { compare, .. } => self.compares = compare,
             Event::Restarted { .. }
+            | Event::Functions { .. }
             | Event::CompareLaneBegan { .. }
             | Event::Compared { .. }
             | Event::RepairStarted { .. }

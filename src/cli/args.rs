@@ -224,6 +224,9 @@ pub struct MigrateArgs {
     /// Compare both sides when the copy is complete
     #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub compare: bool,
+    /// Carry the libraries of functions too (Redis 7.0), when all keys have arrived
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is moved")]
+    pub functions: bool,
     /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
     #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "Safety")]
     pub durability: Option<Durability>,
@@ -286,6 +289,7 @@ impl MigrateArgs {
             new_pass,
             restart,
             compare,
+            functions,
             durability,
             max_quarantine,
             batch,
@@ -317,6 +321,7 @@ impl MigrateArgs {
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
             compare: compare || other.compare,
+            functions: functions || other.functions,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),
             batch: batch.or(other.batch),
@@ -344,6 +349,9 @@ pub struct AclArgs {
     /// Of one side only
     #[arg(long, env = "REDKNOT_SIDE", value_name = "SIDE", value_parser = side())]
     pub side: Option<Side>,
+    /// Also the rights for --functions
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub functions: bool,
 }
 
 #[derive(Debug, Args)]

@@ -29,6 +29,7 @@ mod batch;
 pub(crate) mod detail;
 mod engine;
 pub(crate) mod expiry;
+mod functions;
 pub(crate) mod judge;
 mod lane;
 mod link;

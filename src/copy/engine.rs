@@ -25,9 +25,11 @@ use super::nodes;
 use super::preflight::Facts;
 use super::report::Report;
 use super::rivals::ask_rivals;
+use super::sentinel;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
+use crate::client::canary::same_process;
 use crate::client::handshake::{end_earlier, unix_ms};
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
@@ -82,6 +84,7 @@ impl Context {
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            functions: RefCell::default(),
         });
         let recorder = Recorder::start(store);
         let durable = recorder.durable();
@@ -284,6 +287,9 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    if sentinel::is_used(&context.env) {
+        tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
+    }
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
     let end = tokio::select! {
         end = supervise(context, &shared) => end,
@@ -452,8 +458,7 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
             };
         // The durable position may be the start while cursors are in use that are not durable yet: those die with the
         // process as well.
-        let same =
-            crate::client::canary::same_process(&checkpoint.source, &next.identity) == Some(true);
+        let same = same_process(&checkpoint.source, &next.identity) == Some(true);
         let unproven = checkpoint.canary.is_empty()
             && !same
             && !env.request.options.trust_cursor
@@ -602,6 +607,13 @@ async fn still_trusted(
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
+    if checkpoint.canary.is_empty()
+        && same_process(&checkpoint.target, &next.identity) == Some(false)
+    {
+        // Nothing is durable yet, but what the old process acknowledged is counted already.
+        let reason = "the target is another process than the one that acknowledged (run_id changed), so its acknowledgements are suspect";
+        return Ok(Some(reason.to_owned()));
+    }
     link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
 }
 

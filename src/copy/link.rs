@@ -19,7 +19,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, Observer, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -45,6 +45,8 @@ pub struct Env {
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
     pub strings_by: Cell<Option<StringsBy>>,
+    /// What became of the libraries of functions in this run.
+    pub functions: RefCell<Option<FunctionsStatus>>,
 }
 
 /// What came of waiting.

@@ -22,7 +22,8 @@ use super::record::{
 use super::{now_ms, status};
 use crate::audit::journal::{Event, Journal};
 use crate::plan::Plan;
-use crate::progress::{Counters, Status};
+
+use crate::progress::{Counters, FunctionsStatus, Status};
 
 /// What is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -163,6 +164,24 @@ impl Store {
             }
             Some(())
         })
+    }
+
+    /// Notes in the journal what became of the libraries of functions.
+    pub fn note_functions(&mut self, functions: FunctionsStatus) -> Result<(), StoreError> {
+        let FunctionsStatus {
+            libraries,
+            written,
+            kept,
+        } = functions;
+        self.journal.append(
+            now_ms(),
+            Event::Functions {
+                libraries,
+                written,
+                kept,
+            },
+        );
+        self.sync_journal()
     }
 
     /// Moves on to `phase`; durable on return.

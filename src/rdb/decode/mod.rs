@@ -14,6 +14,7 @@
 mod array;
 mod collections;
 mod error;
+mod functions;
 mod hash_expiry;
 mod intset;
 mod listpack;
@@ -28,6 +29,7 @@ mod ziplist;
 mod zipmap;
 
 pub use error::{DecodeError, Flaw};
+pub use functions::{LIBRARY, libraries};
 pub use lzf::{EXPANSION_MAX as LZF_EXPANSION_MAX, decompress as lzf_decompress};
 pub(super) use module::type_name as module_type_name;
 

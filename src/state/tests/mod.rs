@@ -147,6 +147,7 @@ fn status(store: &Store) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        functions: None,
         read_window: 32,
         throttle: None,
         passes: vec![],

@@ -27,6 +27,8 @@ pub mod proxy;
 pub mod redknot;
 /// Whether secrets lie around in files or outputs.
 pub mod secrets;
+/// Masters that sentinels watch, with their replicas, failed over while a test runs.
+pub mod sentinel;
 /// Real servers on free ports.
 pub mod server;
 /// Named versions of servers, and where they are.
