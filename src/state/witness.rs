@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
+use super::record::Position;
 use super::store::{Durability, Store};
 use super::{folder, now_ms};
 use crate::audit::journal::{Event, JournalError, Milestone, hex};
@@ -54,11 +55,23 @@ impl Store {
                     pass: checkpoint.pass,
                     next_seq: checkpoint.next_seq,
                     chain: hex(&checkpoint.chain),
+                    cursor: match checkpoint.position {
+                        Position::Start => None,
+                        Position::At(cursor) => Some(cursor.get()),
+                        Position::End => Some(0),
+                    },
                     counters: checkpoint.counters,
+                    counters_of_all_passes: self.totals[lane as usize],
                 }
             })
             .collect();
-        self.journal.append(now_ms(), Event::Checkpoint { lanes });
+        self.journal.append(
+            now_ms(),
+            Event::Checkpoint {
+                lanes,
+                sample: None,
+            },
+        );
     }
 
     pub(super) fn sync_journal(&mut self) -> Result<(), StoreError> {
