@@ -332,7 +332,8 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
-    let saved = context.finish(state, how).await;
+    let class = ended.as_ref().err().map(|error| error.class);
+    let saved = context.finish(state, how, class).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.
         (Err(error), _) => Err(error),
