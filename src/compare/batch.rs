@@ -4,7 +4,7 @@ use super::judge::{Difference, Judged};
 use super::names::Names;
 use crate::client::handshake::unix_ms;
 use crate::digest::KeyspaceDigest;
-use crate::progress::CompareCounters;
+use crate::progress::{CompareCounters, ComparedLives};
 use crate::state::record::{CANARY_KEYS, CandidateRecord};
 
 /// A key of a batch that is open.
@@ -39,6 +39,8 @@ pub struct Counted {
     pub source_keys: KeyspaceDigest,
     /// What the target has.
     pub target_keys: KeyspaceDigest,
+    /// For how long the equal ones live on.
+    pub lives: ComparedLives,
     /// Keys that differ, to be read again.
     pub candidates: Vec<(Vec<u8>, CandidateRecord)>,
 }
@@ -152,7 +154,11 @@ impl Counted {
             Judged::Equal {
                 digest,
                 other_bytes,
+                lives,
             } => {
+                if let Some(both) = lives {
+                    self.lives.count(both);
+                }
                 counters.equal += 1;
                 counters.keys_compared += 1;
                 counters.equal_other_bytes += u64::from(other_bytes);

@@ -366,6 +366,7 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
         count: env.request.options.batch_keys,
         keyspace,
         counters: batch.counters,
+        makeup: batch.makeup,
         keys_digest: batch.keys_digest,
         scanned_ms: batch.scanned_ms,
         acknowledged_ms: unix_ms(),

@@ -18,8 +18,8 @@ use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
 use super::lock::{self, Lock};
 use super::record::{
-    CanaryRecord, FORMAT_VERSION, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
-    RunRecord,
+    CanaryRecord, FORMAT_VERSION, LaneCheckpoint, MakeupRecord, Meta, PassRecord, Phase,
+    QuarantineEntry, RunRecord,
 };
 use super::store::{OpenRequest, Store};
 use super::witness::journal_error;
@@ -330,6 +330,14 @@ fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckp
             let canary: Option<CanaryRecord> = read(engine, dir, &layout::canary(lane))?;
             if let Some(canary) = canary.filter(|canary| canary.pass == checkpoint.pass) {
                 checkpoint.canary = canary.batches;
+            }
+            let makeup: Option<MakeupRecord> = read(engine, dir, &layout::makeup(lane))?;
+            if let Some(makeup) = makeup.filter(|makeup| makeup.pass == checkpoint.pass) {
+                checkpoint.makeup = makeup.makeup;
+            }
+            if !checkpoint.makeup.is_of(checkpoint.counters.keys_written) {
+                let what = format!("lane {lane}: types and sizes are not of the keys written");
+                return Err(StoreError::damaged(what, dir));
             }
             Ok(checkpoint)
         })

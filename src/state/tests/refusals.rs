@@ -119,7 +119,7 @@ fn a_newer_format_is_refused() {
     store.write_through(writes).unwrap();
     drop(store);
     let error = refused(open_in(folder.path(), &plan(1)));
-    check(&error, Class::StateForeign, &["format 3", "reads up to 2"]);
+    check(&error, Class::StateForeign, &["format 4", "reads up to 3"]);
 }
 
 #[test]
@@ -129,14 +129,14 @@ fn an_older_format_is_refused_and_can_be_set_aside() {
     let journal = folder.path().join("shop").join("audit.ndjson");
     let lines = fs::read_to_string(&journal).unwrap();
     let created = lines.lines().next().unwrap();
-    let older = created.replace("\"format\":2", "\"format\":1");
+    let older = created.replace("\"format\":3", "\"format\":1");
     assert_ne!(older, created);
     fs::write(&journal, older + "\n").unwrap();
     let error = refused(open_in(folder.path(), &plan(1)));
     check(
         &error,
         Class::StateForeign,
-        &["format 1", "reads format 2", "--restart"],
+        &["format 1", "reads format 3", "--restart"],
     );
     assert!(restart_in(folder.path(), &plan(1)).is_ok());
 }
@@ -148,7 +148,7 @@ fn a_newer_format_in_the_journal_is_refused_before_the_engine_is_touched() {
     let dir = folder.path().join("shop");
     let journal = fs::read_to_string(dir.join("audit.ndjson")).unwrap();
     let created = journal.lines().next().unwrap();
-    let newer = created.replace("\"format\":2", "\"format\":9").replace(
+    let newer = created.replace("\"format\":3", "\"format\":9").replace(
         &format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION")),
         "\"version\":\"7.3.1\"",
     );
