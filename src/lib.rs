@@ -21,6 +21,7 @@ pub mod tls;
 
 pub mod cluster;
 pub mod digest;
+pub mod figures;
 pub mod glob;
 pub mod key;
 pub mod rdb;

@@ -5,3 +5,4 @@
 //! Nothing in here asks a server: the audit tells what was recorded, not what is there now.
 
 pub mod journal;
+pub mod report;

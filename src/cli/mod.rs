@@ -15,7 +15,6 @@ mod console;
 mod demo;
 mod exit_code;
 mod failure;
-mod format;
 mod help;
 mod json;
 mod keys;
@@ -50,6 +49,7 @@ use console::Console;
 pub use exit_code::ExitCode;
 use failure::Failure;
 use json::Header;
+use redknot::figures as format;
 use settings::OnCommandLine;
 
 /// Runs the command that `words`, the command line, asks for.
