@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::{CompareCounters, Counters, RepairCounters};
+use crate::progress::{CompareCounters, ComparedLives, Counters, Makeup, RepairCounters};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,9 @@ pub enum Event {
     Checkpoint {
         /// The lanes that moved.
         lanes: Vec<Milestone>,
+        /// How the copy stood at instants since the last milestone, about one a second.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pulse: Vec<Pulse>,
     },
     /// A key could not be copied.
     Quarantined {
@@ -133,6 +136,18 @@ pub enum Event {
         /// Findings that are left.
         findings_left: u64,
     },
+    /// What a server has counted while a run was at work, whichever client asked it.
+    Served {
+        /// From 1.
+        run: u32,
+        /// `source` or `target`.
+        side: String,
+        /// Calls of each command.
+        calls: BTreeMap<String, u64>,
+        /// Why it is not known, if it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unknown: Option<String>,
+    },
     /// A process came to its end and could still say so.
     RunEnded {
         /// From 1.
@@ -185,6 +200,9 @@ pub enum Event {
         target_digest: String,
         /// What was not compared, in sentences.
         not_compared: Vec<String>,
+        /// For how long the keys live on that are equal but, perhaps, for that.
+        #[serde(default)]
+        lives: Box<ComparedLives>,
     },
     /// Written by a newer redknot of the same format.
     #[serde(other)]
@@ -204,7 +222,15 @@ pub struct Milestone {
     pub chain: String,
     /// Sums over the batches of this pass.
     pub counters: Counters,
+    /// What the keys written in this pass are like.
+    #[serde(default)]
+    pub makeup: Box<Makeup>,
 }
+
+/// How the copy stood at an instant: Unix milliseconds; keys scanned and payload bytes written in the present passes of all
+/// lanes; round trip of a PING to the source in microseconds, if known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulse(pub u64, pub u64, pub u64, pub Option<u64>);
 
 /// A line as it stands in the file.
 #[derive(Serialize, Deserialize)]
@@ -410,13 +436,14 @@ impl Known {
                     next_seq: 0,
                     chain: String::new(),
                     counters: Counters::default(),
+                    makeup: Box::default(),
                 });
                 if milestone.pass != pass {
                     milestone.pass = pass;
                     milestone.next_seq = 0;
                 }
             }
-            Event::Checkpoint { lanes } => {
+            Event::Checkpoint { lanes, .. } => {
                 for milestone in lanes {
                     self.lanes.insert(milestone.lane, milestone);
                 }
@@ -430,6 +457,7 @@ impl Known {
             | Event::Repaired { .. }
             | Event::Phase { .. }
             | Event::Quarantined { .. }
+            | Event::Served { .. }
             | Event::RunEnded { .. }
             | Event::Completed { .. }
             | Event::Unknown => {}
@@ -473,7 +501,9 @@ mod tests {
                 next_seq,
                 chain: hex(&[9; 32]),
                 counters: Counters::default(),
+                makeup: Box::default(),
             }],
+            pulse: vec![],
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
 //! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
-//! [`retry`] says how long a server is waited for, and [`cluster`] knows the nodes of a cluster.
+//! [`retry`] says how long a server is waited for, [`served`] what it was asked meanwhile, and [`cluster`] knows the nodes of a cluster.
 //!
 //! # Invariant
 //!
@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod control;
 pub mod handshake;
 pub mod retry;
+pub mod served;
 mod takes;
 pub mod tls;
 pub mod topology;

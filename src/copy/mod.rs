@@ -186,6 +186,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    context.count_served().await;
     context
         .recorder
         .with_store(|store| store.set_phase(Phase::Copying))
@@ -253,7 +254,7 @@ enum Ended {
 }
 
 /// Saves what is pending, records how the run ended, and writes the last status.
-async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
         Ok(Ended::Stopped(reason)) => (
@@ -262,6 +263,8 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
     let saved = context.finish(state, how).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.

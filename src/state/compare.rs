@@ -22,7 +22,7 @@ use super::record::{
 };
 use super::store::{Store, shortened, tame_identity};
 use crate::audit::journal::{Event, Known};
-use crate::progress::{CompareState, CompareStatus};
+use crate::progress::{CompareState, CompareStatus, ComparedLives};
 
 /// Records that are removed in one write.
 const PURGED_AT_ONCE: usize = 512;
@@ -377,6 +377,10 @@ impl Store {
         let mut writes = Writes::default();
         writes.put(layout::compare(), layout::encode(&record));
         self.write_through(writes)?;
+        let mut lives = Box::<ComparedLives>::default();
+        for lane in &self.compared.lanes {
+            lives.add(&lane.lives);
+        }
         self.journal.append(
             ended.at_ms,
             Event::Compared {
@@ -386,6 +390,7 @@ impl Store {
                 source_digest: ended.source_digest,
                 target_digest: ended.target_digest,
                 not_compared: ended.not_compared,
+                lives,
             },
         );
         self.compared.record = Some(record);

@@ -82,6 +82,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         failed: None,
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
+        pulse: Vec::new(),
         canary_at,
         compared,
         repair,

@@ -20,7 +20,7 @@ use super::record::{
     RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
 use super::{now_ms, status};
-use crate::audit::journal::{Event, Journal};
+use crate::audit::journal::{Event, Journal, Pulse};
 use crate::plan::Plan;
 use crate::progress::{Counters, Status};
 
@@ -70,6 +70,8 @@ pub struct Store {
     /// Lanes that moved since the last milestone.
     pub(super) moved: BTreeSet<u32>,
     pub(super) milestone_at: Instant,
+    /// How the copy stood at instants since the last milestone.
+    pub(super) pulse: Vec<Pulse>,
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) compared: Compared,

@@ -4,17 +4,22 @@
 //!
 //! The journal is told after the engine is durable, never before.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
-use super::store::{Durability, Store};
+use super::store::{Durability, Store, shortened};
 use super::{folder, now_ms};
-use crate::audit::journal::{Event, JournalError, Milestone, hex};
+use crate::audit::journal::{Event, JournalError, Milestone, Pulse, hex};
+use crate::endpoint::Side;
+use crate::progress::{Counters, Status};
 
 /// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
 /// each time costs one more fsync.
 const MILESTONE_EVERY: Duration = Duration::from_secs(5);
+/// Pulses between two milestones, at most: five, unless a stalled copy has none for long.
+const PULSES_MAX: usize = 30;
 
 impl Store {
     /// Tells the journal about a commit: quarantined keys at once, milestones every few seconds.
@@ -55,10 +60,55 @@ impl Store {
                     next_seq: checkpoint.next_seq,
                     chain: hex(&checkpoint.chain),
                     counters: checkpoint.counters,
+                    makeup: checkpoint.makeup.clone(),
                 }
             })
             .collect();
-        self.journal.append(now_ms(), Event::Checkpoint { lanes });
+        let pulse = std::mem::take(&mut self.pulse);
+        self.journal
+            .append(now_ms(), Event::Checkpoint { lanes, pulse });
+    }
+
+    /// Remembers how the copy stands, for the next milestone: only while it moves, since a comparison writes the status too.
+    pub(super) fn feel_pulse(&mut self, status: &Status) {
+        if !self.moved.is_empty() && self.pulse.len() < PULSES_MAX {
+            let latency_us = status.source_latency_ms.map(|ms| (ms * 1000.0) as u64);
+            let Counters {
+                keys_scanned,
+                payload_bytes_written,
+                ..
+            } = status.counters;
+            self.pulse.push(Pulse(
+                status.updated_ms,
+                keys_scanned,
+                payload_bytes_written,
+                latency_us,
+            ));
+        }
+    }
+
+    /// Tells the journal what a server has served in this run; `Err` says why that is not known.
+    pub fn tell_served(
+        &mut self,
+        side: Side,
+        calls: Result<BTreeMap<String, u64>, String>,
+    ) -> Result<(), StoreError> {
+        let (calls, unknown) = match calls {
+            Ok(calls) => (calls, None),
+            Err(why) => (BTreeMap::new(), Some(shortened(&why))),
+        };
+        let run = self.run();
+        let side = side.to_string();
+        self.journal.append(
+            now_ms(),
+            Event::Served {
+                run,
+                side,
+                calls,
+                unknown,
+            },
+        );
+        self.sync_journal()
     }
 
     pub(super) fn sync_journal(&mut self) -> Result<(), StoreError> {

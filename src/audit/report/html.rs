@@ -175,7 +175,11 @@ mod tests {
         let page = html(&sample::report());
         if let Ok(folder) = std::env::var("REDKNOT_REPORT_DIR") {
             std::fs::write(format!("{folder}/sample.html"), &page).unwrap();
-            std::fs::write(format!("{folder}/sample.md"), super::super::markdown::markdown(&sample::report())).unwrap();
+            std::fs::write(
+                format!("{folder}/sample.md"),
+                super::super::markdown::markdown(&sample::report()),
+            )
+            .unwrap();
         }
         for said in [
             "12\u{202f}481\u{202f}903 of 12\u{202f}481\u{202f}903 keys equal; compared by value; safe to cut over",
