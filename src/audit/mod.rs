@@ -4,5 +4,6 @@
 //!
 //! Nothing in here asks a server: the audit tells what was recorded, not what is there now.
 
+pub mod entry;
 pub mod journal;
-pub mod report;
+pub mod reader;

@@ -101,6 +101,7 @@ impl Store {
         let (events, added) = self.attempt(|store| store.put_quarantined(&mut writes, commits))?;
         self.attempt(|store| store.commit_writes(writes))?;
         for (lane, checkpoint) in advanced {
+            self.totals[lane as usize].add(&counted(commits, lane));
             self.lanes[lane as usize] = checkpoint;
             self.moved.insert(lane);
         }
@@ -145,6 +146,16 @@ impl Store {
     }
 }
 
+/// What the commit of `lane` among `commits` counts.
+fn counted(commits: &[Commit], lane: u32) -> Counters {
+    let mut sum = Counters::default();
+    let commits = commits.iter().filter(|commit| commit.lane == lane);
+    commits
+        .flat_map(|commit| &commit.batches)
+        .for_each(|batch| sum.add(&batch.counters));
+    sum
+}
+
 pub(super) fn put_lane(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
     let without_canary = LaneCheckpoint {
         canary: Vec::new(),
@@ -186,6 +197,7 @@ fn quarantine_entry(lane: u32, name: &[u8], record: &QuarantineRecord) -> (Vec<u
 }
 
 fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event {
+    let key_bytes = name.len() as u64;
     let name = &name[..name.len().min(QUARANTINED_NAME_BYTES)];
     Event::Quarantined {
         lane,
@@ -193,6 +205,9 @@ fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event 
         seq: record.seq,
         key: Escaped(name).to_string(),
         key_hex: hex(name),
+        key_bytes,
+        payload_bytes: record.payload_bytes,
+        payload_type: record.payload_type,
         reason: shortened(&record.reason),
         error: record.error.as_deref().map(shortened),
     }

@@ -246,6 +246,7 @@ impl Store {
                 sample: sample.map(|sample| sample.asked.clone()),
                 seed: sample.map(|sample| sample.seed),
                 one_way: record.rules.one_way,
+                copied: record.copied.clone(),
             },
         );
         self.compared = Compared {

@@ -21,11 +21,12 @@ use super::record::{
     CanaryRecord, FORMAT_VERSION, LaneCheckpoint, MakeupRecord, Meta, PassRecord, Phase,
     QuarantineEntry, RunRecord,
 };
-use super::store::{OpenRequest, Store};
+use super::store::{Durability, OpenRequest, Store};
 use super::witness::journal_error;
 use super::{engine, folder, now_ms, verify};
 use crate::audit::journal::{Event, Journal, Known, hex};
 use crate::plan::Plan;
+use crate::progress::Counters;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -74,15 +75,16 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         this_run: this_run(found.meta.runs + 1),
         meta: found.meta,
         lanes: found.lanes,
+        totals: found.totals,
         passes: found.passes,
         last_run: found.last_run,
         quarantine_len: found.quarantine_len,
         durability: request.durability,
+        command: request.command.to_owned(),
         notes,
         failed: None,
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
-        pulse: Vec::new(),
         canary_at,
         compared,
         repair,
@@ -132,6 +134,13 @@ impl Store {
                 pid: run.pid,
                 host: run.host.clone(),
                 version: run.version.clone(),
+                user: lock::user(),
+                command: self.command.clone(),
+                durability: match self.durability {
+                    Durability::Fsync => "fsync",
+                    Durability::None => "none",
+                }
+                .to_owned(),
             },
         );
         // What the run before this one made durable without being able to say so.
@@ -165,6 +174,8 @@ impl Store {
 pub(super) struct Found {
     pub(super) meta: Meta,
     lanes: Vec<LaneCheckpoint>,
+    /// Sums over all passes of each lane.
+    totals: Vec<Counters>,
     passes: Vec<PassRecord>,
     last_run: Option<RunRecord>,
     quarantine_len: u64,
@@ -200,8 +211,12 @@ impl Found {
         let damaged = |what: String| StoreError::damaged(what, dir);
         let lanes = read_lanes(engine, dir, &meta.plan)?;
         verify::against_journal(dir, &meta, &lanes, known)?;
+        let mut totals = Vec::with_capacity(lanes.len());
         for (lane, checkpoint) in (0..).zip(&lanes) {
-            verify::against_batches(engine, dir, lane, checkpoint, known.lanes.get(&lane))?;
+            let milestone = known.lanes.get(&lane);
+            totals.push(verify::against_batches(
+                engine, dir, lane, checkpoint, milestone,
+            )?);
         }
         let mut passes: Vec<PassRecord> = Vec::new();
         read_each(engine, dir, Kind::Pass, |_, value| {
@@ -224,6 +239,7 @@ impl Found {
         Ok(Self {
             meta,
             lanes,
+            totals,
             passes,
             last_run,
             quarantine_len,
@@ -259,6 +275,7 @@ impl Found {
         }
         Ok(Self {
             lanes: vec![LaneCheckpoint::new(); meta.plan.lanes.len()],
+            totals: vec![Counters::default(); meta.plan.lanes.len()],
             meta,
             passes: Vec::new(),
             last_run: None,

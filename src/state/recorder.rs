@@ -199,7 +199,6 @@ impl Writer {
                     self.publish_lanes();
                 }
                 Some(Message::Status(status)) => {
-                    self.store.feel_pulse(&status);
                     if let Err(error) = self.store.write_status(&status) {
                         tracing::warn!(%error, "the status file could not be replaced");
                     }

@@ -20,7 +20,8 @@ use super::record::{
     RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
 use super::{now_ms, status};
-use crate::audit::journal::{Event, Journal, Pulse};
+use crate::audit::entry::EndKind;
+use crate::audit::journal::{Event, Journal};
 use crate::plan::Plan;
 use crate::progress::{Counters, Status};
 
@@ -59,19 +60,21 @@ pub struct Store {
     pub(super) dir: PathBuf,
     pub(super) meta: Meta,
     pub(super) lanes: Vec<LaneCheckpoint>,
+    /// Sums over all passes of each lane.
+    pub(super) totals: Vec<Counters>,
     pub(super) passes: Vec<PassRecord>,
     pub(super) this_run: RunRecord,
     pub(super) last_run: Option<RunRecord>,
     pub(super) quarantine_len: u64,
     pub(super) durability: Durability,
+    /// What this process runs, for the journal.
+    pub(super) command: String,
     pub(super) notes: Vec<String>,
     /// The first error of a write.
     pub(super) failed: Option<StoreError>,
     /// Lanes that moved since the last milestone.
     pub(super) moved: BTreeSet<u32>,
     pub(super) milestone_at: Instant,
-    /// How the copy stood at instants since the last milestone.
-    pub(super) pulse: Vec<Pulse>,
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) compared: Compared,
@@ -238,6 +241,7 @@ impl Store {
             Event::PassBegan {
                 lane,
                 pass: pass.pass,
+                run: pass.run,
                 reason: pass.reason.clone(),
                 source_run_id: checkpoint.source.run_id.clone(),
                 target_run_id: checkpoint.target.run_id.clone(),
@@ -293,6 +297,8 @@ impl Store {
             Event::RunEnded {
                 run: record.run,
                 how: end.how,
+                end: EndKind::Unknown,
+                class: None,
             },
         );
         self.this_run = record;

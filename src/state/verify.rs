@@ -47,14 +47,14 @@ pub(super) fn against_journal(
 }
 
 /// Walks all batches of a lane; refuses a checkpoint that they do not lead to, or batches that are not those of the
-/// journal's milestone.
+/// journal's milestone. Returns the sums over all passes.
 pub(super) fn against_batches(
     engine: &Engine,
     dir: &Path,
     lane: u32,
     checkpoint: &LaneCheckpoint,
     milestone: Option<&Milestone>,
-) -> Result<(), StoreError> {
+) -> Result<Counters, StoreError> {
     let mut walk = Walk::new(lane, milestone);
     let mut broken = None;
     let range = (layout::batches(lane, 0, 0), layout::batches(lane + 1, 0, 0));
@@ -65,8 +65,9 @@ pub(super) fn against_batches(
             ControlFlow::Break(())
         }
     })?;
+    let total = walk.total;
     match broken.or_else(|| walk.end(checkpoint)) {
-        None => Ok(()),
+        None => Ok(total),
         Some(what) => Err(StoreError::damaged(format!("lane {lane}: {what}"), dir)),
     }
 }
@@ -80,6 +81,8 @@ struct Walk<'a> {
     next_seq: u64,
     position: Position,
     counters: Counters,
+    /// Over all passes.
+    total: Counters,
     chain: [u8; 32],
 }
 
@@ -92,6 +95,7 @@ impl<'a> Walk<'a> {
             next_seq: 0,
             position: Position::Start,
             counters: Counters::default(),
+            total: Counters::default(),
             chain: [0; 32],
         }
     }
@@ -114,6 +118,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, pass: u32) {
         *self = Self {
             pass,
+            total: self.total,
             chain: self.chain,
             ..Self::new(self.lane, self.milestone)
         };
@@ -132,6 +137,7 @@ impl<'a> Walk<'a> {
         self.next_seq += 1;
         self.position = Position::after(record.cursor_out);
         self.counters.add(&record.counters);
+        self.total.add(&record.counters);
         self.chain = record.chain;
         match self.milestone {
             Some(milestone)

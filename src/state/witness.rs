@@ -9,17 +9,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::StoreError;
+use super::record::Position;
 use super::store::{Durability, Store, shortened};
 use super::{folder, now_ms};
-use crate::audit::journal::{Event, JournalError, Milestone, Pulse, hex};
+use crate::audit::journal::{Event, JournalError, Milestone, hex};
 use crate::endpoint::Side;
-use crate::progress::{Counters, Status};
 
 /// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
 /// each time costs one more fsync.
 const MILESTONE_EVERY: Duration = Duration::from_secs(5);
-/// Pulses between two milestones, at most: five, unless a stalled copy has none for long.
-const PULSES_MAX: usize = 30;
 
 impl Store {
     /// Tells the journal about a commit: quarantined keys at once, milestones every few seconds.
@@ -59,32 +57,24 @@ impl Store {
                     pass: checkpoint.pass,
                     next_seq: checkpoint.next_seq,
                     chain: hex(&checkpoint.chain),
+                    cursor: match checkpoint.position {
+                        Position::Start => None,
+                        Position::At(cursor) => Some(cursor.get()),
+                        Position::End => Some(0),
+                    },
                     counters: checkpoint.counters,
                     makeup: checkpoint.makeup.clone(),
+                    counters_of_all_passes: self.totals[lane as usize],
                 }
             })
             .collect();
-        let pulse = std::mem::take(&mut self.pulse);
-        self.journal
-            .append(now_ms(), Event::Checkpoint { lanes, pulse });
-    }
-
-    /// Remembers how the copy stands, for the next milestone: only while it moves, since a comparison writes the status too.
-    pub(super) fn feel_pulse(&mut self, status: &Status) {
-        if !self.moved.is_empty() && self.pulse.len() < PULSES_MAX {
-            let latency_us = status.source_latency_ms.map(|ms| (ms * 1000.0) as u64);
-            let Counters {
-                keys_scanned,
-                payload_bytes_written,
-                ..
-            } = status.counters;
-            self.pulse.push(Pulse(
-                status.updated_ms,
-                keys_scanned,
-                payload_bytes_written,
-                latency_us,
-            ));
-        }
+        self.journal.append(
+            now_ms(),
+            Event::Checkpoint {
+                lanes,
+                sample: None,
+            },
+        );
     }
 
     /// Tells the journal what a server has served in this run; `Err` says why that is not known.
@@ -98,7 +88,6 @@ impl Store {
             Err(why) => (BTreeMap::new(), Some(shortened(&why))),
         };
         let run = self.run();
-        let side = side.to_string();
         self.journal.append(
             now_ms(),
             Event::Served {
