@@ -7,12 +7,12 @@
 
 use askama::Template;
 
-use super::model::{Compare, Lane, Process, Repair, Report, Run, Side};
+use super::model::{Compare, Lane, Process, Repair, Report, Run, Setting, Side};
 use super::plot::{self, Curve, LifeRow, Lives, Sizes, Strip};
 use super::show;
 use super::verdict::Gravity;
 use crate::figures;
-use crate::progress::TlsUse;
+use crate::progress::{Counters, TlsUse};
 
 #[derive(Template)]
 #[template(path = "report.html", config = "src/audit/report/templates.toml")]
@@ -107,12 +107,35 @@ impl Page<'_> {
         show::databases(lane)
     }
 
-    fn any_kept(&self) -> bool {
-        self.report.counters.keys_kept > 0
+    fn outcomes(&self, counters: &Counters) -> [(&'static str, u64); 6] {
+        [
+            ("scanned", counters.keys_scanned),
+            ("written", counters.keys_written),
+            ("vanished", counters.keys_vanished),
+            ("kept", counters.keys_kept),
+            ("quarantined", counters.keys_quarantined),
+            ("filtered", counters.keys_filtered),
+        ]
     }
 
-    fn any_filtered(&self) -> bool {
-        self.report.counters.keys_filtered > 0
+    fn about(&self, process: &Process) -> String {
+        show::about(process)
+    }
+
+    fn axis(&self, from_ms: &u64, to_ms: &u64) -> [String; 2] {
+        show::axis(*from_ms, *to_ms)
+    }
+
+    fn at(&self, at_ms: &u64) -> String {
+        show::at(*at_ms)
+    }
+
+    fn unknown(&self, side: &Side) -> Vec<String> {
+        show::unknown(side)
+    }
+
+    fn origin(&self, setting: &Setting) -> &'static str {
+        show::origin(setting)
     }
 
     fn balance(&self) -> String {

@@ -9,7 +9,7 @@ use std::fmt;
 use askama::Template;
 use askama::filters::Escaper;
 
-use super::model::{Compare, Lane, Process, Repair, Report, Run, Side};
+use super::model::{Compare, Lane, Process, Repair, Report, Run, Setting, Side};
 use super::plot::{self, Lives, Sizes};
 use super::show;
 use crate::figures;
@@ -68,7 +68,11 @@ fn code(text: &str) -> String {
 }
 
 #[derive(Template)]
-#[template(path = "report.md", config = "src/audit/report/templates.toml")]
+#[template(
+    path = "report.md",
+    config = "src/audit/report/templates.toml",
+    whitespace = "preserve"
+)]
 struct Page<'a> {
     report: &'a Report,
     sizes: Option<Sizes>,
@@ -110,6 +114,10 @@ impl Page<'_> {
         show::span(*from_ms, *to_ms)
     }
 
+    fn origin(&self, setting: &Setting) -> &'static str {
+        show::origin(setting)
+    }
+
     fn servers(&self, side: &Side) -> String {
         let named = |process: &Process| {
             let version = match process.version.as_str() {
@@ -130,7 +138,7 @@ impl Page<'_> {
         let mut parts: Vec<String> = commands
             .map(|(command, calls)| format!("{command} {}", figures::count(*calls)))
             .collect();
-        parts.extend(side.served.unknown.iter().cloned());
+        parts.extend(show::unknown(side));
         match parts.is_empty() {
             true => "not known".to_owned(),
             false => parts.join(", "),

@@ -8,10 +8,13 @@
 //! - The page is one file that loads nothing and runs nothing. What comes from servers is escaped by the templates, and
 //!   has been made visible before.
 
+pub mod build;
+mod curve;
 pub mod html;
 pub mod markdown;
 pub mod model;
 mod plot;
+mod redact;
 #[cfg(test)]
 mod sample;
 mod show;

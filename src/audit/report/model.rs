@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::verdict::Verdict;
+use crate::audit::entry::Origin;
 use crate::progress::{
     CompareCounters, ComparedLives, Counters, Makeup, RepairCounters, TlsUse, Verdict as KeyVerdict,
 };
@@ -104,7 +105,7 @@ pub enum Phase {
 }
 
 /// One of the two sides.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Side {
     /// Address, without user and password.
     pub address: String,
@@ -116,7 +117,7 @@ pub struct Side {
     pub served: Served,
 }
 
-/// A server process.
+/// A server process, as it was met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// For people: `redis 7.0.15`; empty if unknown.
@@ -125,6 +126,12 @@ pub struct Process {
     pub run_id: Option<String>,
     /// First met, Unix milliseconds.
     pub since_ms: u64,
+    /// `master` or `slave`, if known.
+    pub role: Option<String>,
+    /// Nodes with slots, if it is a cluster.
+    pub masters: Option<usize>,
+    /// SHA-256 of its certificate, hex, if it showed one.
+    pub certificate_sha256: Option<String>,
 }
 
 /// Commands that a server served while runs were at work, whoever sent them.
@@ -134,8 +141,8 @@ pub struct Served {
     pub commands: Vec<(String, u64)>,
     /// Runs that it is known of.
     pub runs: Vec<u32>,
-    /// Why it is not known of the others, in sentences.
-    pub unknown: Vec<String>,
+    /// Why it is not known of the others, run by run.
+    pub unknown: Vec<(u32, String)>,
 }
 
 /// A setting and where it came from.
@@ -145,8 +152,8 @@ pub struct Setting {
     pub name: String,
     /// Its value.
     pub value: String,
-    /// `flag`, `environment`, `file` or `default`; empty if nobody knows.
-    pub origin: String,
+    /// Who said so.
+    pub origin: Origin,
 }
 
 /// A process that worked on the migration.
@@ -188,6 +195,8 @@ pub enum RunEnd {
     Died,
     /// It has not ended.
     Running,
+    /// It said so in words alone.
+    Unknown,
 }
 
 /// A walk of a database.
@@ -235,19 +244,19 @@ pub struct Lane {
     pub counters: Counters,
 }
 
-/// How fast it went until an instant, since the sample before it.
+/// How fast it went for some time, until an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Unix milliseconds.
     pub at_ms: u64,
+    /// For how long until then, milliseconds.
+    pub over_ms: u64,
     /// Keys a second.
     pub keys_per_s: f64,
     /// Payload bytes a second.
     pub bytes_per_s: f64,
-    /// Round trip of a PING to the source, milliseconds.
+    /// Round trip of a PING to the source that 99 of 100 did not exceed, milliseconds.
     pub latency_ms: Option<f64>,
-    /// Whether nothing is known of the time before it: a run begins.
-    pub begins: bool,
 }
 
 /// A comparison.

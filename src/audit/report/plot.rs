@@ -6,6 +6,7 @@
 //!
 //! No number makes a mark that lies outside its plot, or that is not a number.
 
+use super::curve::follows;
 use super::model::{Report, RunEnd, Sample};
 use crate::figures::{self, count};
 use crate::progress::{KeyKind, Life, LifeCount, SIZE_CLASSES, SizeCount};
@@ -14,7 +15,7 @@ use crate::progress::{KeyKind, Life, LifeCount, SIZE_CLASSES, SizeCount};
 pub const WIDTH: f64 = 1000.0;
 /// Height of a curve, in its own units.
 pub const HEIGHT: f64 = 120.0;
-/// Points of a curve; what is finer is averaged.
+/// Steps of a curve; what is finer is averaged.
 const POINTS_MAX: usize = 240;
 /// Narrowest mark that can be seen.
 const MARK_MIN: f64 = 3.0;
@@ -98,6 +99,7 @@ pub fn strip(report: &Report) -> Option<Strip> {
             RunEnd::Failed => ("failed", "failed"),
             RunEnd::Died => ("failed", "died without a word"),
             RunEnd::Running => ("done", "at work"),
+            RunEnd::Unknown => ("stopped", "ended"),
         };
         let took = took(run.began_ms, run.ended_ms);
         let title = format!("run {}, {took}, {how}", run.run);
@@ -189,30 +191,34 @@ pub fn curves(report: &Report) -> Vec<Curve> {
     let all = [
         of("keys a second", &|at| Some(at.keys_per_s), &rough),
         of("bytes a second", &|at| Some(at.bytes_per_s), &bytes),
-        of("latency of the source", &|at| at.latency_ms, &ms),
+        of(
+            "latency of the source, 99 of 100 pings",
+            &|at| at.latency_ms,
+            &ms,
+        ),
     ];
     all.into_iter().flatten().collect()
 }
 
-/// One curve; none if fewer than two of its points are known.
+/// One curve; none if nothing of it is known.
 fn curve(
     samples: &[Sample],
     label: &'static str,
     value: &dyn Fn(&Sample) -> Option<f64>,
     show: &dyn Fn(f64) -> String,
 ) -> Option<Curve> {
-    let known = |at: &&Sample| value(at).is_some_and(f64::is_finite);
-    if samples.iter().filter(known).count() < 2 {
-        return None;
-    }
-    let from_ms = samples.first()?.at_ms;
+    let begin = |sample: &Sample| sample.at_ms.saturating_sub(sample.over_ms);
+    let from_ms = begin(samples.first()?);
     let to_ms = samples.last()?.at_ms;
     let scale = Scale::new(from_ms, to_ms);
-    let points = averaged(samples, &scale, value);
-    let highest = points.iter().flatten().map(|(_, y)| *y).fold(0.0, f64::max);
+    let lines = steps(samples, &scale, value);
+    if lines.is_empty() {
+        return None;
+    }
+    let highest = lines.iter().flatten().map(|(_, y)| *y).fold(0.0, f64::max);
     let top = nice(highest);
     let y = |value: f64| rounded(HEIGHT - (value / top).clamp(0.0, 1.0) * HEIGHT);
-    let lines = points
+    let lines = lines
         .iter()
         .map(|line| {
             let points = line
@@ -231,43 +237,46 @@ fn curve(
     })
 }
 
-/// At most about [`POINTS_MAX`] points, in unbroken lines of two at least.
-fn averaged(
+/// Unbroken lines of steps, each step as wide as the time that it is the mean of; what is too narrow is made one with
+/// its neighbours.
+fn steps(
     samples: &[Sample],
     scale: &Scale,
     value: &dyn Fn(&Sample) -> Option<f64>,
 ) -> Vec<Vec<(f64, f64)>> {
-    let mut lines: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
-    let mut cell: Vec<(f64, f64)> = Vec::new();
-    let width = WIDTH / POINTS_MAX as f64;
-    let flush = |cell: &mut Vec<(f64, f64)>, lines: &mut Vec<Vec<(f64, f64)>>| {
-        let number = cell.len() as f64;
-        if let (Some((x, _)), Some(line)) = (cell.last(), lines.last_mut()) {
-            line.push((*x, cell.iter().map(|(_, y)| y).sum::<f64>() / number));
+    let mut lines: Vec<Vec<(f64, f64)>> = Vec::new();
+    // Left and right edge, and sum and number of what is in between.
+    let mut step: Option<(f64, f64, f64, f64)> = None;
+    let mut before: Option<&Sample> = None;
+    let draw = |step: Option<(f64, f64, f64, f64)>, lines: &mut Vec<Vec<(f64, f64)>>| {
+        if let (Some((left, right, sum, number)), Some(line)) = (step, lines.last_mut()) {
+            line.extend([(left, sum / number), (right, sum / number)]);
         }
-        cell.clear();
     };
     for sample in samples {
-        let x = scale.x(sample.at_ms);
-        let Some(y) = value(sample).filter(|y| y.is_finite() && !sample.begins) else {
-            if sample.begins {
-                flush(&mut cell, &mut lines);
-                lines.push(Vec::new());
-            }
+        let Some(y) = value(sample).filter(|y| y.is_finite()) else {
             continue;
         };
-        if cell.first().is_some_and(|(first, _)| x - first >= width) {
-            flush(&mut cell, &mut lines);
-        }
-        cell.push((x, y));
+        let left = scale.x(sample.at_ms.saturating_sub(sample.over_ms));
+        let right = scale.x(sample.at_ms).max(left + MARK_MIN / 2.0).min(WIDTH);
+        let unbroken = before.is_some_and(|before| follows(before, sample));
+        before = Some(sample);
+        step = match step {
+            Some((from, _, sum, number))
+                if unbroken && right - from < WIDTH / POINTS_MAX as f64 =>
+            {
+                Some((from, right, sum + y, number + 1.0))
+            }
+            last => {
+                draw(last, &mut lines);
+                if !unbroken {
+                    lines.push(Vec::new());
+                }
+                Some((left, right, y, 1.0))
+            }
+        };
     }
-    flush(&mut cell, &mut lines);
-    for line in &mut lines {
-        // A single point would not be seen.
-        if let [(x, y)] = line[..] {
-            line.insert(0, ((x - MARK_MIN).max(0.0), y));
-        }
-    }
+    draw(step, &mut lines);
     lines.retain(|line| !line.is_empty());
     lines
 }

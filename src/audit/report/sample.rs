@@ -2,6 +2,7 @@
 
 use super::model::*;
 use super::verdict::{Verdict, verdict};
+use crate::audit::entry::Origin;
 use crate::progress::{
     Arrived, BothLive, CompareCounters, ComparedLives, Counters, Drift, KeyKind, Life, Makeup,
     TlsUse,
@@ -41,6 +42,9 @@ fn process(version: &str, run_id: &str, since: u64) -> Process {
         version: version.into(),
         run_id: Some(run_id.repeat(5)),
         since_ms: NOON + since,
+        role: Some("master".into()),
+        masters: None,
+        certificate_sha256: None,
     }
 }
 
@@ -79,9 +83,12 @@ fn makeup(keys: u64) -> Makeup {
     let mut left = keys;
     for (kind, share, sizes) in kinds {
         let middle = u64::midpoint(sizes.start, sizes.end);
-        let of_kind = keys * share / 100;
+        let weights: u64 = sizes
+            .clone()
+            .map(|size| 60 / (1 + middle.abs_diff(size)))
+            .sum();
         for (at, size) in sizes.enumerate() {
-            let part = (of_kind / (2 + 3 * middle.abs_diff(size))).min(left);
+            let part = keys * share / 100 * (60 / (1 + middle.abs_diff(size))) / weights;
             left -= part;
             let arrived = Arrived {
                 payload_bytes: 1 << size,
@@ -121,14 +128,14 @@ fn lives(makeup: &Makeup) -> ComparedLives {
 fn curve() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (from, to) in [(0, 38), (46, 130), (131, 260)] {
-        for second in from..to {
+        for second in from + 1..to {
             let wave = (second as f64 / 7.0).sin();
             samples.push(Sample {
                 at_ms: NOON + second * 1000,
                 keys_per_s: 48_000.0 + 6_000.0 * wave,
                 bytes_per_s: 33e6 + 5e6 * wave,
                 latency_ms: Some(1.1 + wave / 2.0),
-                begins: second == from,
+                over_ms: 1000,
             });
         }
     }
@@ -156,10 +163,7 @@ pub fn report() -> Report {
         made_by: "0.1.0".into(),
         redact_keys: Redaction::None,
         migration: "shop-7f3a".into(),
-        verdict: Verdict {
-            kind: Default::default(),
-            line: String::new(),
-        },
+        verdict: Verdict::default(),
         phase: Phase::Copied,
         running: false,
         source: Side {
@@ -177,7 +181,7 @@ pub fn report() -> Report {
                     ("mget".into(), 30_231),
                 ],
                 runs: vec![2, 3],
-                unknown: vec!["Run 1 died: what it was asked is not known.".into()],
+                unknown: vec![(1, "it died before it could ask".into())],
             },
         },
         target: Side {
@@ -187,15 +191,17 @@ pub fn report() -> Report {
             served: Served {
                 commands: Vec::new(),
                 runs: Vec::new(),
-                unknown: vec!["It does not let us ask for INFO.".into()],
+                unknown: (1..=3)
+                    .map(|run| (run, "it does not tell (INFO commandstats)".into()))
+                    .collect(),
             },
         },
         settings: vec![
-            setting("--from", "cache.prod.example.com:6379", "flag"),
-            setting("--to", "10.0.0.9:6379", "flag"),
-            setting("--match", "user:*", "file"),
-            setting("--on-conflict", "require-empty", "default"),
-            setting("--batch", "500", "environment"),
+            setting("--from", "cache.prod.example.com:6379", Origin::Flag),
+            setting("--to", "10.0.0.9:6379", Origin::Flag),
+            setting("--match", "user:*", Origin::File),
+            setting("--on-conflict", "require-empty", Origin::Default),
+            setting("--batch", "500", Origin::Environment),
         ],
         fingerprint: "7f3a".repeat(16),
         created_ms: NOON,
@@ -284,11 +290,11 @@ pub fn report() -> Report {
     report
 }
 
-fn setting(name: &str, value: &str, origin: &str) -> Setting {
+fn setting(name: &str, value: &str, origin: Origin) -> Setting {
     Setting {
         name: name.into(),
         value: value.into(),
-        origin: origin.into(),
+        origin,
     }
 }
 

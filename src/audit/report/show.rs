@@ -1,6 +1,7 @@
 //! What both pages, HTML and Markdown, say in the same words.
 
-use super::model::{Compare, Lane, Process, Redaction, Repair, Report, Run, RunEnd, Side};
+use super::model::{Compare, Lane, Process, Redaction, Repair, Report, Run, RunEnd, Setting, Side};
+use crate::audit::entry::Origin;
 use crate::figures::{self, count, counted};
 use crate::progress::{Counters, TlsUse};
 
@@ -125,10 +126,13 @@ pub fn end(run: &Run) -> String {
         RunEnd::Failed => "failed",
         RunEnd::Died => "died without a word (killed, or the machine went away)",
         RunEnd::Running => "at work",
+        RunEnd::Unknown => "ended",
     };
-    match run.how.is_empty() || run.end == RunEnd::Done {
-        true => kind.to_owned(),
-        false => format!("{kind}: {}", run.how),
+    match run.end {
+        _ if run.how.is_empty() => kind.to_owned(),
+        // Its own words say it already.
+        RunEnd::Done | RunEnd::Stopped => run.how.clone(),
+        _ => format!("{kind}: {}", run.how),
     }
 }
 
@@ -161,6 +165,65 @@ pub fn of_runs(side: &Side) -> String {
         [one] => format!("run {one}"),
         several => format!("runs {}", several.join(", ")),
     }
+}
+
+/// Of which runs it is not known what a side served, and why; runs with the same reason together.
+pub fn unknown(side: &Side) -> Vec<String> {
+    let mut grouped: Vec<(&str, Vec<String>)> = Vec::new();
+    for (run, why) in &side.served.unknown {
+        match grouped.iter_mut().find(|(known, _)| known == why) {
+            Some((_, runs)) => runs.push(run.to_string()),
+            None => grouped.push((why, vec![run.to_string()])),
+        }
+    }
+    let said = grouped.into_iter().map(|(why, runs)| {
+        let noun = if runs.len() == 1 { "Run" } else { "Runs" };
+        format!("{noun} {}: not known, {why}.", runs.join(", "))
+    });
+    said.collect()
+}
+
+/// Who said a setting.
+pub fn origin(setting: &Setting) -> &'static str {
+    match setting.origin {
+        Origin::Flag => "flag",
+        Origin::Environment => "environment",
+        Origin::File => "file",
+        Origin::Default => "default",
+        Origin::Unknown => "",
+    }
+}
+
+/// What a server process is, beside its version.
+pub fn about(process: &Process) -> String {
+    let mut parts = Vec::new();
+    if let Some(masters) = process.masters {
+        parts.push(format!("cluster of {}", counted(masters as u64, "master")));
+    }
+    if let Some(role) = process.role.as_deref().filter(|role| *role != "master") {
+        parts.push(if role == "slave" {
+            "replica".to_owned()
+        } else {
+            role.to_owned()
+        });
+    }
+    parts.join(", ")
+}
+
+/// The two ends of an axis of time: without the date of the second if it is that of the first.
+pub fn axis(from_ms: u64, to_ms: u64) -> [String; 2] {
+    let (from, to) = (figures::time(from_ms), figures::time(to_ms));
+    let same_day = from.get(..10) == to.get(..10);
+    let end = match (same_day, to.get(11..)) {
+        (true, Some(time)) => time.to_owned(),
+        _ => to,
+    };
+    [from.trim_end_matches(" UTC").to_owned(), end]
+}
+
+/// An instant in a table that says once that all are UTC.
+pub fn at(at_ms: u64) -> String {
+    figures::time(at_ms).trim_end_matches(" UTC").to_owned()
 }
 
 /// How names of keys are shown in this report.

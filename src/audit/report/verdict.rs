@@ -11,7 +11,7 @@ use super::model::{Compare, Phase, Report};
 use crate::figures::{count, counted};
 
 /// The line, and what kind of line it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// For programs.
     pub kind: VerdictKind,
