@@ -9,6 +9,7 @@
 
 mod acl;
 mod args;
+mod audit;
 mod compare;
 mod config_file;
 mod console;
@@ -193,6 +194,7 @@ fn dispatch(
                 .unwrap_or_default();
             repair::run(&args, visible, &common, console, exit)
         }
+        Some(Command::Audit(args)) => audit::run(&args, &common, console),
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),

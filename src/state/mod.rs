@@ -27,6 +27,7 @@ mod plan;
 mod reader;
 mod recorder;
 mod repair;
+mod report;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use plan::plan_of;
 pub use reader::{QuarantinedKey, Reader};
 pub use recorder::{Durable, Recorder};
 pub use repair::RepairCommit;
+pub use report::{report, write_report};
 pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.

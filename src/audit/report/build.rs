@@ -185,6 +185,11 @@ impl Builder {
         }
     }
 
+    /// Something that was not as it should be, in a sentence.
+    pub fn remark(&mut self, sentence: String) {
+        self.remarks.push(visible(&sentence));
+    }
+
     fn side(&mut self, side: endpoint::Side) -> &mut Side {
         match side {
             endpoint::Side::Source => &mut self.source,
