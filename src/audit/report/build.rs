@@ -140,12 +140,22 @@ impl Builder {
             Event::Server { side, server, .. } => self.side(side).met(&server, at_ms),
             Event::RunEnded { how, end, .. } => self.run_ended(at_ms, how, end),
             Event::Phase { phase } => {
+                self.worked("copy");
                 self.copying |= phase == "copying";
                 self.copied &= phase != "copying";
             }
             Event::PassBegan {
-                lane, pass, reason, ..
-            } => self.pass_began(at_ms, lane, pass, reason),
+                lane,
+                pass,
+                reason,
+                source_run_id,
+                target_run_id,
+                ..
+            } => {
+                self.source.met_again(source_run_id, at_ms);
+                self.target.met_again(target_run_id, at_ms);
+                self.pass_began(at_ms, lane, pass, reason);
+            }
             Event::LaneContinued { .. } => self.worked("copy"),
             Event::Checkpoint { lanes, sample } => {
                 self.checkpoint(at_ms, lanes);
@@ -720,6 +730,21 @@ impl Side {
                 };
             }
             _ => self.processes.push(process),
+        }
+    }
+
+    /// A process that a line names answered there: nothing new, unless nobody has told who it is.
+    fn met_again(&mut self, run_id: Option<String>, at_ms: u64) {
+        let known = self.processes.iter().any(|known| known.run_id == run_id);
+        if !known {
+            self.processes.push(Process {
+                version: String::new(),
+                run_id: run_id.as_deref().map(visible),
+                since_ms: at_ms,
+                role: None,
+                masters: None,
+                certificate_sha256: None,
+            });
         }
     }
 

@@ -36,16 +36,19 @@ pub fn html(report: &Report) -> String {
     page.render().expect("a string takes whatever is written")
 }
 
-/// Spaces within figures must not end a line.
+/// Spaces within figures, and hyphens within dates, must not end a line.
 fn spaced(text: &str) -> String {
     let mut spaced = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     let mut before = ' ';
     while let Some(character) = characters.next() {
-        let between = before.is_ascii_digit()
-            && characters.peek().is_some_and(char::is_ascii_digit)
-            && character == ' ';
-        spaced.push(if between { '\u{202f}' } else { character });
+        let between =
+            before.is_ascii_digit() && characters.peek().is_some_and(char::is_ascii_digit);
+        spaced.push(match character {
+            ' ' if between => '\u{202f}',
+            '-' if between => '\u{2011}',
+            _ => character,
+        });
         before = character;
     }
     spaced
@@ -158,6 +161,10 @@ impl Page<'_> {
         show::end(run)
     }
 
+    fn took(&self, run: &Run) -> String {
+        show::took(run).replace(' ', "\u{a0}")
+    }
+
     fn who(&self, run: &Run) -> String {
         show::who(run)
     }
@@ -175,6 +182,21 @@ impl Page<'_> {
         lives.columns.iter().copied().zip(keys).collect()
     }
 
+    fn bars(&self, lives: &Lives, row: &LifeRow) -> Vec<(&'static str, f64, String)> {
+        let columns = lives.columns.iter().zip(&row.keys).zip(&row.widths);
+        columns
+            .map(|((column, keys), width)| {
+                let class = if *column == "copied" {
+                    "before"
+                } else {
+                    "column"
+                };
+                let title = format!("{}, {column}: {}", row.label, figures::count(*keys));
+                (class, *width, title)
+            })
+            .collect()
+    }
+
     fn drifts(&self) -> Option<Vec<(&'static str, u64)>> {
         show::drifts(self.report)
     }
@@ -188,27 +210,77 @@ mod tests {
     #[test]
     fn spaces_within_figures_do_not_end_a_line() {
         assert_eq!(
-            spaced("12 481 903 of 3 keys, 1 h"),
-            "12\u{202f}481\u{202f}903 of 3 keys, 1 h"
+            spaced("12 481 903 of 3 keys, 1 h on 2026-11-22"),
+            "12\u{202f}481\u{202f}903 of 3 keys, 1 h on 2026\u{2011}11\u{2011}22"
         );
     }
 
     #[test]
     fn the_page_says_what_the_report_says() {
         let page = html(&sample::report());
-        if let Ok(folder) = std::env::var("REDKNOT_REPORT_DIR") {
-            std::fs::write(format!("{folder}/sample.html"), &page).unwrap();
-            std::fs::write(
-                format!("{folder}/sample.md"),
-                super::super::markdown::markdown(&sample::report()),
-            )
-            .unwrap();
-        }
         for said in [
             "12\u{202f}481\u{202f}903 of 12\u{202f}481\u{202f}903 keys equal; compared by value; safe to cut over",
             "cache.prod.example.com:6379",
+            "redis 6.2.14",
+            "TLS, the server was verified",
+            "died without a word",
+            "the source is another process",
+            "OOM command not allowed",
+            "vector-effect",
+            "redknot audit check shop-7f3a",
         ] {
             assert!(page.contains(said), "{said}");
+        }
+        assert_eq!(
+            page.matches("<polyline").count(),
+            9,
+            "three runs, three curves"
+        );
+    }
+
+    /// Relative luminance of `#rgb` or `#rrggbb`, by WCAG 2.
+    fn luminance(color: &str) -> f64 {
+        let digits = color.trim_start_matches('#');
+        let wide: String = match digits.len() {
+            3 => digits.chars().flat_map(|digit| [digit, digit]).collect(),
+            _ => digits.to_owned(),
+        };
+        let part = |at: usize| {
+            let byte = u8::from_str_radix(&wide[at..at + 2], 16).expect("a colour in hex");
+            let part = f64::from(byte) / 255.0;
+            match part <= 0.03928 {
+                true => part / 12.92,
+                false => ((part + 0.055) / 1.055).powf(2.4),
+            }
+        };
+        0.2126 * part(0) + 0.7152 * part(2) + 0.0722 * part(4)
+    }
+
+    #[test]
+    fn text_has_enough_contrast_by_day_by_night_and_on_paper() {
+        let css = include_str!("templates/report.css");
+        let palettes: Vec<&str> = css.split("--paper:").skip(1).collect();
+        assert_eq!(palettes.len(), 3);
+        for palette in palettes {
+            let palette = format!("--paper:{}", palette.split('}').next().unwrap_or_default());
+            let color = |name: &str| {
+                let (_, rest) = palette
+                    .split_once(&format!("--{name}:"))
+                    .unwrap_or_else(|| panic!("{name} is not in {palette}"));
+                luminance(rest.split(';').next().unwrap_or_default().trim())
+            };
+            let check = |text: &str, ground: &str, least: f64| {
+                let (one, other) = (color(text), color(ground));
+                let contrast = (one.max(other) + 0.05) / (one.min(other) + 0.05);
+                assert!(
+                    contrast >= least,
+                    "{text} on {ground}: {contrast:.2} in {palette}"
+                );
+            };
+            for text in ["ink", "soft", "accent", "alarm"] {
+                check(text, "paper", 4.5);
+                check(text, "wash", 4.5);
+            }
         }
     }
 }

@@ -173,6 +173,10 @@ impl Page<'_> {
         show::end(run)
     }
 
+    fn took(&self, run: &Run) -> String {
+        show::took(run)
+    }
+
     fn who(&self, run: &Run) -> String {
         show::who(run)
     }

@@ -151,7 +151,7 @@ pub fn strip(report: &Report) -> Option<Strip> {
 }
 
 fn row(label: &'static str, marks: Vec<Mark>) -> Option<Row> {
-    let title = format!("{} {label}", count(marks.len() as u64));
+    let title = format!("{label}: {}", count(marks.len() as u64));
     (!marks.is_empty()).then_some(Row {
         label,
         title,

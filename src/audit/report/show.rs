@@ -77,7 +77,7 @@ pub fn verdicts(compare: &Compare) -> Vec<(&'static str, u64, bool)> {
     vec![
         ("equal", counters.equal, false),
         (
-            "equal, though the bytes of DUMP differ (among the equal ones)",
+            "of these with other bytes of DUMP",
             counters.equal_other_bytes,
             false,
         ),
@@ -133,6 +133,15 @@ pub fn end(run: &Run) -> String {
         // Its own words say it already.
         RunEnd::Done | RunEnd::Stopped => run.how.clone(),
         _ => format!("{kind}: {}", run.how),
+    }
+}
+
+/// How long a run took; of one that died, how long it is known to have lived.
+pub fn took(run: &Run) -> String {
+    let took = span(run.began_ms, run.ended_ms);
+    match run.end {
+        RunEnd::Died => format!("\u{2265} {took}"),
+        RunEnd::Done | RunEnd::Stopped | RunEnd::Failed | RunEnd::Running | RunEnd::Unknown => took,
     }
 }
 
