@@ -142,6 +142,12 @@ pub enum Event {
         run: u32,
         /// Why it may.
         reason: String,
+        /// The source process, if known.
+        #[serde(default)]
+        source_run_id: Option<String>,
+        /// The target process, if known.
+        #[serde(default)]
+        target_run_id: Option<String>,
     },
     /// A milestone: how far the lanes that moved since the last one are durable.
     Checkpoint {
@@ -260,7 +266,7 @@ pub enum Event {
         /// How, for programs.
         #[serde(default)]
         end: EndKind,
-        /// Of a failure: its class, as it stands beside the exit code (`source_unreachable`).
+        /// Of a failure: what a script should make of it.
         #[serde(default)]
         class: Option<String>,
     },

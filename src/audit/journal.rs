@@ -34,6 +34,14 @@ pub struct Known {
     pub runs: u32,
     /// Number of the last comparison that began.
     pub compares: u32,
+    /// The newest of them that has its result.
+    pub compared: u32,
+    /// Number of the last repair that began.
+    pub repairs: u32,
+    /// The newest of them that has tried every finding.
+    pub repaired: u32,
+    /// Whether every lane was at its end, and none has begun anew since.
+    pub completed: bool,
     /// The newest milestone of each lane.
     pub lanes: BTreeMap<u32, Milestone>,
     /// Whether the last line was torn by a crash and cut off.
@@ -65,6 +73,8 @@ pub struct Journal {
     file: File,
     /// Hash of the last line.
     prev: blake3::Hash,
+    /// Lines, those included that are not in the file yet.
+    lines: u64,
     /// Lines that are not in the file yet.
     unwritten: Vec<u8>,
 }
@@ -90,6 +100,7 @@ impl Journal {
         let journal = Self {
             file,
             prev,
+            lines: known.lines,
             unwritten: Vec::new(),
         };
         Ok((journal, known))
@@ -134,8 +145,14 @@ impl Journal {
         };
         let text = serde_json::to_vec(&line).expect("an event has only string keys");
         self.prev = blake3::hash(&text);
+        self.lines += 1;
         self.unwritten.extend_from_slice(&text);
         self.unwritten.push(b'\n');
+    }
+
+    /// How many lines there are, and the hash of the newest.
+    pub fn head(&self) -> (u64, [u8; 32]) {
+        (self.lines, *self.prev.as_bytes())
     }
 
     /// Hands all lines to the operating system: they survive the death of this process.
@@ -187,7 +204,7 @@ impl Known {
             Event::Rebuilt { runs, lanes, .. } => {
                 self.runs = runs;
                 // They went with the state.
-                self.compares = 0;
+                (self.compares, self.compared, self.repairs, self.repaired) = (0, 0, 0, 0);
                 self.lanes = lanes
                     .into_iter()
                     .map(|milestone| (milestone.lane, milestone))
@@ -195,6 +212,7 @@ impl Known {
             }
             Event::RunBegan { run, .. } => self.runs = run,
             Event::PassBegan { lane, pass, .. } => {
+                self.completed = false;
                 let milestone = self.lanes.entry(lane).or_insert_with(|| Milestone {
                     lane,
                     pass,
@@ -218,6 +236,11 @@ impl Known {
                 }
             }
             Event::CompareStarted { compare, .. } => self.compares = compare,
+            Event::Compared { compare, .. } => self.compared = compare,
+            Event::RepairStarted { repair, .. } => self.repairs = repair,
+            Event::Repaired { repair, .. } => self.repaired = repair,
+            Event::Completed { .. } => self.completed = true,
+            Event::Phase { .. } => self.completed = false,
             Event::Restarted { .. }
             | Event::Settings { .. }
             | Event::Server { .. }
@@ -226,15 +249,10 @@ impl Known {
             | Event::ThrottleEnded { .. }
             | Event::Finding { .. }
             | Event::CompareLaneBegan { .. }
-            | Event::Compared { .. }
-            | Event::RepairStarted { .. }
             | Event::Deleted { .. }
-            | Event::Repaired { .. }
-            | Event::Phase { .. }
             | Event::Quarantined { .. }
             | Event::Served { .. }
             | Event::RunEnded { .. }
-            | Event::Completed { .. }
             | Event::Unknown => {}
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{probe, resolve_doubts};
+use super::beside::{probe, probe_target, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::nodes;
@@ -26,6 +26,7 @@ use super::report::Report;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
+use crate::audit::entry::EndKind;
 use crate::client::handshake::{end_earlier, unix_ms};
 use crate::client::served::Served;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
@@ -63,15 +64,24 @@ impl Context {
         shutdown: Shutdown,
     ) -> Self {
         let report = Report::new(&store, &request);
+        let (name, run) = (store.name().to_owned(), store.run());
         for note in store.notes() {
             observer.event(&Event::Warning {
                 message: note.clone(),
             });
         }
+        let pulse = store.pulse();
+        pulse.begin();
+        let lanes = 0..request.plan.lanes.len() as u32;
+        let rebuilt = lanes.map(|lane| store.rebuilt_pass(lane)).collect();
+        let recorder = Recorder::start(store);
+        let durable = recorder.durable();
         let env = Rc::new(Env {
             request: request.clone(),
-            name: store.name().to_owned(),
-            run: store.run(),
+            name,
+            run,
+            pulse,
+            rebuilt,
             observer,
             shutdown,
             retries: std::cell::Cell::new(0),
@@ -79,8 +89,6 @@ impl Context {
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
         });
-        let recorder = Recorder::start(store);
-        let durable = recorder.durable();
         Self {
             request,
             env,
@@ -202,11 +210,18 @@ impl Context {
         mut self,
         state: RunState,
         how: String,
+        class: Option<Class>,
     ) -> Result<(Status, Rc<dyn Observer>), Error> {
         let ended = how.clone();
+        let kind = match state {
+            RunState::Complete => EndKind::Complete,
+            RunState::Stopped => EndKind::Stopped,
+            RunState::Failed => EndKind::Failed,
+            RunState::Running => EndKind::Unknown,
+        };
         let saved = self
             .recorder
-            .with_store(move |store| store.end_run(&ended))
+            .with_store(move |store| store.end_run_as(&ended, kind, class))
             .await;
         self.report.sample(&self.durable.borrow(), Instant::now());
         let mut status = self.status(state, None);
@@ -300,6 +315,7 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    tasks.spawn_local(probe_target(Rc::clone(&shared)));
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
     let end = tokio::select! {
         end = supervise(context, &shared) => end,

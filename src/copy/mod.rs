@@ -265,7 +265,8 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Copy
     };
     // A store that refuses this refuses the end as well, and says why then.
     let _ = context.tell_served(ended.is_err()).await;
-    let saved = context.finish(state, how).await;
+    let class = ended.as_ref().err().map(|error| error.class);
+    let saved = context.finish(state, how, class).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.
         (Err(error), _) => Err(error),

@@ -99,6 +99,7 @@ impl Store {
             advanced.push((lane, checkpoint));
         }
         let (events, added) = self.attempt(|store| store.put_quarantined(&mut writes, commits))?;
+        self.put_seal(&mut writes);
         self.attempt(|store| store.commit_writes(writes))?;
         for (lane, checkpoint) in advanced {
             self.totals[lane as usize].add(&counted(commits, lane));

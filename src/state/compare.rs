@@ -22,7 +22,7 @@ use super::record::{
 };
 use super::store::{Store, shortened, tame_identity};
 use crate::audit::journal::{Event, Known};
-use crate::progress::{CompareState, CompareStatus, ComparedLives};
+use crate::progress::{CompareState, CompareStatus};
 
 /// Records that are removed in one write.
 const PURGED_AT_ONCE: usize = 512;
@@ -237,18 +237,7 @@ impl Store {
             writes.put(layout::compare_lane(lane), layout::encode(checkpoint));
         }
         self.write_through(writes)?;
-        let sample = record.rules.sample.as_ref();
-        self.journal.append(
-            record.began_ms,
-            Event::CompareStarted {
-                compare: record.compare,
-                run: record.run,
-                sample: sample.map(|sample| sample.asked.clone()),
-                seed: sample.map(|sample| sample.seed),
-                one_way: record.rules.one_way,
-                copied: record.copied.clone(),
-            },
-        );
+        self.tell_compare_started(&record);
         self.compared = Compared {
             record: Some(record),
             lanes,
@@ -378,22 +367,7 @@ impl Store {
         let mut writes = Writes::default();
         writes.put(layout::compare(), layout::encode(&record));
         self.write_through(writes)?;
-        let mut lives = Box::<ComparedLives>::default();
-        for lane in &self.compared.lanes {
-            lives.add(&lane.lives);
-        }
-        self.journal.append(
-            ended.at_ms,
-            Event::Compared {
-                compare: record.compare,
-                run: ended.run,
-                counters: ended.counters,
-                source_digest: ended.source_digest,
-                target_digest: ended.target_digest,
-                not_compared: ended.not_compared,
-                lives,
-            },
-        );
+        self.tell_compared(record.compare, ended)?;
         self.compared.record = Some(record);
         self.sync_journal()
     }

@@ -17,9 +17,10 @@ use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
 use super::lock::{self, Lock};
+use super::pulse::Pulse;
 use super::record::{
-    CanaryRecord, FORMAT_VERSION, LaneCheckpoint, MakeupRecord, Meta, PassRecord, Phase,
-    QuarantineEntry, RunRecord,
+    CanaryRecord, FORMAT_VERSION, Foundation, LaneCheckpoint, MakeupRecord, Meta, PassRecord,
+    Phase, QuarantineEntry, RunRecord,
 };
 use super::store::{Durability, OpenRequest, Store};
 use super::witness::journal_error;
@@ -85,6 +86,12 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         failed: None,
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
+        opened: Instant::now(),
+        pulse: Pulse::default(),
+        sampled: Counters::default(),
+        sampled_at: Instant::now(),
+        to_seal: None,
+        foundations: found.foundations,
         canary_at,
         compared,
         repair,
@@ -92,6 +99,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         dir,
         _lock: lock,
     };
+    store.totals.iter().for_each(|lane| store.sampled.add(lane));
     store.begin_run(&known, set_aside.as_deref())?;
     Ok(store)
 }
@@ -126,6 +134,19 @@ impl Store {
             self.journal
                 .append(now_ms(), Event::Restarted { set_aside });
         }
+        self.retell(known);
+        // What the run before this one made durable without being able to say so.
+        self.moved = (0..)
+            .zip(&self.lanes)
+            .filter(|(lane, checkpoint)| {
+                let told = known.lanes.get(lane);
+                let told = told.map_or((0, 0), |told| (told.pass, told.next_seq));
+                told != (checkpoint.pass, checkpoint.next_seq)
+            })
+            .map(|(lane, _)| lane)
+            .collect();
+        self.append_milestone();
+        self.retell_results(known)?;
         let run = &self.this_run;
         self.journal.append(
             run.began_ms,
@@ -143,17 +164,6 @@ impl Store {
                 .to_owned(),
             },
         );
-        // What the run before this one made durable without being able to say so.
-        self.moved = (0..)
-            .zip(&self.lanes)
-            .filter(|(lane, checkpoint)| {
-                let told = known.lanes.get(lane);
-                let told = told.map_or((0, 0), |told| (told.pass, told.next_seq));
-                told != (checkpoint.pass, checkpoint.next_seq)
-            })
-            .map(|(lane, _)| lane)
-            .collect();
-        self.append_milestone();
         self.sync_journal()?;
         // The journal's own name.
         folder::sync(&self.dir)
@@ -176,6 +186,8 @@ pub(super) struct Found {
     lanes: Vec<LaneCheckpoint>,
     /// Sums over all passes of each lane.
     totals: Vec<Counters>,
+    /// Where lanes went on after the state was lost.
+    foundations: Vec<Option<Foundation>>,
     passes: Vec<PassRecord>,
     last_run: Option<RunRecord>,
     quarantine_len: u64,
@@ -212,11 +224,19 @@ impl Found {
         let lanes = read_lanes(engine, dir, &meta.plan)?;
         verify::against_journal(dir, &meta, &lanes, known)?;
         let mut totals = Vec::with_capacity(lanes.len());
+        let mut foundations = Vec::with_capacity(lanes.len());
         for (lane, checkpoint) in (0..).zip(&lanes) {
             let milestone = known.lanes.get(&lane);
+            let foundation: Option<Foundation> = read(engine, dir, &layout::foundation(lane))?;
             totals.push(verify::against_batches(
-                engine, dir, lane, checkpoint, milestone,
+                engine,
+                dir,
+                lane,
+                checkpoint,
+                milestone,
+                foundation.as_ref(),
             )?);
+            foundations.push(foundation);
         }
         let mut passes: Vec<PassRecord> = Vec::new();
         read_each(engine, dir, Kind::Pass, |_, value| {
@@ -240,6 +260,7 @@ impl Found {
             meta,
             lanes,
             totals,
+            foundations,
             passes,
             last_run,
             quarantine_len,
@@ -276,6 +297,7 @@ impl Found {
         Ok(Self {
             lanes: vec![LaneCheckpoint::new(); meta.plan.lanes.len()],
             totals: vec![Counters::default(); meta.plan.lanes.len()],
+            foundations: vec![None; meta.plan.lanes.len()],
             meta,
             passes: Vec::new(),
             last_run: None,

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::plan::Plan;
 use crate::progress::{Counters, Makeup};
 
+mod audit;
 mod compare;
 mod repair;
 
+pub use audit::{Foundation, JournalSeal};
 pub use compare::{
     CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
     CompareStage, FindingRecord, FindingState, NAME_PIECE_BYTES, SampleRecord, SuspectId,

@@ -7,7 +7,7 @@ use super::chain::chain;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::layout;
-use super::record::{BatchRecord, LaneCheckpoint, Meta, Position};
+use super::record::{BatchRecord, Foundation, LaneCheckpoint, Meta, Position};
 use crate::audit::journal::{Known, Milestone, hex};
 use crate::progress::Counters;
 
@@ -54,8 +54,12 @@ pub(super) fn against_batches(
     lane: u32,
     checkpoint: &LaneCheckpoint,
     milestone: Option<&Milestone>,
+    foundation: Option<&Foundation>,
 ) -> Result<Counters, StoreError> {
     let mut walk = Walk::new(lane, milestone);
+    if let Some(foundation) = foundation {
+        walk.stand_on(foundation);
+    }
     let mut broken = None;
     let range = (layout::batches(lane, 0, 0), layout::batches(lane + 1, 0, 0));
     engine.visit(range, |key, value| match walk.step(key, value) {
@@ -98,6 +102,16 @@ impl<'a> Walk<'a> {
             total: Counters::default(),
             chain: [0; 32],
         }
+    }
+
+    /// The batches before it are gone; it takes their place.
+    fn stand_on(&mut self, foundation: &Foundation) {
+        self.pass = foundation.pass;
+        self.next_seq = foundation.next_seq;
+        self.position = foundation.position;
+        self.counters = foundation.counters;
+        self.total = foundation.total;
+        self.chain = foundation.chain;
     }
 
     /// Takes the batches of one record; says what is wrong with them.
