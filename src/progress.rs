@@ -13,10 +13,15 @@ use crate::plan::LanePlan;
 
 mod compare;
 mod functions;
+mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
+pub use makeup::{
+    Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
+    SizeCount,
+};
 pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.

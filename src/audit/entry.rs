@@ -6,11 +6,15 @@
 //! - No secret is in here, and no value of a key. Names of keys stand escaped, for people, and in hex, for programs.
 //! - Times are Unix milliseconds of the machine that wrote the line, so they may run backwards where its clock was set.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::endpoint::Side;
 use crate::plan::Plan;
-use crate::progress::{CompareCounters, Counters, RepairCounters, TlsUse, Verdict};
+use crate::progress::{
+    CompareCounters, ComparedLives, Counters, Makeup, RepairCounters, TlsUse, Verdict,
+};
 
 /// Version of the form of a line. It is raised when a reader would misunderstand a line, not when fields are added.
 pub const LINE_VERSION: u32 = 1;
@@ -249,6 +253,19 @@ pub enum Event {
         /// Findings that are left.
         findings_left: u64,
     },
+    /// What a server has counted while a run was at work, whichever client asked it.
+    Served {
+        /// From 1.
+        run: u32,
+        /// Which side.
+        side: Side,
+        /// Calls of each command.
+        #[serde(default)]
+        calls: BTreeMap<String, u64>,
+        /// Why it is not known, if it is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unknown: Option<String>,
+    },
     /// A process came to its end and could still say so.
     RunEnded {
         /// From 1.
@@ -330,6 +347,9 @@ pub enum Event {
         target_digest: String,
         /// What was not compared, in sentences.
         not_compared: Vec<String>,
+        /// For how long the keys live on whose values are equal, where expiries were compared.
+        #[serde(default)]
+        lives: Box<ComparedLives>,
     },
     /// Written by a newer redknot of the same format.
     #[serde(other)]
@@ -358,6 +378,9 @@ pub struct Milestone {
     pub cursor: Option<u64>,
     /// Sums over the batches of this pass.
     pub counters: Counters,
+    /// What the keys written in this pass are like; as many as `counters.keys_written`.
+    #[serde(default)]
+    pub makeup: Box<Makeup>,
     /// Sums over the batches of all passes.
     #[serde(default)]
     pub counters_of_all_passes: Counters,

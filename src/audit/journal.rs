@@ -220,6 +220,7 @@ impl Known {
                     chain: String::new(),
                     cursor: None,
                     counters: Counters::default(),
+                    makeup: Box::default(),
                     counters_of_all_passes: Counters::default(),
                 });
                 if milestone.pass != pass {
@@ -251,6 +252,7 @@ impl Known {
             | Event::CompareLaneBegan { .. }
             | Event::Deleted { .. }
             | Event::Quarantined { .. }
+            | Event::Served { .. }
             | Event::RunEnded { .. }
             | Event::Unknown => {}
         }
@@ -285,6 +287,7 @@ mod tests {
                 chain: hex(&[9; 32]),
                 cursor: Some(7),
                 counters: Counters::default(),
+                makeup: Box::default(),
                 counters_of_all_passes: Counters::default(),
             }],
             sample: None,

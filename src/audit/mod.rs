@@ -7,3 +7,4 @@
 pub mod entry;
 pub mod journal;
 pub mod reader;
+pub mod report;

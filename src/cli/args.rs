@@ -7,6 +7,7 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod audit;
 mod compare;
 mod keys;
 mod repair;
@@ -26,6 +27,7 @@ use redknot::state::Durability;
 
 use super::server_args::{SourceArgs, TargetArgs};
 
+pub use audit::{AuditArgs, AuditCommand, ReportArgs};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
@@ -112,6 +114,8 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
     Repair(Box<RepairArgs>),
+    /// What was done, when, and proven how: audit report NAME makes a page of it
+    Audit(AuditArgs),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key

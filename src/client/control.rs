@@ -96,6 +96,16 @@ impl Control {
         }
     }
 
+    /// One section of INFO.
+    ///
+    /// # Errors
+    ///
+    /// Also a refusal.
+    pub async fn info_section(&mut self, name: &str) -> Result<Info, LinkError> {
+        let value = self.ask(redis::cmd("INFO").arg(name)).await?;
+        Ok(parse_info(&text(&value)))
+    }
+
     /// By ROLE, else by INFO's field, else unknown.
     pub async fn role(&mut self, info: &Info) -> Result<Role, LinkError> {
         let word = match self.ask(&redis::cmd("ROLE")).await {

@@ -3,8 +3,8 @@
 //! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
 //! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
-//! [`functions`] are not keys, [`retry`] says how long a server is waited for, [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the
-//! master of a service.
+//! [`functions`] are not keys, [`retry`] says how long a server is waited for, [`served`] what it was asked meanwhile,
+//! [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the master of a service.
 //!
 //! # Invariant
 //!
@@ -20,6 +20,7 @@ pub mod handshake;
 pub mod retry;
 mod rivals;
 pub mod sentinel;
+pub mod served;
 mod takes;
 pub mod tls;
 pub mod topology;

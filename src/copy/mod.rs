@@ -225,6 +225,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    context.count_served().await;
     if context.request.options.functions
         && let link::Waited::Stopped(reason) = functions::between(context, Stage::Check).await?
     {
@@ -323,7 +324,7 @@ enum Ended {
 }
 
 /// Saves what is pending, records how the run ended, and writes the last status.
-async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
         Ok(Ended::Stopped(reason)) => (
@@ -332,6 +333,8 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
     let class = ended.as_ref().err().map(|error| error.class);
     let saved = context.finish(state, how, class).await;
     match (ended, saved) {

@@ -35,6 +35,7 @@ pub(super) enum Kind {
     Finding = 12,
     Name = 13,
     Repair = 14,
+    Makeup = 15,
     Seal = 40,
     Foundation = 41,
 }
@@ -57,6 +58,7 @@ impl Kind {
             Self::Finding => "finding",
             Self::Name => "name",
             Self::Repair => "repair",
+            Self::Makeup => "makeup",
             Self::Seal => "seal",
             Self::Foundation => "foundation",
         }
@@ -73,6 +75,10 @@ pub(super) fn lane(lane: u32) -> Vec<u8> {
 
 pub(super) fn canary(lane: u32) -> Vec<u8> {
     key(Kind::Canary, &[&lane.to_be_bytes()])
+}
+
+pub(super) fn makeup(lane: u32) -> Vec<u8> {
+    key(Kind::Makeup, &[&lane.to_be_bytes()])
 }
 
 pub(super) fn run(run: u32) -> Vec<u8> {

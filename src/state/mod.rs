@@ -30,6 +30,7 @@ mod reader;
 mod rebuild;
 mod recorder;
 mod repair;
+mod report;
 mod retell;
 mod store;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub use reader::{QuarantinedKey, Reader};
 pub use rebuild::{Rebuilt, rebuild};
 pub use recorder::{Durable, Recorder};
 pub use repair::RepairCommit;
+pub use report::{report, write_report};
 pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.

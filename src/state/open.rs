@@ -19,8 +19,8 @@ use super::layout::{self, Kind, RECORD_BYTES_MAX};
 use super::lock::{self, Lock};
 use super::pulse::Pulse;
 use super::record::{
-    CanaryRecord, FORMAT_VERSION, Foundation, LaneCheckpoint, Meta, PassRecord, Phase,
-    QuarantineEntry, RunRecord,
+    CanaryRecord, FORMAT_VERSION, Foundation, LaneCheckpoint, MakeupRecord, Meta, PassRecord,
+    Phase, QuarantineEntry, RunRecord,
 };
 use super::store::{Durability, OpenRequest, Store};
 use super::witness::journal_error;
@@ -370,6 +370,14 @@ fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckp
             let canary: Option<CanaryRecord> = read(engine, dir, &layout::canary(lane))?;
             if let Some(canary) = canary.filter(|canary| canary.pass == checkpoint.pass) {
                 checkpoint.canary = canary.batches;
+            }
+            let makeup: Option<MakeupRecord> = read(engine, dir, &layout::makeup(lane))?;
+            if let Some(makeup) = makeup.filter(|makeup| makeup.pass == checkpoint.pass) {
+                checkpoint.makeup = makeup.makeup;
+            }
+            if !checkpoint.makeup.is_of(checkpoint.counters.keys_written) {
+                let what = format!("lane {lane}: types and sizes are not of the keys written");
+                return Err(StoreError::damaged(what, dir));
             }
             Ok(checkpoint)
         })

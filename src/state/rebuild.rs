@@ -20,8 +20,8 @@ use super::layout;
 use super::lock::Lock;
 use super::open::{Found, read_meta, refuse_other};
 use super::record::{
-    CanaryBatch, CanaryRecord, Foundation, LaneCheckpoint, Meta, PassRecord, Phase, Position,
-    QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity,
+    CanaryBatch, CanaryRecord, Foundation, LaneCheckpoint, MakeupRecord, Meta, PassRecord, Phase,
+    Position, QuarantineEntry, QuarantineRecord, RunEnd, RunRecord, ServerIdentity,
 };
 use super::witness::journal_error;
 use super::{folder, now_ms, status};
@@ -260,6 +260,7 @@ impl Past {
             chain,
             cursor: None,
             counters: Default::default(),
+            makeup: Box::default(),
             counters_of_all_passes: total,
         };
         self.lanes.insert(lane, milestone);
@@ -313,6 +314,11 @@ impl Past {
             put(layout::foundation(*lane), layout::encode(&foundation));
             let checkpoint = self.checkpoint(*lane, &foundation);
             put(layout::lane(*lane), layout::encode(&checkpoint));
+            let makeup = MakeupRecord {
+                pass: milestone.pass,
+                makeup: milestone.makeup.clone(),
+            };
+            put(layout::makeup(*lane), layout::encode(&makeup));
             let canary = CanaryRecord {
                 pass: foundation.pass,
                 batches: vec![nameless(foundation.position)],
@@ -356,6 +362,8 @@ impl Past {
             source: identity(source),
             target: identity(target),
             counters: foundation.counters,
+            // A record of its own.
+            makeup: Box::default(),
             canary: Vec::new(),
             chain: foundation.chain,
         }

@@ -12,7 +12,7 @@ use super::store::Store;
 use crate::audit::entry::{FINDINGS_TOLD_MAX, NAME_TOLD_BYTES};
 use crate::audit::journal::{Event, Known, hex};
 use crate::key::Escaped;
-use crate::progress::Counters;
+use crate::progress::{ComparedLives, Counters};
 
 impl Store {
     /// Tells the journal, of which `known` is known, what the run before this one could not tell it.
@@ -120,6 +120,10 @@ impl Store {
             };
             self.journal.append(ended.at_ms, event);
         }
+        let mut lives = Box::<ComparedLives>::default();
+        for lane in self.compare_lanes() {
+            lives.add(&lane.lives);
+        }
         self.journal.append(
             ended.at_ms,
             Event::Compared {
@@ -129,6 +133,7 @@ impl Store {
                 source_digest: ended.source_digest,
                 target_digest: ended.target_digest,
                 not_compared: ended.not_compared,
+                lives,
             },
         );
         Ok(())

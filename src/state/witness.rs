@@ -4,6 +4,7 @@
 //!
 //! The journal is told after the engine is durable, never before.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use super::engine::Writes;
 use super::error::StoreError;
 use super::layout;
 use super::record::{JournalSeal, Position};
-use super::store::{Durability, Store};
+use super::store::{Durability, Store, shortened};
 use super::{folder, now_ms};
 use crate::audit::entry::Sample;
 use crate::audit::journal::{Event, JournalError, Milestone, hex};
+use crate::endpoint::Side;
 use crate::progress::Counters;
 
 /// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
@@ -78,6 +80,7 @@ impl Store {
                         Position::End => Some(0),
                     },
                     counters: checkpoint.counters,
+                    makeup: checkpoint.makeup.clone(),
                     counters_of_all_passes: self.totals[lane as usize],
                 }
             })
@@ -153,6 +156,29 @@ impl Store {
             let seal = JournalSeal { lines, head };
             writes.put(layout::seal(self.run()), layout::encode(&seal));
         }
+    }
+
+    /// Tells the journal what a server has served in this run; `Err` says why that is not known.
+    pub fn tell_served(
+        &mut self,
+        side: Side,
+        calls: Result<BTreeMap<String, u64>, String>,
+    ) -> Result<(), StoreError> {
+        let (calls, unknown) = match calls {
+            Ok(calls) => (calls, None),
+            Err(why) => (BTreeMap::new(), Some(shortened(&why))),
+        };
+        let run = self.run();
+        self.journal.append(
+            now_ms(),
+            Event::Served {
+                run,
+                side,
+                calls,
+                unknown,
+            },
+        );
+        self.sync_journal()
     }
 
     pub(super) fn sync_journal(&mut self) -> Result<(), StoreError> {

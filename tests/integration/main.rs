@@ -66,6 +66,9 @@ mod compare;
 /// What a comparison found is made right, and nothing else.
 mod repair;
 
+/// `audit report`: its figures, how it looks, and what names can do in it.
+mod report;
+
 /// Users with few rights: what they need, what they lack, what they may not read.
 mod acl;
 

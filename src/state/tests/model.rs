@@ -201,6 +201,7 @@ impl Machine {
                     keys_quarantined: bad,
                     ..Counters::default()
                 },
+                makeup: Box::new(Makeup::of(Arrived::UNSEEN, shape.written)),
                 canary_keys: shape.names.clone(),
                 quarantined: shape
                     .bad
