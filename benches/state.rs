@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use redknot::plan::{LanePlan, Plan};
-use redknot::progress::Counters;
+use redknot::progress::{Arrived, Counters, Makeup};
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, open};
 
@@ -136,6 +136,7 @@ fn commit_group(store: &mut Store, batches: u64) {
                 payload_bytes_written: 1_234_567,
                 ..Counters::default()
             },
+            makeup: Box::new(Makeup::of(Arrived::UNSEEN, KEYS - 2)),
             keys_digest: *blake3::hash(&seq.to_le_bytes()).as_bytes(),
             scanned_ms: 1_700_000_000_000 + 3 * seq,
             acknowledged_ms: 1_700_000_000_005 + 3 * seq,

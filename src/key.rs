@@ -3,7 +3,7 @@
 //! A key is any byte string, and it comes from a server that we do not trust: printed raw it could move the cursor of
 //! the operator's terminal or forge a line of a log.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Prints a key so that it is one line of visible ASCII or UTF-8 and can be read back.
 ///
@@ -26,12 +26,7 @@ impl fmt::Display for Escaped<'_> {
                     '\\' => f.write_str("\\\\")?,
                     '"' => f.write_str("\\\"")?,
                     // Other invisible characters, among them the ones that reorder text on a terminal.
-                    c if c.is_control() || is_format(c) => {
-                        let mut utf8 = [0; 4];
-                        for byte in c.encode_utf8(&mut utf8).bytes() {
-                            write!(f, "\\x{byte:02x}")?;
-                        }
-                    }
+                    c if is_invisible(c) => write_bytes(f, c)?,
                     c => write!(f, "{c}")?,
                 }
             }
@@ -100,6 +95,36 @@ pub fn unescape(text: &[u8]) -> Result<Vec<u8>, UnescapeError> {
         });
     }
     Ok(name)
+}
+
+/// `text`, which is meant for people but may quote a server, as one line without invisible characters. Unlike
+/// [`Escaped`], it can't be read back.
+///
+/// ```
+/// assert_eq!(redknot::key::visible("it says \"no\"\n\x1b[31m"), r#"it says "no" \x1b[31m"#);
+/// ```
+pub fn visible(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        // Writing to a string can't fail.
+        let _ = match character {
+            '\n' | '\r' | '\t' => line.write_char(' '),
+            c if is_invisible(c) => write_bytes(&mut line, c),
+            c => line.write_char(c),
+        };
+    }
+    line
+}
+
+fn is_invisible(c: char) -> bool {
+    c.is_control() || is_format(c)
+}
+
+fn write_bytes(to: &mut impl Write, c: char) -> fmt::Result {
+    let mut utf8 = [0; 4];
+    c.encode_utf8(&mut utf8)
+        .bytes()
+        .try_for_each(|byte| write!(to, "\\x{byte:02x}"))
 }
 
 /// Characters without a shape of their own that change how their neighbours are shown (Unicode category Cf).

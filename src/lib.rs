@@ -24,6 +24,7 @@ pub mod tls;
 
 pub mod cluster;
 pub mod digest;
+pub mod figures;
 pub mod glob;
 pub mod key;
 pub mod rdb;

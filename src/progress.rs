@@ -12,9 +12,16 @@ use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 
 mod compare;
+mod functions;
+mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
+pub use functions::FunctionsStatus;
+pub use makeup::{
+    Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
+    SizeCount,
+};
 pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
@@ -150,6 +157,19 @@ pub enum Event {
     Stopping {
         /// Batches still in flight.
         batches: u64,
+    },
+    /// The libraries of functions are where they should be (`--functions`).
+    Functions(FunctionsStatus),
+    /// How the libraries of functions of both sides compare, by their names.
+    FunctionsCompared {
+        /// The same on both sides.
+        equal: u64,
+        /// On the source alone.
+        missing: Vec<String>,
+        /// Of the same name, and not the same.
+        different: Vec<String>,
+        /// On the target alone.
+        extra: Vec<String>,
     },
     /// Every lane is at its end and the accounts add up.
     Complete(Box<Status>),
@@ -306,6 +326,9 @@ pub struct Status {
     pub throttle: Option<String>,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
+    /// What became of the libraries of functions, if they were carried (`--functions`).
+    #[serde(default)]
+    pub functions: Option<FunctionsStatus>,
     /// The newest comparison, if there is one.
     #[serde(default)]
     pub compare: Option<CompareStatus>,

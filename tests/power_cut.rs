@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redknot::plan::{LanePlan, Plan};
-use redknot::progress::Counters;
+use redknot::progress::{Arrived, Counters, Makeup};
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, StoreError, open};
 
@@ -358,6 +358,7 @@ fn commit_some(store: &mut Store, count: u64) {
                 keys_written: 500,
                 ..Counters::default()
             },
+            makeup: Box::new(Makeup::of(Arrived::UNSEEN, 500)),
             keys_digest: *blake3::hash(&seq.to_le_bytes()).as_bytes(),
             scanned_ms: 1_700_000_000_000 + seq,
             acknowledged_ms: 1_700_000_000_005 + seq,

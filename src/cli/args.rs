@@ -7,6 +7,7 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod audit;
 mod compare;
 mod keys;
 mod repair;
@@ -26,6 +27,7 @@ use redknot::state::Durability;
 
 use super::server_args::{SourceArgs, TargetArgs};
 
+pub use audit::{AuditArgs, AuditCommand, ReportArgs};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
@@ -112,6 +114,8 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
     Repair(Box<RepairArgs>),
+    /// What was done, when, and proven how: audit report NAME makes a page of it
+    Audit(AuditArgs),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
@@ -224,6 +228,9 @@ pub struct MigrateArgs {
     /// Compare both sides when the copy is complete
     #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub compare: bool,
+    /// Carry the libraries of functions too (Redis 7.0), when all keys have arrived
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is moved")]
+    pub functions: bool,
     /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
     #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "Safety")]
     pub durability: Option<Durability>,
@@ -286,6 +293,7 @@ impl MigrateArgs {
             new_pass,
             restart,
             compare,
+            functions,
             durability,
             max_quarantine,
             batch,
@@ -317,6 +325,7 @@ impl MigrateArgs {
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
             compare: compare || other.compare,
+            functions: functions || other.functions,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),
             batch: batch.or(other.batch),
@@ -344,6 +353,9 @@ pub struct AclArgs {
     /// Of one side only
     #[arg(long, env = "REDKNOT_SIDE", value_name = "SIDE", value_parser = side())]
     pub side: Option<Side>,
+    /// Also the rights for --functions
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub functions: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::json::Header;
 use super::settings::{self, OnCommandLine};
 use super::stored::{self, Logins};
-use super::{Exit, format, names, progress, signals};
+use super::{Exit, audit, format, names, progress, signals};
 
 /// Compares what the flags say until every key has its verdict.
 ///
@@ -53,9 +53,12 @@ pub fn run(
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
-    let name = request.name.clone();
+    let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
     let end = compare::run(request, Rc::new(observer), shutdown);
     exit.set_header(drawing.finish());
+    if matches!(end, Ok(CompareEnd::Compared { .. })) {
+        audit::report::after(&state_dir, &name, console);
+    }
     tell(end, &name, console)
 }
 

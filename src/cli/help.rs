@@ -24,6 +24,7 @@ Commands:
   status    how migrations stand
   compare   are both sides equal, by value?
   repair    make the target right where a comparison found it wrong
+  audit     what was done, as a page to look at, to print and to send
   keys      list keys by what became of them
   acl       users for both servers that may do what is needed and nothing else
   demo      see it work on two throw-away servers
@@ -153,6 +154,8 @@ How a server is named
   redis://[2001:db8::7]:6379            IPv6 stands in brackets
   rediss://…                            the same over TLS; also valkeys://
   redis+unix:///path/to/socket?db=N     also unix:///path/to/socket
+  redis-sentinel://host:port,host/service/db       whoever is the master of the service, which its
+                                        sentinels are asked; port 26379; rediss-sentinel:// with TLS
 
 In a URL any byte of user, password and path can be written as %XX, and these have to be:
   @ %40   : %3A   / %2F   ? %3F   # %23   % %25
@@ -165,6 +168,8 @@ Passwords, best first; the first one that is given is used
   in the URL              other users of this machine may see it in the list of processes
 
 The same for the target with --to-pass-file, REDKNOT_TO_PASSWORD, --to-askpass.
+With sentinels, user and password above are those of the servers; their own are given by
+  --from-sentinel-user, --from-sentinel-pass-file or REDKNOT_FROM_SENTINEL_PASSWORD.
 Passwords are not stored: a command that continues a migration needs them again.
 
 TLS, with rediss:// or --from-tls; the same for the target with --to-…
@@ -178,7 +183,7 @@ What fails with TLS ends the run (exit 21); nothing is tried again without it.
 
 Rights: redknot acl prints a user for each side that may do what is needed and nothing else.
 
-migrate takes a cluster by the address of any of its nodes. This version speaks no Sentinel.
+migrate takes a cluster by the address of any of its nodes.
 ";
 
 const SELECTION: &str = "\

@@ -130,6 +130,7 @@ pub fn migration(
         trust_cursor: args.trust_cursor,
         trust_target: args.trust_target,
         new_pass: args.new_pass,
+        functions: args.functions,
         durability: args.durability.unwrap_or(Durability::Fsync),
         max_quarantine: args.max_quarantine,
     };

@@ -162,6 +162,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
             ),
         );
     }
+    if let Some(functions) = &status.functions {
+        line("functions", format::functions(functions));
+    }
     line("compare", compare_text(file, paint));
     if let Some(repair) = &status.repair {
         line("repair", repair_text(repair, file.running));

@@ -49,6 +49,7 @@ pub fn status() -> Status {
         retries: 3,
         source_latency_ms: Some(0.9),
         strings_by: Some(StringsBy::Mget),
+        functions: None,
         read_window: 64,
         throttle: None,
         passes: vec![

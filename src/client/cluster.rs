@@ -320,8 +320,8 @@ async fn view(endpoint: &Endpoint, timeout: Duration) -> Result<Topology, LinkEr
             host: host.clone(),
             port: *port,
         },
-        // Whoever is reached through a socket is on this machine.
-        Address::Unix { .. } => NodeAddress {
+        // Whoever is reached through a socket is on this machine. Sentinels watch no cluster.
+        Address::Unix { .. } | Address::Sentinel(_) => NodeAddress {
             host: "127.0.0.1".to_owned(),
             port: 0,
         },

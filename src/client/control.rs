@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
-use super::handshake::{Clock, login, select};
-use super::wire::{LinkError, open};
+use super::handshake::{Clock, select};
+use super::sentinel::open_logged_in;
+use super::wire::LinkError;
 use crate::cluster::{NodeAddress, SlotRange, Topology};
 use crate::endpoint::Endpoint;
 use crate::plan::KeyType;
@@ -53,8 +54,7 @@ impl Control {
     ) -> Result<Self, LinkError> {
         // Opened and logged in by the same code as the data path: there is one way to verify a server, and passwords
         // are bytes, which the crate would take as text only.
-        let mut wire = open(endpoint, timeout).await?;
-        login(&mut wire, endpoint).await?;
+        let mut wire = open_logged_in(endpoint, timeout).await?;
         select(&mut wire, db).await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
         let nothing_more = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -94,6 +94,16 @@ impl Control {
             Err(LinkError::Reply(..)) => Ok(Info::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// One section of INFO.
+    ///
+    /// # Errors
+    ///
+    /// Also a refusal.
+    pub async fn info_section(&mut self, name: &str) -> Result<Info, LinkError> {
+        let value = self.ask(redis::cmd("INFO").arg(name)).await?;
+        Ok(parse_info(&text(&value)))
     }
 
     /// By ROLE, else by INFO's field, else unknown.

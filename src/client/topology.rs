@@ -20,6 +20,10 @@ use crate::resp::ErrorCode;
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
 
+/// What to give instead of a sentinel's address.
+pub const SENTINEL_HINT: &str =
+    "redis-sentinel://host:26379/SERVICE is the master that it watches by that name";
+
 /// Why it is not begun.
 #[derive(Debug)]
 pub enum Refusal {
@@ -87,9 +91,7 @@ impl Asked {
                 "it is a sentinel: it watches servers and has no keys",
             )
             .on(self.side)
-            .hint(
-                "give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)",
-            )
+            .hint(SENTINEL_HINT)
             .into());
         }
         Ok(())
@@ -121,8 +123,10 @@ impl Asked {
                     Error::new(Class::Usage, format!("use database {db} of the {side}"), cause)
                         .on(side)
                         .hint(match side {
-                            Side::Source => "a cluster has database 0 only, and more of them since Valkey 9 (cluster-databases)",
-                            Side::Target => "a cluster has database 0 only, and more of them since Valkey 9 (cluster-databases); --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart",
+                            Side::Source => "leave the number of the database away; clusters have several since Valkey 9 (cluster-databases)",
+                            Side::Target => {
+                                "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                            }
                         })
                         .into(),
                 );
@@ -254,6 +258,38 @@ pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<S
             moves.join(",")
         )
     })
+}
+
+/// Servers that replicate each other have the same data already, or will lose what is written.
+///
+/// # Errors
+///
+/// If one of them is the other's replica, or both are of one master.
+pub fn not_replicated(source: &Asked, target: &Asked) -> Result<(), Refusal> {
+    // Shared by a master and all that is in step with it. It outlives restarts, so it counts only with a role.
+    let history = |asked: &Asked| asked.info.get("master_replid").cloned();
+    if history(source).is_none() || history(source) != history(target) {
+        return Ok(());
+    }
+    let (side, cause, hint) = match (source.role, target.role) {
+        (_, Role::Replica) => (
+            Side::Target,
+            "it is a replica of the source, or of the same master: replication overwrites what is written to it",
+            "the target has to be a server that replicates nobody; if it is to have the source's data, it has them already",
+        ),
+        (Role::Replica, _) => (
+            Side::Source,
+            "it is a replica of the target: it has what the target has, and what is written to the target comes back to it",
+            "give the address of another server on one of both sides",
+        ),
+        _ => return Ok(()),
+    };
+    Err(
+        Error::new(Class::Topology, format!("use the {side}"), cause)
+            .on(side)
+            .hint(hint)
+            .into(),
+    )
 }
 
 /// Two nodes of one cluster would copy keys onto themselves.

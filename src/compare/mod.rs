@@ -13,9 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::client::handshake::unix_ms;
+use crate::client::served::Served;
 use crate::databases::{self, Whereabouts};
 use crate::digest::KeyspaceDigest;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, Plan, TtlPolicy};
 use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
@@ -29,6 +30,7 @@ mod batch;
 pub(crate) mod detail;
 mod engine;
 pub(crate) mod expiry;
+mod functions;
 pub(crate) mod judge;
 mod lane;
 mod link;
@@ -209,6 +211,7 @@ struct Context {
     report: Report,
     /// The first findings of this run.
     findings: Vec<FoundKey>,
+    served: Option<Served>,
 }
 
 enum Ended {
@@ -259,6 +262,7 @@ async fn run_on(
         came_later: None,
         report,
         findings: Vec::new(),
+        served: None,
     };
     let ended = compare(&mut context).await;
     close(context, ended).await
@@ -274,6 +278,8 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
     context.keyspace = facts.keyspace;
     context.came_later = facts.came_later;
     env.clusters.replace(facts.clusters);
+    let sides = [&env.request.source, &env.request.target];
+    context.served = Some(Served::begin(sides, [false; 2]).await);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
@@ -422,6 +428,25 @@ impl Context {
         Ok(status)
     }
 
+    /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
+    async fn tell_served(&mut self, failed: bool) -> Result<(), Error> {
+        let Some(served) = self.served.take() else {
+            return Ok(());
+        };
+        let request = &self.env.request;
+        let calls = match failed {
+            false => served.end([&request.source, &request.target]).await,
+            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+        };
+        let told = self.recorder.with_store(move |store| {
+            [Side::Source, Side::Target]
+                .into_iter()
+                .zip(calls)
+                .try_for_each(|(side, calls)| store.tell_served(side, calls))
+        });
+        Ok(told.await.map_err(lost_store)??)
+    }
+
     /// What was not compared, in sentences.
     fn not_compared(&self, counters: &CompareCounters) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -568,6 +593,8 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Comp
         }
     };
     let findings = std::mem::take(&mut context.findings);
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
     let saved = context
         .recorder
         .with_store(move |store| store.end_run(&how))

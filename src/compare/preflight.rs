@@ -7,6 +7,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::functions;
 use super::link::{Env, Waited, retrying};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
@@ -64,6 +65,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
         .try_into()
         .unwrap_or_else(|_| unreachable!("one for each side"));
     must_differ(env, &infos, &clusters)?;
+    functions::compare(env, &infos).await;
     let mut keyspace = Vec::new();
     for lane in &env.request.plan.lanes {
         if let Some(list) = &env.request.plan.keys_from {

@@ -247,6 +247,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        functions: None,
         read_window: 0,
         throttle: None,
         passes: Vec::new(),

@@ -298,6 +298,9 @@ fn book_one(
             _ => counters.keys_scanned += scanned,
         }
         counters.count(verdict);
+        if let Some(both) = difference.lives {
+            lane.lives.count(both);
+        }
         for (side, keys) in [(0, &mut lane.source_keys), (1, &mut lane.target_keys)] {
             if let Some(seen) = &difference.sides[side] {
                 keys.add(name, &seen.digest);
@@ -313,7 +316,11 @@ fn book_one(
         Judged::Equal {
             digest,
             other_bytes,
+            lives,
         } => {
+            if let Some(both) = lives {
+                lane.lives.count(both);
+            }
             counters.keys_scanned += scanned;
             counters.keys_compared += 1;
             counters.equal += 1;

@@ -468,6 +468,7 @@ fn take_finished(
         }
         pending.batches += 1;
         checkpoint.counters.add(&batch.counted.counters);
+        checkpoint.lives.add(&batch.counted.lives);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
         checkpoint.names_of_both.merge(&batch.counted.names_of_both);

@@ -21,6 +21,8 @@ use crate::endpoint::Side;
 
 /// How often the source's latency is probed, and the pace of the target is measured.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// How often the target's latency is measured.
+const PROBE_TARGET_EVERY: Duration = Duration::from_millis(200);
 /// Every so many probes the clocks are read again: servers' clocks are set, and ours drifts.
 const CLOCKS_EVERY_PROBES: u64 = 50;
 
@@ -40,6 +42,7 @@ pub async fn probe(shared: Rc<Shared>) -> End {
             .ask(&shared.env, async |control| control.ping().await)
             .await
         {
+            shared.env.pulse.probed(Side::Source, latency);
             shared.lane.borrow_mut().window.observe_latency(latency);
         }
         shared.stray_wake.notify_one();
@@ -63,6 +66,20 @@ pub async fn probe(shared: Rc<Shared>) -> End {
         }
     }
     unreachable!("the probe goes on until it is dropped")
+}
+
+/// Measures the target's latency, for the journal: nothing depends on it.
+pub async fn probe_target(shared: Rc<Shared>) -> End {
+    let mut target = Beside::new(Side::Target);
+    loop {
+        tokio::time::sleep(PROBE_TARGET_EVERY).await;
+        if let Some(latency) = target
+            .ask_single(&shared.env, async |control| control.ping().await)
+            .await
+        {
+            shared.env.pulse.probed(Side::Target, latency);
+        }
+    }
 }
 
 /// How much the target takes.

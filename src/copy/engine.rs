@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{probe, resolve_doubts};
+use super::beside::{probe, probe_target, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::list::read_ahead;
@@ -25,10 +25,14 @@ use super::nodes;
 use super::preflight::Facts;
 use super::report::Report;
 use super::rivals::ask_rivals;
+use super::sentinel;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
+use crate::audit::entry::EndKind;
+use crate::client::canary::same_process;
 use crate::client::handshake::{end_earlier, unix_ms};
+use crate::client::served::Served;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
@@ -55,6 +59,7 @@ pub struct Context {
     facts: Option<Facts>,
     /// The names that are moved, if the plan has a list of them.
     list: Option<KeyList>,
+    served: Option<Served>,
 }
 
 impl Context {
@@ -67,24 +72,32 @@ impl Context {
         shutdown: Shutdown,
     ) -> Self {
         let report = Report::new(&store, &request);
+        let (name, run) = (store.name().to_owned(), store.run());
         for note in store.notes() {
             observer.event(&Event::Warning {
                 message: note.clone(),
             });
         }
+        let pulse = store.pulse();
+        pulse.begin();
+        let lanes = 0..request.plan.lanes.len() as u32;
+        let rebuilt = lanes.map(|lane| store.rebuilt_pass(lane)).collect();
+        let recorder = Recorder::start(store);
+        let durable = recorder.durable();
         let env = Rc::new(Env {
             request: request.clone(),
-            name: store.name().to_owned(),
-            run: store.run(),
+            name,
+            run,
+            pulse,
+            rebuilt,
             observer,
             shutdown,
             retries: std::cell::Cell::new(0),
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            functions: RefCell::default(),
         });
-        let recorder = Recorder::start(store);
-        let durable = recorder.durable();
         Self {
             request,
             env,
@@ -93,6 +106,7 @@ impl Context {
             report,
             facts: None,
             list,
+            served: None,
         }
     }
 
@@ -131,6 +145,36 @@ impl Context {
             .clusters
             .replace([facts.source_nodes.clone(), facts.target_nodes.clone()]);
         self.facts = Some(facts);
+    }
+
+    /// Asks both servers what they have served so far, for the audit.
+    pub async fn count_served(&mut self) {
+        let sides = [&self.request.source, &self.request.target];
+        let are_clusters =
+            [Side::Source, Side::Target].map(|side| self.env.cluster(side).is_some());
+        self.served = Some(Served::begin(sides, are_clusters).await);
+    }
+
+    /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
+    pub async fn tell_served(&mut self, failed: bool) -> Result<(), Error> {
+        let Some(served) = self.served.take() else {
+            return Ok(());
+        };
+        let calls = match failed {
+            false => {
+                served
+                    .end([&self.request.source, &self.request.target])
+                    .await
+            }
+            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+        };
+        let told = self.recorder.with_store(move |store| {
+            [Side::Source, Side::Target]
+                .into_iter()
+                .zip(calls)
+                .try_for_each(|(side, calls)| store.tell_served(side, calls))
+        });
+        Ok(told.await.map_err(lost_store)??)
     }
 
     /// Remembers for the status that a pass begins.
@@ -176,11 +220,18 @@ impl Context {
         mut self,
         state: RunState,
         how: String,
+        class: Option<Class>,
     ) -> Result<(Status, Rc<dyn Observer>), Error> {
         let ended = how.clone();
+        let kind = match state {
+            RunState::Complete => EndKind::Complete,
+            RunState::Stopped => EndKind::Stopped,
+            RunState::Failed => EndKind::Failed,
+            RunState::Running => EndKind::Unknown,
+        };
         let saved = self
             .recorder
-            .with_store(move |store| store.end_run(&ended))
+            .with_store(move |store| store.end_run_as(&ended, kind, class))
             .await;
         self.report.sample(&self.durable.borrow(), Instant::now());
         let mut status = self.status(state, None);
@@ -284,6 +335,10 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    if sentinel::is_used(&context.env) {
+        tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
+    }
+    tasks.spawn_local(probe_target(Rc::clone(&shared)));
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
     let end = tokio::select! {
         end = supervise(context, &shared) => end,
@@ -383,6 +438,7 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
         count: env.request.options.batch_keys,
         keyspace,
         counters: batch.counters,
+        makeup: batch.makeup,
         keys_digest: batch.keys_digest,
         scanned_ms: batch.scanned_ms,
         acknowledged_ms: unix_ms(),
@@ -452,8 +508,7 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
             };
         // The durable position may be the start while cursors are in use that are not durable yet: those die with the
         // process as well.
-        let same =
-            crate::client::canary::same_process(&checkpoint.source, &next.identity) == Some(true);
+        let same = same_process(&checkpoint.source, &next.identity) == Some(true);
         let unproven = checkpoint.canary.is_empty()
             && !same
             && !env.request.options.trust_cursor
@@ -602,6 +657,13 @@ async fn still_trusted(
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
+    if checkpoint.canary.is_empty()
+        && same_process(&checkpoint.target, &next.identity) == Some(false)
+    {
+        // Nothing is durable yet, but what the old process acknowledged is counted already.
+        let reason = "the target is another process than the one that acknowledged (run_id changed), so its acknowledgements are suspect";
+        return Ok(Some(reason.to_owned()));
+    }
     link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
 }
 

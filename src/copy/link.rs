@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Request;
 use super::engine::Context;
 use super::preflight::{self, Facts};
+use crate::audit::entry::ThrottleKind;
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::{Budget, Verdict};
@@ -19,10 +20,11 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, Observer, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::state::Pulse;
 use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
 
 /// What every part of a run shares.
@@ -37,6 +39,10 @@ pub struct Env {
     pub observer: Rc<dyn Observer>,
     /// Whether a stop has been asked for.
     pub shutdown: Shutdown,
+    /// What the copy feels, for the journal.
+    pub pulse: Pulse,
+    /// By lane, the pass that was made anew from the journal, if one was.
+    pub rebuilt: Vec<Option<u32>>,
     /// Failures of a side that were tried again.
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
@@ -45,6 +51,8 @@ pub struct Env {
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
     pub strings_by: Cell<Option<StringsBy>>,
+    /// What became of the libraries of functions in this run.
+    pub functions: RefCell<Option<FunctionsStatus>>,
 }
 
 /// What came of waiting.
@@ -82,6 +90,11 @@ impl Env {
         if self.strings_by.replace(Some(now)) != Some(now) {
             tracing::info!("{now}");
         }
+    }
+
+    /// See [`Store::rebuilt_pass`](crate::state::Store::rebuilt_pass).
+    pub fn rebuilt_pass(&self, lane: usize) -> Option<u32> {
+        self.rebuilt.get(lane).copied().flatten()
     }
 
     /// Tells the operator something; the run goes on.
@@ -136,6 +149,7 @@ async fn pause(
         Verdict::GiveUp(error) => return Err(*error),
     };
     env.retries.set(env.retries.get() + 1);
+    env.pulse.waits(side, kind(error), &error.to_string());
     *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
     env.observer.event(&Event::Retry {
         side,
@@ -150,7 +164,16 @@ async fn pause(
     }
 }
 
+/// Whether the server is gone, or answers that it can't serve at the moment.
+fn kind(error: &LinkError) -> ThrottleKind {
+    match error {
+        LinkError::Reply(..) | LinkError::Elsewhere(_) => ThrottleKind::Refused,
+        _ => ThrottleKind::Lost,
+    }
+}
+
 fn recovered(env: &Env, side: Side) {
+    env.pulse.answers(side);
     env.throttle.borrow_mut().take();
     env.observer.event(&Event::Recovered { side });
 }
@@ -262,6 +285,10 @@ pub async fn suspect(
             "the target is another process than the one that acknowledged (run_id changed; {sample}), so its acknowledgements are suspect"
         )),
         // Without an identity only emptiness can be noticed.
+        None if names.is_empty() && env.rebuilt.iter().flatten().any(|pass| *pass == checkpoint.pass) => Some(
+            "the target can't be identified (no run_id), and the names of the keys that it acknowledged last were lost with the state, so its acknowledgements are suspect"
+                .to_owned(),
+        ),
         None if found == 0 && !names.is_empty() => Some(format!(
             "the target can't be identified (no run_id) and {sample}, so its acknowledgements are suspect"
         )),

@@ -26,6 +26,7 @@ pub mod batch;
 mod beside;
 mod doubt;
 mod engine;
+mod functions;
 pub mod lane;
 mod link;
 mod list;
@@ -35,12 +36,15 @@ mod report;
 pub mod resume;
 mod rivals;
 mod scan;
+mod sentinel;
 mod slots;
 mod strays;
 mod walk;
 pub mod window;
 
 use engine::Context;
+use functions::Stage;
+use sentinel::Objection;
 use walk::{LaneEnd, copy_lane};
 
 /// How fast and how carefully, as opposed to what: none of this is part of the plan.
@@ -70,6 +74,8 @@ pub struct CopyOptions {
     pub new_pass: bool,
     /// What a checkpoint survives.
     pub durability: Durability,
+    /// Carry the libraries of functions too.
+    pub functions: bool,
     /// More quarantined keys than this end the run.
     pub max_quarantine: Option<u64>,
 }
@@ -219,6 +225,12 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    context.count_served().await;
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Check).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     context
         .recorder
         .with_store(|store| store.set_phase(Phase::Copying))
@@ -231,7 +243,17 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     }
     let mut index = 0;
     let mut again = false;
-    while index < lanes {
+    loop {
+        if index == lanes {
+            match sentinel::objection(context).await? {
+                None => break,
+                Some(Objection::Stopped(reason)) => return Ok(Ended::Stopped(reason)),
+                Some(Objection::Suspect(reason)) => {
+                    begin_all_anew(context, &mut forced, &reason);
+                    index = 0;
+                }
+            }
+        }
         let begun_before = std::mem::take(&mut again);
         match copy_lane(context, index, forced[index].take(), begun_before).await? {
             LaneEnd::Complete => index += 1,
@@ -240,14 +262,15 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
             LaneEnd::Again => again = true,
             // What the target acknowledged is in doubt, in whichever lane.
             LaneEnd::TargetSuspect(reason) => {
-                for (lane, forced) in context.lanes().iter().zip(&mut forced) {
-                    if lane.pass > 0 {
-                        *forced = Some(reason.clone());
-                    }
-                }
+                begin_all_anew(context, &mut forced, &reason);
                 index = 0;
             }
         }
+    }
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
     }
     preflight::say_what_came_later(&context.env).await;
     let lanes = context.lanes();
@@ -268,10 +291,24 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     })
 }
 
-/// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,
+/// What the target acknowledged does not count, for the reason that is given.
+fn begin_all_anew(context: &Context, forced: &mut [Option<String>], reason: &str) {
+    for (lane, forced) in context.lanes().iter().zip(forced) {
+        if lane.pass > 0 {
+            *forced = Some(reason.to_owned());
+        }
+    }
+}
+
+/// A migration that an earlier run completed: nothing is sent, but functions if they are asked for. Whether the target still is who acknowledged is asked,
 /// once and politely; the source may be gone for good.
 async fn already_complete(context: &mut Context) -> Result<Ended, Error> {
     let suspect = link::target_changed_since(context).await;
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     Ok(Ended::Complete {
         already: true,
         suspect,
@@ -287,7 +324,7 @@ enum Ended {
 }
 
 /// Saves what is pending, records how the run ended, and writes the last status.
-async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
         Ok(Ended::Stopped(reason)) => (
@@ -296,7 +333,10 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
-    let saved = context.finish(state, how).await;
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
+    let class = ended.as_ref().err().map(|error| error.class);
+    let saved = context.finish(state, how, class).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.
         (Err(error), _) => Err(error),

@@ -11,7 +11,9 @@ use super::Request;
 use super::link::Env;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::topology::{Asked, Refusal, different_clusters, different_servers, same_server};
+use crate::client::topology::{
+    Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
+};
 use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
@@ -58,16 +60,17 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
+        not_replicated(&source, &target)?;
         target.must_take_writes()?;
         target.must_have_databases(lanes).await?;
     }
     if source.role == Role::Replica && source_nodes.is_none() {
-        warnings.push(
-            "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
-                .to_owned(),
-        );
+        warnings.extend(replica(&source.info));
     }
     warnings.extend(eviction(&target.info));
+    if !request.options.functions {
+        warnings.extend(left_behind(&source.info));
+    }
     if phase == Phase::Planned && request.plan.on_conflict == OnConflict::RequireEmpty {
         must_be_empty(request, lanes, target_nodes.as_deref()).await?;
     }
@@ -118,6 +121,23 @@ pub async fn say_what_came_later(env: &Env) {
     }
 }
 
+/// What it means to read a replica.
+fn replica(source: &Info) -> Vec<String> {
+    let mut warnings = vec![
+        "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
+            .to_owned(),
+    ];
+    if source
+        .get("master_link_status")
+        .is_some_and(|link| link == "down")
+    {
+        warnings.push(
+            "the replica is alone: it has lost its master, so what it has may be old".to_owned(),
+        );
+    }
+    warnings
+}
+
 /// A target that evicts may lose keys while they arrive.
 fn eviction(target: &Info) -> Option<String> {
     let limited = target.get("maxmemory").is_some_and(|bytes| bytes != "0");
@@ -125,6 +145,16 @@ fn eviction(target: &Info) -> Option<String> {
     (limited && policy != "noeviction").then(|| {
         format!("the target evicts keys when it is full ({policy}): set maxmemory-policy noeviction until the migration is done")
     })
+}
+
+/// Functions are no keys, and stay where they are unless somebody says so.
+fn left_behind(source: &Info) -> Option<String> {
+    let libraries = source
+        .get("number_of_libraries")
+        .filter(|number| *number != "0")?;
+    Some(format!(
+        "the source has libraries of functions ({libraries}), which are no keys and stay behind: --functions carries them"
+    ))
 }
 
 async fn dbsize(

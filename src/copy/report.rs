@@ -10,7 +10,8 @@ use crate::client::cluster::SLOTS_IDENTITY;
 use crate::client::handshake::unix_ms;
 use crate::cluster::SLOTS;
 use crate::progress::{
-    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status, TlsUse,
+    CompareStatus, Counters, FunctionsStatus, LaneStatus, PassStatus, RepairStatus, RunState,
+    Status, TlsUse,
 };
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
@@ -39,6 +40,8 @@ pub struct Report {
     /// How far the lanes were when the run began.
     copied: Vec<(u32, u64)>,
     repair: Option<RepairStatus>,
+    /// What an earlier run carried beside the keys.
+    functions: Option<FunctionsStatus>,
     lanes: Vec<(u32, u32)>,
     /// Length of the list that is walked instead of the source, if there is one.
     list_bytes: Option<u64>,
@@ -77,6 +80,9 @@ impl Report {
             compare: store.compare_status(),
             copied: copied(store.lanes()),
             repair: store.repair_status(),
+            functions: status::read(&request.state_dir, store.name())
+                .ok()
+                .and_then(|file| file.status.functions),
             lanes: request
                 .plan
                 .lanes
@@ -212,6 +218,7 @@ impl Report {
                 ..compare
             }),
             repair: self.repair.clone(),
+            functions: env.functions.borrow().or(self.functions),
         }
     }
 

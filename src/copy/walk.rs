@@ -117,6 +117,7 @@ pub async fn copy_lane(
     let rules = rules(context, index, &source, &targets);
     // What a dead run, or an earlier pass, wrote without being able to record it.
     let in_doubt = match (checkpoint.pass, env.run) {
+        _ if env.rebuilt_pass(index) == Some(checkpoint.pass) => u64::MAX,
         (1, 1) if !again => 0,
         (1, _) => 2 * IN_FLIGHT_BATCHES_MAX,
         _ => u64::MAX,
@@ -310,7 +311,7 @@ async fn begin(
             checkpoint.target = target.clone();
             context
                 .recorder
-                .with_store(move |store| store.update_identity(lane, source, target))
+                .with_store(move |store| store.update_identity(lane, source, target, &reason))
         }
     };
     written.await.map_err(lost_store)??;

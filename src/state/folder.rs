@@ -111,6 +111,18 @@ pub(super) fn set_aside(dir: &Path, now_ms: u64) -> Result<Option<PathBuf>, Stor
     Ok(Some(aside))
 }
 
+/// As [`set_aside`], of one folder within `dir`.
+pub(super) fn set_aside_only(dir: &Path, name: &str, now_ms: u64) -> Result<PathBuf, StoreError> {
+    let aside = new_aside(dir, now_ms)?;
+    let from = dir.join(name);
+    fs::rename(&from, aside.join(name))
+        .map_err(|error| StoreError::io("set aside", &from, &error))?;
+    for changed in [aside.as_path(), dir, dir.parent().unwrap_or(dir)] {
+        sync(changed)?;
+    }
+    Ok(aside)
+}
+
 /// `<dir>.set-aside-20261122T140211Z`, with a number if two fall into one second.
 fn new_aside(dir: &Path, now_ms: u64) -> Result<PathBuf, StoreError> {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(now_ms);

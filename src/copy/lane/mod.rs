@@ -23,7 +23,7 @@ use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::StringsBy;
+use crate::progress::{Life, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
@@ -181,6 +181,7 @@ struct Sent {
     asking: bool,
     payload_bytes: u64,
     payload_type: Option<u8>,
+    life: Life,
     /// As the source encoded it.
     dumped: bool,
     /// As it was encoded here, for this target.

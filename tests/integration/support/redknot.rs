@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! - No process outlives the test that started it: it is killed at its time limit, and when its value is dropped.
+//! - A run that is given a password by a variable or a file is searched for it: what it said, and all of its state folder.
 //! - A failed expectation shows the command line, the exit code and the end of both outputs.
 
 use std::ffi::{OsStr, OsString};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ::redknot::progress::Status;
 
-use super::wait_for;
+use super::{secrets, wait_for};
 
 /// Longer than this, a run hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -122,6 +123,8 @@ impl Redknot {
         sample_rss(process.id(), Arc::clone(&rss_max));
         Running {
             command_line: self.to_string(),
+            secrets: self.secrets(),
+            state_dir: self.state_dir(),
             process,
             began: Instant::now(),
             time_limit: self.time_limit,
@@ -129,6 +132,29 @@ impl Redknot {
             stderr,
             rss_max,
         }
+    }
+}
+
+impl Redknot {
+    /// The passwords that it is given by variables and files. Shorter ones would be found by chance.
+    fn secrets(&self) -> Vec<Vec<u8>> {
+        let is_secret = |name: &OsStr| name.as_encoded_bytes().ends_with(b"_PASSWORD");
+        let variables = self.env.iter().filter(|(name, _)| is_secret(name));
+        let variables = variables.map(|(_, value)| value.as_encoded_bytes().to_vec());
+        let files = self.args.windows(2).filter_map(|pair| {
+            let flag = pair[0].as_encoded_bytes();
+            let content = std::fs::read(&pair[1]).ok()?;
+            flag.ends_with(b"-pass-file")
+                .then(|| content.trim_ascii_end().to_vec())
+        });
+        let all = variables.chain(files);
+        all.filter(|secret| secret.len() > b"PASSWORD".len())
+            .collect()
+    }
+
+    fn state_dir(&self) -> Option<PathBuf> {
+        let pair = self.args.windows(2).find(|pair| pair[0] == "--state-dir")?;
+        Some(PathBuf::from(&pair[1]))
     }
 }
 
@@ -184,6 +210,8 @@ impl Output {
 /// A process of redknot. Killed when dropped.
 pub struct Running {
     command_line: String,
+    secrets: Vec<Vec<u8>>,
+    state_dir: Option<PathBuf>,
     process: Child,
     began: Instant,
     time_limit: Duration,
@@ -280,7 +308,30 @@ impl Running {
             "still running after {:?}\n{finished}",
             self.time_limit
         );
+        self.assert_kept_secrets(&finished);
         finished
+    }
+
+    /// Whatever a test is about: a password that the run was given is in nothing that it said or stored.
+    fn assert_kept_secrets(&self, finished: &Finished) {
+        if self.secrets.is_empty() {
+            return;
+        }
+        let secrets: Vec<&[u8]> = self.secrets.iter().map(Vec::as_slice).collect();
+        let outputs = [finished.stdout.as_slice(), finished.stderr.as_slice()];
+        let nothing = Path::new("/nonexistent");
+        let folder = self.state_dir.as_deref().filter(|folder| folder.is_dir());
+        let found = match folder {
+            Some(folder) => secrets::search(folder, &outputs, &secrets),
+            None => secrets::search_outputs(&outputs, &secrets),
+        };
+        let folder = folder.unwrap_or(nothing).display();
+        assert!(
+            found.places.is_empty(),
+            "a password of {} lies around in {folder}: {:?}",
+            finished.command_line,
+            found.places
+        );
     }
 }
 
