@@ -517,7 +517,7 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
     let mut budget = env.budget(Side::Target);
     budget.contact();
     loop {
-        let client_id = link.client_id;
+        let earlier = (link.client_id, link.identity.run_id.clone());
         link.wire.set_silence_max(budget.silence_max());
         let (reader, writer) = link.wire.split();
         let trouble = tokio::select! {
@@ -546,7 +546,7 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
                     Err(error) => return error.into(),
                 };
-            match still_trusted(&shared, client_id, &mut next).await {
+            match still_trusted(&shared, &earlier, &mut next).await {
                 Ok(None) => {
                     let mut lane = shared.lane.borrow_mut();
                     lane.rules.set_target_clock(next.clock);
@@ -565,14 +565,16 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
 /// Whether the new connection leads to the process that has acknowledged so far; the reason, if it does not.
 ///
 /// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
-/// a newer one.
+/// a newer one. In another process its number would be somebody else's.
 async fn still_trusted(
     shared: &Shared,
-    earlier: Option<i64>,
+    earlier: &(Option<i64>, Option<String>),
     next: &mut Link,
 ) -> Result<Option<String>, LinkError> {
-    if let Some(client_id) = earlier {
-        end_earlier(next, client_id).await?;
+    if let (Some(client_id), run_id) = earlier
+        && *run_id == next.identity.run_id
+    {
+        end_earlier(next, *client_id).await?;
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
