@@ -528,9 +528,10 @@ fn a_frozen_process_goes_on_where_it_was() {
     bad.finish(running.wait());
 }
 
-/// Numbers of connections begin anew with each process, so a number of ours is somebody else's there.
+/// What its earlier process acknowledged is gone, though nothing of it may have been recorded yet. And numbers of
+/// connections begin anew with each process, so a number of ours is somebody else's there.
 #[test]
-fn a_target_that_restarts_keeps_the_connections_of_others() {
+fn a_target_that_restarts_empty_at_the_beginning_loses_no_key_and_no_connection_of_others() {
     let Some(binary) = require(REDIS_7_0) else {
         return;
     };
