@@ -11,14 +11,14 @@ use redknot::resp::{
     encode_restore_tail, encode_scan,
 };
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Place};
 
 /// Reads every key's payload and expiry and throws them away; returns how many keys it saw.
 ///
 /// Each pipeline carries the next SCAN in front of this batch's DUMPs, and is sent before the last batch's replies are
 /// read. So the source always has a request to work on.
-pub fn read_source(port: u16, ask: ExpiryQuery, batch: u32) -> Result<usize> {
-    let mut connection = Connection::open(port)?;
+pub fn read_source(place: Place<'_>, ask: ExpiryQuery, batch: u32) -> Result<usize> {
+    let mut connection = Connection::open(place)?;
     let mut out = BytesMut::new();
     encode_scan(&mut out, 0, batch, None, None);
     connection.send(&out)?;
@@ -53,8 +53,8 @@ pub fn read_source(port: u16, ask: ExpiryQuery, batch: u32) -> Result<usize> {
 
 /// Everything that a target must be sent to hold what a source holds.
 pub struct Recording {
-    /// RESTOREs, in pieces of a batch each.
-    pieces: Vec<BytesMut>,
+    /// RESTOREs, in pieces of a batch each, and how many these are.
+    pieces: Vec<(BytesMut, usize)>,
     pub keys: usize,
     pub payload_bytes: u64,
 }
@@ -99,11 +99,29 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
             recording.payload_bytes += payload.len() as u64;
         }
         recording.keys += names.len();
-        recording.pieces.push(piece);
+        recording.pieces.push((piece, names.len()));
         if cursor == 0 {
             return Ok(recording);
         }
     }
+}
+
+/// As [`write_target`], over TLS: one thread sends a piece before it reads the acknowledgements of the piece before, so
+/// that the target always has something to do.
+pub fn write_target_over_tls(place: Place<'_>, recording: &Recording) -> Result<()> {
+    let mut connection = Connection::open(place)?;
+    let mut unread = 0;
+    for (piece, keys) in &recording.pieces {
+        connection.send(piece)?;
+        for _ in 0..unread {
+            connection.skip_reply()?;
+        }
+        unread = *keys;
+    }
+    for _ in 0..unread {
+        connection.skip_reply()?;
+    }
+    Ok(())
 }
 
 /// Sends the recording as fast as the target takes it, and waits for every acknowledgement.
@@ -114,7 +132,7 @@ pub fn write_target(port: u16, recording: &Recording) -> Result<()> {
     let mut reader = writer.try_clone()?;
     std::thread::scope(|scope| {
         let sent = scope.spawn(move || -> Result<()> {
-            for piece in &recording.pieces {
+            for (piece, _) in &recording.pieces {
                 writer.write_all(piece)?;
             }
             Ok(())

@@ -35,7 +35,7 @@ use clap::{Parser, ValueEnum};
 use redknot::resp::ExpiryQuery;
 
 use crate::certificates::{Authority, Flaw};
-use crate::connection::Connection;
+use crate::connection::{Connection, Place};
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::{Certificate, Server};
@@ -46,6 +46,9 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The row that is compared with the one above it.
 const WITH_TLS: &str = "redknot, TLS";
+/// What the servers can do over TLS, compared with what they can do without.
+const SOURCE_WITH_TLS: &str = "source floor, TLS";
+const TARGET_WITH_TLS: &str = "target floor, TLS";
 
 #[derive(Parser)]
 struct Arguments {
@@ -173,10 +176,13 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     // which no copy by DUMP and RESTORE can get; each of the same round.
     let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
+    if certificate.is_some() {
+        rows.extend([SOURCE_WITH_TLS, TARGET_WITH_TLS]);
+    }
     rows.extend(arguments.variants().iter().map(|variant| variant.name));
     for round in 1..=arguments.runs {
         let (source_floor, keys_read) =
-            servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
+            servers.cost_of(|| floors::read_source(source_port.into(), ask, batch))?;
         ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
 
         servers.target.empty()?;
@@ -189,6 +195,15 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
 
         let mut measured = vec![source_floor, target_floor];
+        if let Some(certificate) = &certificate {
+            measured.extend(floors_over_tls(
+                &mut servers,
+                certificate,
+                &recording,
+                ask,
+                batch,
+            )?);
+        }
         for variant in arguments.variants() {
             let authority = certificate.as_ref().filter(|_| variant.tls);
             let authority = authority.map(|certificate| certificate.authority.as_path());
@@ -210,11 +225,20 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             table.add(round, name, cost, ratios);
         }
     }
-    if arguments.tls && !arguments.floors_only {
-        println!(
-            "TLS takes {:.2} times the wall time of the same without (median of the rounds)",
-            table.wall_over(WITH_TLS, "redknot")
-        );
+    if arguments.tls {
+        let mut pairs = vec![
+            (SOURCE_WITH_TLS, "source floor"),
+            (TARGET_WITH_TLS, "target floor"),
+        ];
+        if !arguments.floors_only {
+            pairs.push((WITH_TLS, "redknot"));
+        }
+        for (with, without) in pairs {
+            println!(
+                "{with}: {:.2} times the wall time of the same without (median of the rounds)",
+                table.wall_over(with, without)
+            );
+        }
     }
     table.end();
     if !arguments.floors_only {
@@ -224,6 +248,27 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What both servers need for the same when it is encrypted.
+fn floors_over_tls(
+    servers: &mut Servers,
+    certificate: &Certificate,
+    recording: &floors::Recording,
+    ask: ExpiryQuery,
+    batch: u32,
+) -> Result<[Cost; 2]> {
+    let authority = Some(certificate.authority.as_path());
+    let [source, target] = [&servers.source, &servers.target].map(|server| Place {
+        port: server.tls_port,
+        authority,
+    });
+    let (source_floor, keys) = servers.cost_of(|| floors::read_source(source, ask, batch))?;
+    ensure!(keys == recording.keys, "SCAN gave {keys} keys");
+    servers.target.empty()?;
+    let (target_floor, ()) =
+        servers.cost_of(|| floors::write_target_over_tls(target, recording))?;
+    Ok([source_floor, target_floor])
 }
 
 /// Empties the target, lets redknot fill it, and compares.
