@@ -13,10 +13,15 @@ use crate::plan::LanePlan;
 
 mod compare;
 mod functions;
+mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
+pub use makeup::{
+    Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
+    SizeCount,
+};
 pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
@@ -39,7 +44,7 @@ pub struct Counters {
     pub keys_kept: u64,
     /// Could not be copied; listed with the reason.
     pub keys_quarantined: u64,
-    /// Not of a type that the plan asks for.
+    /// Not of a type, or without a name, that the plan asks for.
     pub keys_filtered: u64,
     /// Payload bytes that the target acknowledged.
     pub payload_bytes_written: u64,
@@ -252,7 +257,7 @@ pub enum LaneDecision {
 }
 
 /// How a migration stands. The content of `status.json`, of `status --json` and of progress events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of this record's form.
     pub v: u32,
@@ -268,6 +273,9 @@ pub struct Status {
     /// How the target is spoken to.
     #[serde(default)]
     pub target_tls: TlsUse,
+    /// What the plan says beyond servers and databases, as flags.
+    #[serde(default)]
+    pub plan: Vec<String>,
     /// What the run is doing, or how it ended.
     pub state: RunState,
     /// How the run ended, in a sentence, once it has.
@@ -354,12 +362,13 @@ impl TlsUse {
 }
 
 /// What the run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Copying. If `updated_ms` is old and the lock is free, the process died.
     Running,
     /// Stopped on request, checkpoint saved.
+    #[default]
     Stopped,
     /// Ended by an error, checkpoint saved.
     Failed,

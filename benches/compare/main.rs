@@ -38,6 +38,9 @@ mod server;
 #[allow(dead_code, reason = "the other benchmark needs the rest of it")]
 #[path = "../end_to_end/table.rs"]
 mod table;
+#[expect(dead_code, reason = "the other benchmark needs the rest of it")]
+#[path = "../end_to_end/target.rs"]
+mod target;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -53,6 +56,7 @@ use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::Server;
 use crate::table::Table;
+use crate::target::Target;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
@@ -103,19 +107,19 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir_in(FOLDER)?;
     let mut servers = Servers {
         source: Server::start(folder.path(), None)?,
-        target: Server::start(folder.path(), None)?,
+        target: Target::single(folder.path(), None)?,
     };
     let keys = arguments.keys.unwrap_or(data.keys());
     let batch = arguments.batch.unwrap_or(data.floor_batch());
-    let (source_port, target_port) = (servers.source.port, servers.target.port);
+    let (source_port, target_ports) = (servers.source.port, servers.target.ports());
     data.load(&mut Connection::open(source_port)?, keys)?;
     let ask = if servers.source.knows("PEXPIRETIME") {
         ExpiryQuery::PExpireTime
     } else {
         ExpiryQuery::PTtl
     };
-    let recording = floors::record(source_port, ask, batch)?;
-    floors::write_target(target_port, &recording)?;
+    let recording = floors::record(source_port, ask, batch, target_ports.len())?;
+    floors::write_target(&target_ports, &recording)?;
     let content = servers.source.content()?;
     ensure!(
         servers.target.content()? == content,
@@ -133,7 +137,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     let mut table = Table::new(recording.keys, ["servers/", "floor /"]);
     for round in 1..=arguments.runs {
         let (floor, keys_read) =
-            servers.cost_of(|| floor::read_both(source_port, target_port, ask, batch))?;
+            servers.cost_of(|| floor::read_both(source_port, target_ports[0], ask, batch))?;
         ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
         let compare = compare(&mut servers, arguments, recording.keys)?;
         for (name, cost) in [("floor", floor), ("redknot compare", compare)] {
@@ -160,7 +164,7 @@ fn compare(servers: &mut Servers, arguments: &Arguments, keys: usize) -> Result<
         .arg("--from")
         .arg(format!("redis://127.0.0.1:{}", servers.source.port))
         .arg("--to")
-        .arg(format!("redis://127.0.0.1:{}", servers.target.port))
+        .arg(servers.target.url(false))
         .arg("--state-dir")
         .arg(state.path().join("state"))
         .arg("--json")

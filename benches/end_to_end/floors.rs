@@ -12,6 +12,7 @@ use redknot::resp::{
 };
 
 use crate::connection::{Connection, Place};
+use crate::target::node_of;
 
 /// Reads every key's payload and expiry and throws them away; returns how many keys it saw.
 ///
@@ -53,17 +54,25 @@ pub fn read_source(place: Place<'_>, ask: ExpiryQuery, batch: u32) -> Result<usi
 
 /// Everything that a target must be sent to hold what a source holds.
 pub struct Recording {
-    /// RESTOREs, in pieces of a batch each, and how many these are.
-    pieces: Vec<(BytesMut, usize)>,
+    /// RESTOREs for each node, in pieces of a batch each.
+    nodes: Vec<Stream>,
     pub keys: usize,
     pub payload_bytes: u64,
 }
 
-/// Builds the RESTOREs for all keys of a source. Not measured.
-pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
+/// What one node is sent.
+#[derive(Default)]
+struct Stream {
+    /// Each with the number of its keys.
+    pieces: Vec<(BytesMut, usize)>,
+    keys: usize,
+}
+
+/// Builds the RESTOREs for all keys of a source, for a target of so many nodes. Not measured.
+pub fn record(port: u16, ask: ExpiryQuery, batch: u32, nodes: usize) -> Result<Recording> {
     let mut connection = Connection::open(port)?;
     let mut recording = Recording {
-        pieces: Vec::new(),
+        nodes: (0..nodes).map(|_| Stream::default()).collect(),
         keys: 0,
         payload_bytes: 0,
     };
@@ -82,7 +91,7 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
             encode_expiry(&mut out, ask, name);
         }
         connection.send(&out)?;
-        let mut piece = BytesMut::new();
+        let mut pieces = vec![(BytesMut::new(), 0); nodes];
         for name in &names {
             payload.clear();
             connection.read_bulk(&mut payload)?;
@@ -93,25 +102,51 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32) -> Result<Recording> {
                 absttl: expires && ask == ExpiryQuery::PExpireTime,
             };
             let ttl_ms = if expires { expiry.unsigned_abs() } else { 0 };
-            encode_restore_head(&mut piece, name, ttl_ms, payload.len(), options);
+            let node = node_of(name, nodes);
+            let (piece, piece_keys) = &mut pieces[node];
+            *piece_keys += 1;
+            encode_restore_head(piece, name, ttl_ms, payload.len(), options);
             piece.put_slice(&payload);
-            encode_restore_tail(&mut piece, options);
+            encode_restore_tail(piece, options);
+            recording.nodes[node].keys += 1;
             recording.payload_bytes += payload.len() as u64;
         }
         recording.keys += names.len();
-        recording.pieces.push((piece, names.len()));
+        for (stream, piece) in recording.nodes.iter_mut().zip(pieces) {
+            stream.pieces.push(piece);
+        }
         if cursor == 0 {
             return Ok(recording);
         }
     }
 }
 
-/// As [`write_target`], over TLS: one thread sends a piece before it reads the acknowledgements of the piece before, so
-/// that the target always has something to do.
+/// Sends the recording as fast as the target takes it, to all its nodes at the same time, and waits for every
+/// acknowledgement.
+pub fn write_target(ports: &[u16], recording: &Recording) -> Result<()> {
+    std::thread::scope(|scope| {
+        let streams = ports.iter().zip(&recording.nodes);
+        let written: Vec<_> = streams
+            .map(|(port, stream)| scope.spawn(move || write_node(*port, stream)))
+            .collect();
+        written
+            .into_iter()
+            .try_for_each(|written| written.join().ok().context("a writer panicked")?)
+    })
+}
+
+/// The same to one node after the other. Each has then a processor for itself.
+pub fn write_in_turns(ports: &[u16], recording: &Recording) -> Result<()> {
+    let mut streams = ports.iter().zip(&recording.nodes);
+    streams.try_for_each(|(port, stream)| write_node(*port, stream))
+}
+
+/// As [`write_target`], to a single server over TLS: one thread sends a piece before it reads the acknowledgements of the
+/// piece before, so that the target always has something to do.
 pub fn write_target_over_tls(place: Place<'_>, recording: &Recording) -> Result<()> {
     let mut connection = Connection::open(place)?;
     let mut unread = 0;
-    for (piece, keys) in &recording.pieces {
+    for (piece, keys) in recording.nodes.iter().flat_map(|node| &node.pieces) {
         connection.send(piece)?;
         for _ in 0..unread {
             connection.skip_reply()?;
@@ -124,8 +159,7 @@ pub fn write_target_over_tls(place: Place<'_>, recording: &Recording) -> Result<
     Ok(())
 }
 
-/// Sends the recording as fast as the target takes it, and waits for every acknowledgement.
-pub fn write_target(port: u16, recording: &Recording) -> Result<()> {
+fn write_node(port: u16, recording: &Stream) -> Result<()> {
     const ACKNOWLEDGEMENT: &[u8] = b"+OK\r\n";
     let mut writer = TcpStream::connect(("127.0.0.1", port))?;
     writer.set_nodelay(true)?;

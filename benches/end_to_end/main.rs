@@ -21,6 +21,7 @@ mod floors;
 mod measure;
 mod server;
 mod table;
+mod target;
 
 #[path = "../../tests/integration/support/certificates.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]
@@ -40,6 +41,7 @@ use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::{Certificate, Server};
 use crate::table::Table;
+use crate::target::Target;
 
 /// Where the state folders go: on the disk of the build, because the price of an fsync is part of the result.
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
@@ -79,6 +81,9 @@ struct Arguments {
     /// Measure redknot with TLS to both servers as well, and print its wall time over that without.
     #[arg(long)]
     tls: bool,
+    /// Write to a cluster of three masters instead of one server.
+    #[arg(long, conflicts_with = "tls")]
+    cluster_target: bool,
     /// An option for `redknot migrate`, such as `--redknot-option=--batch=200`. May be repeated.
     #[arg(long)]
     redknot_option: Vec<String>,
@@ -103,6 +108,10 @@ fn main() -> Result<()> {
         tiny.tls = server::knows_tls()?;
         run(data, &tiny)?;
     }
+    let mut clustered = Arguments::parse_from(["end_to_end", "--cluster-target"]);
+    clustered.keys = Some(Dataset::Small.keys_in_a_test());
+    clustered.runs = 1;
+    run(Dataset::Small, &clustered)?;
     Ok(())
 }
 
@@ -152,7 +161,10 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     });
     let mut servers = Servers {
         source: Server::start(folder.path(), certificate.as_ref())?,
-        target: Server::start(folder.path(), certificate.as_ref())?,
+        target: match arguments.cluster_target {
+            true => Target::cluster(folder.path())?,
+            false => Target::single(folder.path(), certificate.as_ref())?,
+        },
     };
     let keys = arguments.keys.unwrap_or(data.keys());
     let batch = arguments.batch.unwrap_or(data.floor_batch());
@@ -164,7 +176,8 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     } else {
         ExpiryQuery::PTtl
     };
-    let recording = floors::record(source_port, ask, batch)?;
+    let target_ports = servers.target.ports();
+    let recording = floors::record(source_port, ask, batch, target_ports.len())?;
     println!(
         "data {}: {} keys, {:.1} MB of payload, digest {}; source floor with COUNT {batch}",
         data.name(),
@@ -176,7 +189,12 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     // which no copy by DUMP and RESTORE can get; each of the same round.
     let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
-    if certificate.is_some() {
+    if arguments.cluster_target {
+        rows.push("nodes in turns");
+    }
+    // The nodes of a cluster are given no certificate.
+    let over_tls = certificate.as_ref().filter(|_| !arguments.cluster_target);
+    if over_tls.is_some() {
         rows.extend([SOURCE_WITH_TLS, TARGET_WITH_TLS]);
     }
     rows.extend(arguments.variants().iter().map(|variant| variant.name));
@@ -186,23 +204,23 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
 
         servers.target.empty()?;
-        let target_port = servers.target.port;
         let (target_floor, ()) =
-            servers.cost_of(|| floors::write_target(target_port, &recording))?;
+            servers.cost_of(|| floors::write_target(&target_ports, &recording))?;
         ensure!(
             servers.target.keys()? == content.keys,
             "RESTOREs are missing"
         );
 
         let mut measured = vec![source_floor, target_floor];
-        if let Some(certificate) = &certificate {
-            measured.extend(floors_over_tls(
-                &mut servers,
-                certificate,
-                &recording,
-                ask,
-                batch,
-            )?);
+        if arguments.cluster_target {
+            servers.target.empty()?;
+            let (in_turns, ()) =
+                servers.cost_of(|| floors::write_in_turns(&target_ports, &recording))?;
+            measured.push(in_turns);
+        }
+        if let Some(certificate) = over_tls {
+            let floors = floors_over_tls(&mut servers, certificate, &recording, ask, batch)?;
+            measured.extend(floors);
         }
         for variant in arguments.variants() {
             let authority = certificate.as_ref().filter(|_| variant.tls);
@@ -225,7 +243,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             table.add(round, name, cost, ratios);
         }
     }
-    if arguments.tls {
+    if over_tls.is_some() {
         let mut pairs = vec![
             (SOURCE_WITH_TLS, "source floor"),
             (TARGET_WITH_TLS, "target floor"),
@@ -258,14 +276,15 @@ fn floors_over_tls(
     ask: ExpiryQuery,
     batch: u32,
 ) -> Result<[Cost; 2]> {
-    let authority = Some(certificate.authority.as_path());
-    let [source, target] = [&servers.source, &servers.target].map(|server| Place {
-        port: server.tls_port,
-        authority,
-    });
+    let at = |port| Place {
+        port,
+        authority: Some(certificate.authority.as_path()),
+    };
+    let source = at(servers.source.tls_port);
     let (source_floor, keys) = servers.cost_of(|| floors::read_source(source, ask, batch))?;
     ensure!(keys == recording.keys, "SCAN gave {keys} keys");
     servers.target.empty()?;
+    let target = at(servers.target.tls_port());
     let (target_floor, ()) =
         servers.cost_of(|| floors::write_target_over_tls(target, recording))?;
     Ok([source_floor, target_floor])

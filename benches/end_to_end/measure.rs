@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::server::Server;
+use crate::target::Target;
 
 /// How often the client's peak memory is read. The kernel keeps the peak, so only its last moments can escape.
 const MEMORY_POLL: Duration = Duration::from_millis(20);
@@ -29,7 +30,7 @@ pub struct Cost {
 /// Both servers, whose CPU time is read before and after.
 pub struct Servers {
     pub source: Server,
-    pub target: Server,
+    pub target: Target,
 }
 
 impl Servers {

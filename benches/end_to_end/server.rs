@@ -18,6 +18,8 @@ pub struct Server {
     pub port: u16,
     /// Where it speaks TLS, if it was given a certificate.
     pub tls_port: u16,
+    /// Where the nodes of a cluster speak to each other.
+    pub bus_port: u16,
     child: Child,
     control: Connection,
 }
@@ -80,12 +82,26 @@ impl Server {
 
     /// Starts a server whose files are in `folder`; with a certificate it has a second port, for TLS.
     pub fn start(folder: &Path, certificate: Option<&Certificate>) -> Result<Self> {
-        // Both at once, so that they differ.
+        Self::start_as(folder, certificate, false)
+    }
+
+    /// Starts a node of a cluster, which knows no other yet.
+    pub fn start_node(folder: &Path) -> Result<Self> {
+        Self::start_as(folder, None, true)
+    }
+
+    fn start_as(folder: &Path, certificate: Option<&Certificate>, is_node: bool) -> Result<Self> {
+        // All at once, so that they differ.
         let ports = [
             TcpListener::bind("127.0.0.1:0")?,
             TcpListener::bind("127.0.0.1:0")?,
+            TcpListener::bind("127.0.0.1:0")?,
         ];
-        let [port, tls_port] = [ports[0].local_addr()?.port(), ports[1].local_addr()?.port()];
+        let mut numbers = [0; 3];
+        for (number, listener) in numbers.iter_mut().zip(&ports) {
+            *number = listener.local_addr()?.port();
+        }
+        let [port, tls_port, bus_port] = numbers;
         drop(ports);
         let log = folder.join(format!("{port}.log"));
         let mut command = Command::new(binary());
@@ -99,6 +115,12 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if is_node {
+            command
+                .args(["--cluster-enabled", "yes"])
+                .args(["--cluster-port", &bus_port.to_string()])
+                .args(["--cluster-config-file", &format!("nodes-{port}.conf")]);
+        }
         if let Some(Certificate { files, authority }) = certificate {
             command
                 .args(["--tls-port", &tls_port.to_string()])
@@ -140,6 +162,7 @@ impl Server {
         Ok(Self {
             port,
             tls_port,
+            bus_port,
             child,
             control,
         })
@@ -155,6 +178,11 @@ impl Server {
                 .parse()?)
         };
         Ok(of("used_cpu_sys:")? + of("used_cpu_user:")?)
+    }
+
+    /// Sends one command.
+    pub fn ask(&mut self, command: &[&str]) -> Result<String> {
+        self.control.ask(command)
     }
 
     pub fn empty(&mut self) -> Result<()> {

@@ -58,7 +58,6 @@ const SOURCE_OPTIONS: &[(&str, &str)] = &[
     ),
     CLUSTER_OPTION,
 ];
-const CLUSTER_OPTION: (&str, &str) = ("cluster|slots", "needed on every node of a cluster");
 const TARGET_OPTIONS: &[(&str, &str)] = &[
     (
         "client|kill",
@@ -71,6 +70,11 @@ const TARGET_OPTIONS: &[(&str, &str)] = &[
     CLUSTER_OPTION,
     ("unlink", "only for redknot repair --delete-extra"),
 ];
+/// The nodes of a cluster do not tell each other about users. A target is listed as well, when it is compared.
+const CLUSTER_OPTION: (&str, &str) = (
+    "cluster|slots +cluster|getkeysinslot +asking",
+    "for a cluster, where all of this is pasted at every node, replicas too",
+);
 
 /// What `--functions` needs, and `compare` to tell whether libraries are equal.
 const FUNCTIONS_SOURCE: &[&str] = &["function|dump", "function|list"];

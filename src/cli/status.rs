@@ -121,6 +121,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
     if let Some(tls) = unverified(status) {
         line("tls", paint.red(&tls));
     }
+    if !status.plan.is_empty() {
+        line("plan", format::one_line(&status.plan.join("  ")));
+    }
     line(
         "state",
         format!("{}   run {}", state(file, paint), status.run),

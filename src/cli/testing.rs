@@ -18,6 +18,7 @@ pub fn status() -> Status {
         target: "redis://10.0.0.9:6379".into(),
         source_tls: TlsUse::None,
         target_tls: TlsUse::None,
+        plan: vec![],
         state: RunState::Running,
         end: None,
         completed_ms: None,

@@ -12,10 +12,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::control::Control;
-use super::handshake::{Link, connect_target_node};
+use super::handshake::{Link, connect_source, connect_target_node};
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, Probes, Slot, Topology, slot_of};
 use crate::endpoint::{Address, Endpoint};
+use crate::plan::KeyType;
 use crate::state::record::ServerIdentity;
 
 /// `run_id` of a source that is a cluster: its positions are slots, which no process issues and none takes with it.
@@ -29,7 +30,7 @@ const NODES_IDENTITY: &str = "nodes ";
 const RUN_ID_KEPT: usize = 8;
 
 /// More processes than this are none that can be told apart: they would not fit into one record.
-const PROCESSES_MAX: usize = 400;
+const PROCESSES_MAX: usize = 300;
 
 /// How long a node may take to say what it knows, while there are others to be asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ pub struct Nodes {
     topology: RefCell<Topology>,
     probes: Rc<Probes>,
     /// For questions, kept from one to the next.
-    controls: RefCell<HashMap<NodeAddress, Control>>,
+    controls: RefCell<HashMap<(NodeAddress, u32), Control>>,
     /// Whom to ask first the next time.
     turn: Cell<usize>,
     /// The node that is read at present.
@@ -108,7 +109,8 @@ impl Nodes {
         Rc::clone(&self.probes)
     }
 
-    /// A connection that writes to the node that had slots when they were last asked for; nothing has been written.
+    /// A connection that writes database `db` of the node that had slots when they were last asked for; nothing has been
+    /// written.
     ///
     /// # Errors
     ///
@@ -116,6 +118,7 @@ impl Nodes {
     pub async fn connect_target(
         &self,
         node: &NodeAddress,
+        db: u32,
         name: &str,
         timeout: Duration,
     ) -> Result<Link, LinkError> {
@@ -131,9 +134,26 @@ impl Nodes {
             )));
         };
         let probe = self.probes.name(slot);
-        connect_target_node(&self.endpoint_of(node), &probe, name, timeout)
+        connect_target_node(&self.endpoint_of(node), db, &probe, name, timeout)
             .await
-            .map_err(LinkError::of_node)
+            .map_err(|error| error.at(node))
+    }
+
+    /// A connection that reads database `db` of a node.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect_source`].
+    pub async fn connect_source(
+        &self,
+        node: &NodeAddress,
+        db: u32,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Link, LinkError> {
+        connect_source(&self.endpoint_of(node), db, name, timeout)
+            .await
+            .map_err(|error| error.at(node))
     }
 
     /// Addresses of all masters, in the order of their numbers.
@@ -185,40 +205,51 @@ impl Nodes {
         Err(failure.unwrap_or_else(|| LinkError::Elsewhere("no node has a slot".to_owned())))
     }
 
-    /// A connection for questions to the node that has `slot`.
-    pub async fn control(&self, slot: Slot, timeout: Duration) -> Result<Control, LinkError> {
+    /// A connection for questions about database `db` to the node that has `slot`.
+    pub async fn control(
+        &self,
+        slot: Slot,
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Control, LinkError> {
         let (_, node) = self.owner(slot)?;
-        self.control_of(&node, timeout).await
+        self.control_of(&node, db, timeout).await
     }
 
     async fn control_of(
         &self,
         node: &NodeAddress,
+        db: u32,
         timeout: Duration,
     ) -> Result<Control, LinkError> {
-        if let Some(control) = self.controls.borrow().get(node) {
+        let key = (node.clone(), db);
+        if let Some(control) = self.controls.borrow().get(&key) {
             return Ok(control.clone());
         }
-        let control = Control::connect(&self.endpoint_of(node), 0, timeout).await?;
+        let control = Control::connect(&self.endpoint_of(node), db, timeout)
+            .await
+            .map_err(|error| error.at(node))?;
         let mut controls = self.controls.borrow_mut();
-        controls.insert(node.clone(), control.clone());
+        controls.insert(key, control.clone());
         Ok(control)
     }
 
-    /// How many keys all masters have together; `None` where one of them may not be asked.
-    pub async fn dbsize(&self, timeout: Duration) -> Result<Option<u64>, LinkError> {
+    /// How many keys all masters have together in database `db`; `None` where one of them may not be asked.
+    pub async fn dbsize(&self, db: u32, timeout: Duration) -> Result<Option<u64>, LinkError> {
         let mut keys = Some(0);
         for node in self.masters() {
-            let here = self.control_of(&node, timeout).await?.dbsize().await?;
+            let mut control = self.control_of(&node, db, timeout).await?;
+            let here = control.dbsize().await.map_err(|error| error.at(&node))?;
             keys = keys.zip(here).map(|(sum, here)| sum + here);
         }
         Ok(keys)
     }
 
-    /// How many of `keys` exist.
+    /// How many of `keys` exist in database `db`.
     pub async fn count_existing(
         &self,
         keys: &[Vec<u8>],
+        db: u32,
         timeout: Duration,
     ) -> Result<usize, LinkError> {
         let mut by_node: HashMap<NodeAddress, Vec<Vec<u8>>> = HashMap::new();
@@ -228,20 +259,51 @@ impl Nodes {
         }
         let mut existing = 0;
         for (node, keys) in by_node {
-            let mut control = self.control_of(&node, timeout).await?;
+            let mut control = self.control_of(&node, db, timeout).await?;
             existing += control
                 .count_existing(&keys)
                 .await
-                .map_err(LinkError::of_node)?;
+                .map_err(|error| error.at(&node))?;
         }
         Ok(existing)
+    }
+
+    /// For each of `keys` whether database `db` has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with a node, or a key that it sends elsewhere.
+    pub async fn exist(
+        &self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut by_node: HashMap<NodeAddress, Vec<usize>> = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            let (_, node) = self.owner(slot_of(key))?;
+            by_node.entry(node).or_default().push(index);
+        }
+        let mut exist = vec![false; keys.len()];
+        for (node, indices) in by_node {
+            let here: Vec<&[u8]> = indices.iter().map(|index| keys[*index]).collect();
+            let mut control = self.control_of(&node, db, timeout).await?;
+            let found = control.exist(&here, types).await;
+            let found = found.map_err(|error| error.at(&node))?;
+            for (index, found) in indices.into_iter().zip(found) {
+                exist[index] = found;
+            }
+        }
+        Ok(exist)
     }
 
     /// The processes of all masters, asked one by one.
     pub async fn identity(&self, timeout: Duration) -> Result<ServerIdentity, LinkError> {
         let mut identities = Vec::new();
         for node in self.masters() {
-            let info = self.control_of(&node, timeout).await?.info().await?;
+            let mut control = self.control_of(&node, 0, timeout).await?;
+            let info = control.info().await.map_err(|error| error.at(&node))?;
             identities.push(ServerIdentity {
                 run_id: info.get("run_id").cloned(),
                 version: String::new(),

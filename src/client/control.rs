@@ -16,6 +16,7 @@ use super::sentinel::open_logged_in;
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, SlotRange, Topology};
 use crate::endpoint::Endpoint;
+use crate::plan::KeyType;
 use crate::resp::ErrorCode;
 
 /// A connection for questions.
@@ -95,6 +96,16 @@ impl Control {
         }
     }
 
+    /// One section of INFO.
+    ///
+    /// # Errors
+    ///
+    /// Also a refusal.
+    pub async fn info_section(&mut self, name: &str) -> Result<Info, LinkError> {
+        let value = self.ask(redis::cmd("INFO").arg(name)).await?;
+        Ok(parse_info(&text(&value)))
+    }
+
     /// By ROLE, else by INFO's field, else unknown.
     pub async fn role(&mut self, info: &Info) -> Result<Role, LinkError> {
         let word = match self.ask(&redis::cmd("ROLE")).await {
@@ -169,6 +180,35 @@ impl Control {
         Ok(number(0)
             .zip(number(1))
             .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
+    }
+
+    /// For each of `keys` whether the selected database has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, or an error reply.
+    pub async fn exist(
+        &mut self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            let command = match types.is_empty() {
+                true => "EXISTS",
+                false => "TYPE",
+            };
+            pipeline.cmd(command).arg(key);
+        }
+        let answers: Vec<Value> = pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        let says_yes = |answer: &Value| match answer {
+            Value::Int(count) => *count > 0,
+            kind => types.iter().any(|wanted| wanted.name() == text(kind)),
+        };
+        Ok(answers.iter().map(says_yes).collect())
     }
 
     /// How many of `keys` exist in the selected database.

@@ -131,11 +131,12 @@ pub async fn connect_target(
 /// As [`connect_target`]; MOVED or ASK if it does not have that slot, or not all of it.
 pub async fn connect_target_node(
     endpoint: &Endpoint,
+    db: u32,
     probe: &str,
     name: &str,
     timeout: Duration,
 ) -> Result<Link, LinkError> {
-    let link = connect(endpoint, 0, name, timeout).await?;
+    let link = connect(endpoint, db, name, timeout).await?;
     probe_target(link, probe.as_bytes()).await
 }
 

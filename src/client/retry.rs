@@ -93,12 +93,12 @@ impl Budget {
         if let Some(fatal) = fatal(self.side, error) {
             return Verdict::GiveUp(Box::new(fatal));
         }
-        if matches!(error, LinkError::Silent(_)) {
+        if matches!(error.bare(), LinkError::Silent(_)) {
             self.silences += 1;
         }
         self.attempts += 1;
         let since = *self.failing_since.get_or_insert(now);
-        let unreachable = matches!(error, LinkError::Connect(_));
+        let unreachable = matches!(error.bare(), LinkError::Connect(_));
         let max = match self.contacted || !unreachable {
             true => self.unavailable_max,
             false => self.unavailable_max.min(FIRST_CONTACT_MAX),
@@ -122,7 +122,7 @@ impl Budget {
     }
 
     fn exhausted(&self, error: &LinkError, failing: Duration) -> Error {
-        let class = match error {
+        let class = match error.bare() {
             LinkError::Reply(code, _) if self.side == Side::Target && refuses_writes(*code) => {
                 Class::RefusesWrites
             }
@@ -133,7 +133,7 @@ impl Budget {
             times(self.attempts),
             failing.as_secs_f64()
         );
-        let hint = match (class, error) {
+        let hint = match (class, error.bare()) {
             (Class::RefusesWrites, LinkError::Reply(ErrorCode::Oom, _)) => {
                 "give the target more memory (maxmemory), then run the same command to continue"
             }
@@ -169,13 +169,13 @@ fn refuses_writes(code: ErrorCode) -> bool {
 
 /// The error, if trying again is of no use.
 pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
-    let (code, line) = match error {
+    let (code, line) = match error.bare() {
         LinkError::Reply(code, line) => (code, line),
         // Never tried again, least of all without TLS: whoever is at fault, it is the same the next time.
-        LinkError::Tls(error) => {
+        LinkError::Tls(refused) => {
             return Some(
                 Error::new(Class::Tls, "agree on TLS", error.to_string())
-                    .hint(error.hint(side))
+                    .hint(refused.hint(side))
                     .on(side),
             );
         }
@@ -186,7 +186,7 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
         Side::Source => "from",
         Side::Target => "to",
     };
-    let said = format!("the server answers \"{line}\"");
+    let said = error.to_string();
     let error = match code.retry() {
         Retry::AfterBackoff | Retry::AfterReconnect => return None,
         Retry::Human => match code {
@@ -212,6 +212,11 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
                 .hint("set a password on the server, or bind it to an address that redknot reaches it by"),
             _ => Error::new(Class::Incompatible, "use the server", said),
         },
+        // Of a key that is anybody's, it would be that key's outcome.
+        Retry::Key if *code == ErrorCode::NoPermKey => Error::new(Class::Denied, "ask about a slot", said)
+            .hint(format!(
+                "on the {side}, a user who may use only some keys needs these as well: ACL SETUSER <user> ~redknot:probe:*"
+            )),
         Retry::Key | Retry::Unknown => Error::new(Class::Incompatible, "use the server", said),
     };
     Some(error.on(side))

@@ -15,6 +15,7 @@ use crate::cluster::SLOTS;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
+use crate::resp::ErrorCode;
 
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
@@ -77,26 +78,6 @@ impl Asked {
         })
     }
 
-    /// Neither a cluster's node nor a sentinel.
-    ///
-    /// # Errors
-    ///
-    /// If it is one of them.
-    pub fn must_be_single(&self) -> Result<(), Refusal> {
-        self.must_have_keys()?;
-        if is_cluster(&self.info) {
-            return Err(Error::new(
-                Class::Usage,
-                format!("use the {}", self.side),
-                "it is a node of a cluster, and this command speaks to single servers only",
-            )
-            .on(self.side)
-            .hint("redknot migrate speaks to clusters; the other commands do not yet")
-            .into());
-        }
-        Ok(())
-    }
-
     /// No sentinel.
     ///
     /// # Errors
@@ -120,12 +101,12 @@ impl Asked {
     ///
     /// # Errors
     ///
-    /// A database other than the first, slots that nobody has, and trouble with the connection.
+    /// A database that it does not have, slots that nobody has, and trouble with the connection.
     pub async fn nodes(
         &self,
         endpoint: &Endpoint,
         timeout: Duration,
-        mut dbs: impl Iterator<Item = u32>,
+        dbs: impl Iterator<Item = u32>,
     ) -> Result<Option<Rc<Nodes>>, Refusal> {
         let side = self.side;
         // A user who may not ask INFO may still ask this; a single server then says that it is one.
@@ -133,15 +114,24 @@ impl Asked {
         if !is_cluster(&self.info) && !barred {
             return Ok(None);
         }
-        if let Some(db) = dbs.find(|db| *db != 0) {
-            return Err(Error::new(
-                Class::Usage,
-                format!("use database {db} of the {side}"),
-                "it is a node of a cluster, and a cluster has database 0 only",
-            )
-            .on(side)
-            .hint("leave the number of the database away")
-            .into());
+        for db in dbs.filter(|db| *db != 0) {
+            // Valkey 9 has more databases in a cluster where it is told to.
+            let selected = Control::connect(endpoint, db, timeout).await;
+            if let Err(LinkError::Reply(ErrorCode::DbIndex, line)) = selected {
+                let cause = format!("it is a node of a cluster, and answers \"{line}\"");
+                return Err(
+                    Error::new(Class::Usage, format!("use database {db} of the {side}"), cause)
+                        .on(side)
+                        .hint(match side {
+                            Side::Source => "leave the number of the database away; clusters have several since Valkey 9 (cluster-databases)",
+                            Side::Target => {
+                                "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                            }
+                        })
+                        .into(),
+                );
+            }
+            selected.map_err(|error| Refusal::Link(side, error))?;
         }
         let nodes = Nodes::discover(endpoint, timeout)
             .await
@@ -175,6 +165,43 @@ impl Asked {
             .hint("give --to the address of its master (INFO replication, master_host)")
             .into()),
             Role::Master | Role::Unknown | Role::Sentinel => Ok(()),
+        }
+    }
+
+    /// That it, as target, has the databases that are written.
+    ///
+    /// # Errors
+    ///
+    /// If it has fewer.
+    pub async fn must_have_databases(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
+        let failed = |error| Refusal::Link(self.side, error);
+        // They are numbered without a gap.
+        let highest = lanes.iter().max_by_key(|lane| lane.target_db);
+        let Some(&LanePlan {
+            source_db,
+            target_db: db @ 1..,
+        }) = highest
+        else {
+            return Ok(());
+        };
+        match self.control.ask(redis::cmd("SELECT").arg(db)).await {
+            Ok(_) => {}
+            Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
+                let databases = self.control.config("databases").await.map_err(failed)?;
+                let cause = match databases {
+                    Some(databases) => format!("it has {databases} databases, from 0 on"),
+                    None => format!("it has fewer databases: \"{line}\""),
+                };
+                return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
+                    .on(self.side)
+                    .hint(format!("--db-map {source_db}:0 puts its keys elsewhere; or raise `databases` in the configuration of the {}", self.side))
+                    .into());
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        match self.control.ask(redis::cmd("SELECT").arg(0)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -219,6 +246,20 @@ pub fn different_servers(source: &Info, target: &Info, lanes: &[LanePlan]) -> Re
     }
 }
 
+/// What is to be said of a server that is both read and written, which [`different_servers`] has allowed.
+pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<String> {
+    let run_id = source.get("run_id").filter(|id| !id.is_empty())?;
+    let same = target.get("run_id") == Some(run_id);
+    let moves: Vec<String> = lanes.iter().map(ToString::to_string).collect();
+    same.then(|| {
+        format!(
+            "source and target are the same server (run_id {}): its keys are copied from database to database ({})",
+            run_id.get(..12).unwrap_or(run_id),
+            moves.join(",")
+        )
+    })
+}
+
 /// Servers that replicate each other have the same data already, or will lose what is written.
 ///
 /// # Errors
@@ -255,11 +296,19 @@ pub fn not_replicated(source: &Asked, target: &Asked) -> Result<(), Refusal> {
 ///
 /// # Errors
 ///
-/// If a node is one of both.
-pub fn different_clusters(source: Option<&Nodes>, target: Option<&Nodes>) -> Result<(), Refusal> {
+/// If a node is one of both, and a database is both read and written.
+pub fn different_clusters(
+    source: Option<&Nodes>,
+    target: Option<&Nodes>,
+    lanes: &[LanePlan],
+) -> Result<(), Refusal> {
     let (Some(source), Some(target)) = (source, target) else {
         return Ok(());
     };
+    let read: Vec<u32> = lanes.iter().map(|lane| lane.source_db).collect();
+    if lanes.iter().all(|lane| !read.contains(&lane.target_db)) {
+        return Ok(());
+    }
     let written = target.masters();
     match source.masters().iter().find(|node| written.contains(node)) {
         Some(node) => {

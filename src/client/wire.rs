@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::sentinel::SentinelError;
 use super::tls::{self, TlsError};
+use crate::cluster::NodeAddress;
 use crate::endpoint::{Address, Endpoint};
 use crate::resp::{DecodeError, Decoder, ErrorCode, Token, encode_command};
 
@@ -50,6 +51,8 @@ pub enum LinkError {
     Reply(ErrorCode, String),
     /// An answer of a form that the command never has.
     Unexpected(&'static str, String),
+    /// Any of these, of one node of a cluster.
+    AtNode(NodeAddress, Box<LinkError>),
 }
 
 impl fmt::Display for LinkError {
@@ -64,6 +67,7 @@ impl fmt::Display for LinkError {
             Self::Elsewhere(why) => f.write_str(why),
             Self::Reply(_, line) => write!(f, "the server answers \"{line}\""),
             Self::Unexpected(command, got) => write!(f, "unexpected answer to {command}: {got}"),
+            Self::AtNode(node, error) => write!(f, "node {node}: {error}"),
         }
     }
 }
@@ -97,6 +101,24 @@ impl LinkError {
             Self::Reply(ErrorCode::Moved | ErrorCode::Ask, line) => {
                 Self::Elsewhere(format!("a slot is moving: the node answers \"{line}\""))
             }
+            Self::AtNode(node, error) => Self::AtNode(node, Box::new(error.of_node())),
+            other => other,
+        }
+    }
+
+    /// The same, said of one node of a cluster; what is said of a node stays so.
+    #[must_use]
+    pub fn at(self, node: &NodeAddress) -> Self {
+        match self.of_node() {
+            said @ Self::AtNode(..) => said,
+            other => Self::AtNode(node.clone(), Box::new(other)),
+        }
+    }
+
+    /// What is wrong, wherever.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::AtNode(_, error) => error.bare(),
             other => other,
         }
     }

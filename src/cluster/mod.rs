@@ -1,4 +1,4 @@
-//! Redis Cluster: which slot a key belongs to, which node has a slot, and what a redirection says.
+//! Redis Cluster: which slot a key belongs to, which node has a slot, how slots are walked, and what a redirection says.
 //!
 //! # Invariant
 //!
@@ -8,7 +8,9 @@
 mod redirect;
 mod slot;
 mod topology;
+mod walk;
 
 pub use redirect::Redirect;
 pub use slot::{Probes, SLOTS, Slot, slot_of};
 pub use topology::{Node, NodeAddress, SlotRange, Topology, TopologyError};
+pub use walk::{Listed, SlotWalk};

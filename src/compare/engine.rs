@@ -18,13 +18,16 @@ use tokio::task::JoinSet;
 
 use super::lane::{Lane, SOURCE, TARGET, Trouble};
 use super::link::{Env, Waited, connected};
+use super::nodes::{Reached, drive_node};
+use super::rivals::place_names;
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::Budget;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
-use crate::endpoint::Side;
-use crate::error::Error;
+use crate::endpoint::{Endpoint, Side};
+use crate::error::{Class, Error};
 use crate::shutdown::StopReason;
+use crate::state::KeyList;
 use crate::state::record::ServerIdentity;
 
 /// How often the source's latency is probed.
@@ -59,12 +62,16 @@ pub struct Shared {
     pub lane: RefCell<Lane>,
     /// Keys have verdicts.
     pub settled: Notify,
-    /// A side may be asked for more.
-    ask: [Notify; 2],
-    /// A side's answers may be read again.
-    read: [Notify; 2],
+    /// Keys of the target may have to be looked for in other databases.
+    pub unplaced: Notify,
+    /// Where names come from, if they come from a list.
+    list: Option<KeyList>,
+    /// A side's node may be asked for more.
+    ask: [Vec<Notify>; 2],
+    /// Its answers may be read again.
+    read: [Vec<Notify>; 2],
     /// Who the sides are.
-    identities: [ServerIdentity; 2],
+    pub(super) identities: [ServerIdentity; 2],
 }
 
 /// The tasks that move the bytes; they end when this is dropped.
@@ -74,22 +81,48 @@ pub struct Traffic {
 
 impl Traffic {
     /// Begins to move bytes over these connections, and their successors.
-    pub fn start(env: &Rc<Env>, index: usize, lane: Lane, links: [Link; 2]) -> (Rc<Shared>, Self) {
-        let identities = [links[0].identity.clone(), links[1].identity.clone()];
+    pub fn start(
+        env: &Rc<Env>,
+        index: usize,
+        lane: Lane,
+        list: Option<KeyList>,
+        sides: [Reached; 2],
+    ) -> (Rc<Shared>, Self) {
+        let identities = sides.each_ref().map(|side| side.identity.clone());
+        let notifies = |side| (0..lane.pipes(side)).map(|_| Notify::new()).collect();
+        let (ask, read) = (
+            [SOURCE, TARGET].map(notifies),
+            [SOURCE, TARGET].map(notifies),
+        );
         let shared = Rc::new(Shared {
             env: Rc::clone(env),
             index,
             lane: RefCell::new(lane),
             settled: Notify::new(),
-            ask: [Notify::new(), Notify::new()],
-            read: [Notify::new(), Notify::new()],
+            unplaced: Notify::new(),
+            list,
+            ask,
+            read,
             identities,
         });
         let mut tasks = JoinSet::new();
-        for (side, link) in links.into_iter().enumerate() {
-            tasks.spawn_local(drive(Rc::clone(&shared), side, link));
+        for (side, reached) in sides.into_iter().enumerate() {
+            let nodes = env.cluster(name_of(side));
+            for (pipe, link) in reached.links.into_iter().enumerate() {
+                let shared = Rc::clone(&shared);
+                match &nodes {
+                    None => tasks.spawn_local(drive(shared, side, link)),
+                    Some(nodes) => {
+                        let nodes = Rc::clone(nodes);
+                        tasks.spawn_local(drive_node(shared, nodes, side, pipe, link))
+                    }
+                };
+            }
         }
         tasks.spawn_local(probe(Rc::clone(&shared)));
+        if shared.lane.borrow().asks_rivals() {
+            tasks.spawn_local(place_names(Rc::clone(&shared)));
+        }
         (shared, Self { tasks })
     }
 
@@ -116,40 +149,39 @@ impl Traffic {
 impl Shared {
     /// The lane has been given more to do, or room.
     pub fn wake(&self) {
-        for side in [SOURCE, TARGET] {
-            self.ask[side].notify_one();
-            self.read[side].notify_one();
+        self.ask.iter().flatten().for_each(Notify::notify_one);
+        self.read.iter().flatten().for_each(Notify::notify_one);
+    }
+
+    /// The database of a side that is read.
+    pub(super) fn db(&self, side: usize) -> u32 {
+        let plan = self.env.request.plan.lanes[self.index];
+        match side {
+            SOURCE => plan.source_db,
+            _ => plan.target_db,
         }
     }
 }
 
-fn name_of(side: usize) -> Side {
+pub(super) fn name_of(side: usize) -> Side {
     match side {
         SOURCE => Side::Source,
         _ => Side::Target,
     }
 }
 
-/// One side, over as many connections as it takes.
+/// A single server, over as many connections as it takes.
 async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
     let env = Rc::clone(&shared.env);
-    let plan = env.request.plan.lanes[shared.index];
-    let db = match side {
-        SOURCE => plan.source_db,
-        _ => plan.target_db,
-    };
+    let db = shared.db(side);
     let mut budget: Budget = env.budget(name_of(side));
     budget.contact();
     loop {
         link.wire.set_silence_max(budget.silence_max());
-        let (reader, writer) = link.wire.split();
-        let trouble = tokio::select! {
-            trouble = send(&shared, side, writer) => trouble,
-            trouble = receive(&shared, side, reader) => trouble,
-        };
+        let trouble = move_bytes(&shared, side, 0, link).await;
         let answers = {
             let mut lane = shared.lane.borrow_mut();
-            lane.lost(side);
+            lane.lost(side, 0);
             lane.answers[side]
         };
         budget.progress(answers);
@@ -161,6 +193,8 @@ async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
                     "the {side} does not know its cursor any more: \"{line}\""
                 ));
             }
+            Trouble::UnknownNode(_) => unreachable!("only a cluster has other nodes"),
+            Trouble::List(error) => return list_is_lost(error),
         };
         let next = connected(&env, name_of(side), &mut budget, db, Some(failure)).await;
         link = match next {
@@ -177,16 +211,43 @@ async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
     }
 }
 
-async fn send(shared: &Shared, side: usize, mut writer: WireWriter) -> Trouble {
+/// The list of names can't be read any more.
+pub(super) fn list_is_lost(error: String) -> End {
+    let doing = "read the list of keys beside the state";
+    Error::new(Class::StateIo, doing, error).into()
+}
+
+/// Asks and reads on one connection, until it is of no more use.
+pub(super) async fn move_bytes(shared: &Shared, side: usize, pipe: usize, link: Link) -> Trouble {
+    let (reader, writer) = link.wire.split();
+    tokio::select! {
+        trouble = send(shared, side, pipe, writer) => trouble,
+        trouble = receive(shared, side, pipe, reader) => trouble,
+    }
+}
+
+async fn send(shared: &Shared, side: usize, pipe: usize, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(64 * 1024);
     loop {
-        shared.lane.borrow_mut().request(side, &mut out);
+        if let (SOURCE, Some(list)) = (side, &shared.list)
+            && let Err(trouble) = read_ahead(shared, list).await
+        {
+            return trouble;
+        }
+        shared.lane.borrow_mut().request(side, pipe, &mut out);
         if out.is_empty() {
-            shared.ask[side].notified().await;
+            shared.ask[side][pipe].notified().await;
             continue;
         }
-        // What was asked of both sides is sent to both.
-        shared.ask[1 - side].notify_one();
+        // What was asked of both sides is sent to both, and in a cluster to whichever nodes it concerns.
+        shared.ask[1 - side].iter().for_each(Notify::notify_one);
+        for (_, other) in shared.ask[side]
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != pipe)
+        {
+            other.notify_one();
+        }
         if let Err(error) = writer.write_all(&out).await {
             return error.into();
         }
@@ -194,35 +255,60 @@ async fn send(shared: &Shared, side: usize, mut writer: WireWriter) -> Trouble {
     }
 }
 
-async fn receive(shared: &Shared, side: usize, mut reader: WireReader) -> Trouble {
+async fn receive(shared: &Shared, side: usize, pipe: usize, mut reader: WireReader) -> Trouble {
     loop {
         // What this side has answered and the other has not stays bounded: the rest waits in the server's buffers and in
         // the network's.
-        while shared.lane.borrow().is_full(side) {
-            shared.read[side].notified().await;
+        while shared.lane.borrow().is_full(side, pipe) {
+            shared.read[side][pipe].notified().await;
         }
-        let owed = shared.lane.borrow().owes(side);
+        let owed = shared.lane.borrow().owes(side, pipe);
         match reader.fill().await {
             Ok(()) => {}
             // Nothing was due when the wait began.
             Err(LinkError::Silent(_)) if !owed => continue,
             Err(error) => return error.into(),
         }
-        if let Err(trouble) = take_answers(shared, side, &mut reader) {
+        if let Err(trouble) = take_answers(shared, side, pipe, &mut reader) {
             return trouble;
         }
-        // What one side answers may be a reason to ask the other.
-        shared.ask.iter().for_each(Notify::notify_one);
-        shared.read[1 - side].notify_one();
+        // What one node answers may be a reason to ask any other, and to read it again.
+        shared.wake();
+        shared.unplaced.notify_one();
         shared.settled.notify_one();
     }
 }
 
-fn take_answers(shared: &Shared, side: usize, reader: &mut WireReader) -> Result<(), Trouble> {
+/// Reads the next names of the list, if the lane has room for them.
+async fn read_ahead(shared: &Shared, list: &KeyList) -> Result<(), Trouble> {
+    let keys_max = shared.env.request.options.batch_keys;
+    loop {
+        let Some(place) = shared.lane.borrow().wants_names() else {
+            return Ok(());
+        };
+        let reader = list.clone();
+        let read = tokio::task::spawn_blocking(move || reader.read(place, keys_max)).await;
+        let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let chunk = read.map_err(|error| Trouble::List(error.to_string()))?;
+        // Another node's connection may have read the same place meanwhile.
+        if shared.lane.borrow().wants_names() == Some(place) {
+            shared.lane.borrow_mut().take_names(&chunk);
+            shared.wake();
+            shared.settled.notify_one();
+        }
+    }
+}
+
+fn take_answers(
+    shared: &Shared,
+    side: usize,
+    pipe: usize,
+    reader: &mut WireReader,
+) -> Result<(), Trouble> {
     let mut lane = shared.lane.borrow_mut();
     let now = Instant::now();
     while let Some(token) = reader.buffered()? {
-        lane.token(side, token, now)?;
+        lane.token(side, pipe, token, now)?;
     }
     Ok(())
 }
@@ -230,12 +316,20 @@ fn take_answers(shared: &Shared, side: usize, reader: &mut WireReader) -> Result
 /// Feels what other clients of the source feel. A probe that fails is no trouble of its own: the data path will notice.
 async fn probe(shared: Rc<Shared>) -> End {
     let request = &shared.env.request;
-    let mut connected: Option<Control> = None;
-    loop {
+    let endpoints: Vec<Endpoint> = match shared.env.cluster(Side::Source) {
+        None => vec![request.source.clone()],
+        Some(nodes) => {
+            let masters = nodes.masters();
+            masters.iter().map(|node| nodes.endpoint_of(node)).collect()
+        }
+    };
+    let mut connected: Vec<Option<Control>> = endpoints.iter().map(|_| None).collect();
+    // The nodes of a cluster one after the other.
+    for turn in (0..endpoints.len()).cycle() {
         tokio::time::sleep(PROBE_EVERY).await;
-        let mut control = match connected.take() {
+        let mut control = match connected[turn].take() {
             Some(control) => control,
-            None => match Control::connect(&request.source, 0, request.options.timeout).await {
+            None => match Control::connect(&endpoints[turn], 0, request.options.timeout).await {
                 Ok(control) => control,
                 Err(_) => continue,
             },
@@ -243,7 +337,8 @@ async fn probe(shared: Rc<Shared>) -> End {
         if let Ok(latency) = control.ping().await {
             shared.lane.borrow_mut().observe_latency(latency);
             shared.wake();
-            connected = Some(control);
+            connected[turn] = Some(control);
         }
     }
+    unreachable!("the probe goes on until it is dropped")
 }

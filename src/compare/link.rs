@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Request;
 use crate::client::retry::{Budget, Verdict};
-use crate::client::{Link, LinkError, connect_source};
+use crate::client::{Link, LinkError, Nodes, connect_source};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::progress::{Event, Observer};
@@ -30,6 +30,8 @@ pub struct Env {
     pub retries: Cell<u64>,
     /// Why the comparison waits, if it does.
     pub throttle: RefCell<Option<String>>,
+    /// The nodes of source and target, where these are clusters.
+    pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
 }
 
 /// What came of waiting.
@@ -61,9 +63,18 @@ impl Env {
             Side::Source => &self.request.source,
             Side::Target => &self.request.target,
         };
+        connect_source(endpoint, db, &self.client_name(), timeout).await
+    }
+
+    /// How this run's connections are called on the servers.
+    pub fn client_name(&self) -> String {
         // CLIENT SETNAME takes no spaces and no control characters; names of migrations have none.
-        let name = format!("redknot:{}:{}", self.request.name, self.run);
-        connect_source(endpoint, db, &name, timeout).await
+        format!("redknot:{}:{}", self.request.name, self.run)
+    }
+
+    /// The nodes of one side, if it is a cluster.
+    pub fn cluster(&self, side: Side) -> Option<Rc<Nodes>> {
+        self.clusters.borrow()[side as usize].clone()
     }
 }
 

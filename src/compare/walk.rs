@@ -13,17 +13,22 @@ use tokio::sync::oneshot;
 use super::batch::Counted;
 use super::engine::{End, Shared, Traffic};
 use super::expiry::Expiries;
-use super::lane::{Lane, Rules};
-use super::link::{Env, Waited, connected};
+use super::lane::{Lane, Rules, SOURCE, TARGET};
+use super::link::{Env, Waited};
+use super::listing::slot_at;
+use super::named::Named;
+use super::nodes::{Reached, reach};
+use super::rivals::looks_for_extras;
 use super::settle::recheck;
 use super::{CompareWith, Context, lost_store};
+use crate::client::LinkError;
 use crate::client::canary::{Canary, CanaryFilter, ask_canary, same_process};
 use crate::client::retry::Budget;
-use crate::client::{Link, LinkError};
 use crate::endpoint::Side;
 use crate::error::Error;
-use crate::plan::TtlPolicy;
+use crate::plan::{LanePlan, TtlPolicy};
 use crate::progress::{Event, LaneDecision};
+use crate::renaming;
 use crate::shutdown::StopReason;
 use crate::state::record::{
     CANARY_BATCHES, CANARY_BYTES, CANARY_KEYS, CanaryBatch, CompareLane, CompareStage, Position,
@@ -39,6 +44,8 @@ const COMMIT_CANDIDATES: usize = 1_000;
 const CANARY_EVERY: Duration = Duration::from_secs(1);
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Why what was read of a cluster is in doubt.
+const NODE_IS_GONE: &str = "a process that had slots is gone";
 /// How long batches in flight may take to their end after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -69,17 +76,17 @@ pub async fn compare_lane(
     let mut budgets = [env.budget(Side::Source), env.budget(Side::Target)];
     // Both have answered the preflight: an address at which nothing listens now is an outage and no slip.
     budgets.iter_mut().for_each(Budget::contact);
-    let source = connected(&env, Side::Source, &mut budgets[0], plan.source_db, None).await?;
+    let source = reach(&env, Side::Source, &mut budgets[0], plan.source_db, None).await?;
     let Waited::Ready(mut source) = source else {
         return stopped(source);
     };
-    let target = connected(&env, Side::Target, &mut budgets[1], plan.target_db, None).await?;
+    let target = reach(&env, Side::Target, &mut budgets[1], plan.target_db, None).await?;
     let Waited::Ready(mut target) = target else {
         return stopped(target);
     };
     let (decision, reason) = match forced {
         Some(reason) => (LaneDecision::NewPass, reason),
-        None => match decide(&env, &checkpoint, &mut source, &mut target).await {
+        None => match decide(&env, plan, &checkpoint, &mut source, &mut target).await {
             Ok((LaneDecision::NewPass, reason))
                 if same_process(&checkpoint.target, &target.identity) == Some(false) =>
             {
@@ -102,6 +109,9 @@ pub async fn compare_lane(
             checkpoint = context.begin_lane(index, identities, &reason).await?;
         }
         LaneDecision::Continue => {
+            if same_process(&checkpoint.target, &target.identity) != Some(true) {
+                checkpoint.forget_listed();
+            }
             checkpoint.source = source.identity.clone();
             checkpoint.target = target.identity.clone();
         }
@@ -115,9 +125,11 @@ pub async fn compare_lane(
                 Err(end) => return Ok(end),
             },
         };
-        let rules = context.rules(checkpoint.stage, &source, &target);
-        let lane = Lane::new(rules, checkpoint.stage, checkpoint.position);
-        let (shared, mut traffic) = Traffic::start(&env, index, lane, [source, target]);
+        let rules = context.rules(index, checkpoint.stage, &source, &target);
+        let (position, listed_to) = (checkpoint.position, checkpoint.listed_to);
+        let lane = Lane::new(rules, checkpoint.stage, position, listed_to);
+        let list = context.list(checkpoint.stage);
+        let (shared, mut traffic) = Traffic::start(&env, index, lane, list, [source, target]);
         let ended = match checkpoint.stage {
             CompareStage::Source | CompareStage::Target => {
                 walk(context, &shared, &mut traffic, &mut checkpoint).await
@@ -139,10 +151,10 @@ pub async fn compare_lane(
     }
 }
 
-fn stopped(waited: Waited<Link>) -> Result<LaneEnd, Error> {
+fn stopped(waited: Waited<Reached>) -> Result<LaneEnd, Error> {
     match waited {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
-        Waited::Ready(_) => unreachable!("a link that is ready is used"),
+        Waited::Ready(_) => unreachable!("a side that is ready is used"),
     }
 }
 
@@ -151,7 +163,7 @@ async fn again(
     env: &Rc<Env>,
     side: Side,
     budgets: &mut [Budget; 2],
-    plan: crate::plan::LanePlan,
+    plan: LanePlan,
     error: LinkError,
 ) -> Result<LaneEnd, Error> {
     let db = match side {
@@ -159,7 +171,7 @@ async fn again(
         Side::Target => plan.target_db,
     };
     let reason = error.to_string();
-    match connected(env, side, &mut budgets[side as usize], db, Some(error)).await? {
+    match reach(env, side, &mut budgets[side as usize], db, Some(error)).await? {
         Waited::Stopped(reason) => Ok(LaneEnd::Stopped(reason)),
         Waited::Ready(_) => Ok(LaneEnd::Judge(reason)),
     }
@@ -169,38 +181,39 @@ async fn again(
 async fn both(
     env: &Rc<Env>,
     budgets: &mut [Budget; 2],
-    plan: crate::plan::LanePlan,
+    plan: LanePlan,
     checkpoint: &CompareLane,
-) -> Result<Result<[Link; 2], LaneEnd>, Error> {
-    let mut links = Vec::new();
+) -> Result<Result<[Reached; 2], LaneEnd>, Error> {
+    let mut reached = Vec::new();
     let sides = [
         (Side::Source, plan.source_db, &checkpoint.source),
         (Side::Target, plan.target_db, &checkpoint.target),
     ];
     for (side, db, before) in sides {
-        let link = match connected(env, side, &mut budgets[side as usize], db, None).await? {
-            Waited::Ready(link) => link,
+        let now = match reach(env, side, &mut budgets[side as usize], db, None).await? {
+            Waited::Ready(now) => now,
             Waited::Stopped(reason) => return Ok(Err(LaneEnd::Stopped(reason))),
         };
-        if same_process(before, &link.identity) == Some(false) {
+        if same_process(before, &now.identity) == Some(false) {
             return Ok(Err(LaneEnd::Judge(format!(
                 "the {side} is another process than before"
             ))));
         }
-        links.push(link);
+        reached.push(now);
     }
-    let links: Result<[Link; 2], _> = links.try_into();
+    let reached: Result<[Reached; 2], _> = reached.try_into();
     Ok(Ok(
-        links.unwrap_or_else(|_| unreachable!("one for each side"))
+        reached.unwrap_or_else(|_| unreachable!("one for each side"))
     ))
 }
 
 /// Is what an earlier run, or an earlier connection, found still worth anything?
 async fn decide(
     env: &Env,
+    plan: LanePlan,
     checkpoint: &CompareLane,
-    source: &mut Link,
-    target: &mut Link,
+    source: &mut Reached,
+    target: &mut Reached,
 ) -> Result<(LaneDecision, String), (Side, LinkError)> {
     let of_source = same_process(&checkpoint.source, &source.identity);
     let of_target = same_process(&checkpoint.target, &target.identity);
@@ -215,14 +228,18 @@ async fn decide(
             "the {side} is another process than the one that was read ({why}), so what was found is in doubt"
         )
     };
+    let why = |side: Side| match env.cluster(side) {
+        None => "run_id changed",
+        Some(_) => NODE_IS_GONE,
+    };
     if of_target == Some(false) {
         return Ok((
             LaneDecision::NewPass,
-            changed(Side::Target, "run_id changed"),
+            changed(Side::Target, why(Side::Target)),
         ));
     }
     // Whose cursor it is.
-    let (side, same, link) = match checkpoint.stage {
+    let (side, same, reached) = match checkpoint.stage {
         CompareStage::Target => (Side::Target, of_target, target),
         _ => (Side::Source, of_source, source),
     };
@@ -230,10 +247,22 @@ async fn decide(
         checkpoint.stage,
         CompareStage::Source | CompareStage::Target
     ) && checkpoint.position != Position::Start;
-    if walks && same != Some(true) {
+    let in_list = side == Side::Source && env.request.plan.keys_from.is_some();
+    if walks && in_list {
+        // A place in a list means the same to everybody.
+    } else if walks && env.cluster(side).is_some() {
+        // A slot is the same slot to every process. What a process said that is gone now is in doubt all the same.
+        if same == Some(false) || slot_at(checkpoint.position).is_none() {
+            return Ok((LaneDecision::NewPass, changed(side, NODE_IS_GONE)));
+        }
+    } else if walks && same != Some(true) {
+        let glob = Named::glob(&env.request.plan, plan.source_db, side as usize);
         let filter = CanaryFilter {
-            match_glob: env.request.plan.match_glob.as_deref(),
-            scan_type: scan_type(env, link),
+            match_glob: glob.as_deref(),
+            scan_type: scan_type(env, reached),
+        };
+        let [link] = reached.links.as_mut_slice() else {
+            unreachable!("a single server has one connection")
         };
         let canary = ask_canary(&mut link.wire, &checkpoint.canary, &filter)
             .await
@@ -268,7 +297,7 @@ async fn decide(
     if of_source == Some(false) {
         return Ok((
             LaneDecision::NewPass,
-            changed(Side::Source, "run_id changed"),
+            changed(Side::Source, why(Side::Source)),
         ));
     }
     Ok(match checkpoint.stage {
@@ -283,42 +312,57 @@ async fn decide(
     })
 }
 
-fn scan_type(env: &Env, link: &Link) -> Option<crate::plan::KeyType> {
+fn scan_type(env: &Env, reached: &Reached) -> Option<crate::plan::KeyType> {
     match env.request.plan.types.as_slice() {
-        [one] if link.scan_type => Some(*one),
+        [one] if reached.scan_type() => Some(*one),
         _ => None,
     }
 }
 
 impl Context {
     /// What plan, options and both servers make of every key.
-    fn rules(&self, stage: CompareStage, source: &Link, target: &Link) -> Rules {
+    fn rules(
+        &self,
+        index: usize,
+        stage: CompareStage,
+        source: &Reached,
+        target: &Reached,
+    ) -> Rules {
         let request = &self.env.request;
-        let walked = match stage {
-            CompareStage::Target => target,
-            _ => source,
-        };
+        let db = request.plan.lanes[index].source_db;
+        let (earlier, later) = renaming::rivals(&request.plan, index);
+        let alone = earlier.is_empty() && later.is_empty();
+        let sides = [SOURCE, TARGET];
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
-                [source.absolute_expiry, target.absolute_expiry],
-                [source.clock, target.clock],
+                [source.absolute_expiry(), target.absolute_expiry()],
+                [source.clock(), target.clock()],
             )
         });
         Rules {
             batch_keys: request.options.batch_keys,
-            match_glob: request.plan.match_glob.clone(),
-            scan_type: scan_type(&self.env, walked),
+            globs: sides.map(|side| Named::glob(&request.plan, db, side)),
+            scan_types: [scan_type(&self.env, source), scan_type(&self.env, target)],
             types: request.plan.types.clone(),
             field_ttl: request.plan.field_ttl,
-            sample: self.rules.sample.clone(),
+            named: sides.map(|side| {
+                let sample = self.rules.sample.clone();
+                Named::new(&request.plan, db, side, sample)
+            }),
+            lists: !request.options.one_way && alone && request.plan.keys_from.is_none(),
+            from_list: self.list(stage).is_some(),
+            has_rivals: stage == CompareStage::Target && !alone,
             expiries,
-            source_clock: source.clock,
+            source_clock: source.clock(),
             strings: request.options.compare_with == CompareWith::Auto
                 && stage == CompareStage::Source,
             extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
+            by_slot: [Side::Source, Side::Target]
+                .map(|side| self.env.cluster(side).map(|nodes| nodes.probes())),
+            routes: [source.topology.clone(), target.topology.clone()],
         }
     }
 }
@@ -402,13 +446,19 @@ async fn walk(
     }
 }
 
-/// Adds up the batches that are finished.
+/// Adds up the batches that are finished, and what was listed beside them.
 fn take_finished(
     context: &Context,
     shared: &Shared,
     checkpoint: &mut CompareLane,
     pending: &mut Pending,
 ) {
+    if let Some(listed) = shared.lane.borrow_mut().take_listed() {
+        checkpoint.listed_to = listed.to;
+        checkpoint.names_of_target.merge(&listed.names);
+        checkpoint.counters.target_keys_scanned += listed.keys;
+        checkpoint.counters.target_keys_unselected += listed.unselected;
+    }
     loop {
         let Some(batch) = shared.lane.borrow_mut().take_finished() else {
             return;
@@ -418,8 +468,10 @@ fn take_finished(
         }
         pending.batches += 1;
         checkpoint.counters.add(&batch.counted.counters);
+        checkpoint.lives.add(&batch.counted.lives);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
+        checkpoint.names_of_both.merge(&batch.counted.names_of_both);
         pending.counted.candidates.extend(batch.counted.candidates);
         if let Some((cursor_in, cursor_out)) = batch.cursors {
             checkpoint.position = Position::after(cursor_out);
@@ -494,9 +546,27 @@ pub async fn next_stage(
     index: usize,
     checkpoint: &mut CompareLane,
 ) -> Result<(), Error> {
+    let env = &context.env;
+    let alone = renaming::rivals(&env.request.plan, index) == (Vec::new(), Vec::new());
     checkpoint.stage = match checkpoint.stage {
-        CompareStage::Source if !context.env.request.options.one_way => CompareStage::Target,
-        CompareStage::Source | CompareStage::Target => CompareStage::Recheck,
+        // What only the target has can't be told from what a list leaves out.
+        CompareStage::Source
+            if env.request.options.one_way || env.request.plan.keys_from.is_some() =>
+        {
+            CompareStage::Recheck
+        }
+        // The target has the names of several databases: their sum is none of this lane's.
+        CompareStage::Source if !alone && looks_for_extras(env, index) => CompareStage::Target,
+        CompareStage::Source if !alone => CompareStage::Recheck,
+        // Every name that the target has was read on the source.
+        CompareStage::Source if checkpoint.lists_no_others() => CompareStage::Recheck,
+        CompareStage::Source => {
+            // They are counted once more, one by one.
+            checkpoint.counters.target_keys_scanned = 0;
+            checkpoint.counters.target_keys_unselected = 0;
+            CompareStage::Target
+        }
+        CompareStage::Target => CompareStage::Recheck,
         CompareStage::Recheck | CompareStage::Done => CompareStage::Done,
     };
     checkpoint.position = Position::Start;

@@ -113,7 +113,7 @@ async fn targets(env: &Env, timeout: Duration) -> Result<Vec<Link>, LinkError> {
     nodes.refresh(timeout).await?;
     let mut links = Vec::new();
     for node in nodes.masters() {
-        links.push(nodes.connect_target(&node, &name, timeout).await?);
+        links.push(nodes.connect_target(&node, 0, &name, timeout).await?);
     }
     Ok(links)
 }

@@ -13,13 +13,14 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::databases::{self, Whereabouts};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
 use crate::progress::{Event, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{Phase, Position};
-use crate::state::{self, Durability, OpenRequest, Store};
+use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
@@ -28,10 +29,12 @@ mod engine;
 mod functions;
 pub mod lane;
 mod link;
+mod list;
 mod nodes;
 mod preflight;
 mod report;
 pub mod resume;
+mod rivals;
 mod scan;
 mod sentinel;
 mod slots;
@@ -112,6 +115,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Set an existing state aside and begin anew.
     pub restart: bool,
+    /// The list that the plan means, if it has just been read.
+    pub new_list: Option<NewList>,
 }
 
 /// How a run ended that did not fail.
@@ -148,10 +153,30 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
+    let mut request = request;
     let name = request
         .name
         .clone()
         .unwrap_or_else(|| request.plan.default_name());
+    let whereabouts = Whereabouts {
+        state_dir: &request.state_dir,
+        name: &name,
+        restart: request.restart,
+        source: &request.source,
+        max_unavailable: request.options.max_unavailable,
+        timeout: request.options.timeout,
+    };
+    if let Some(reason) =
+        databases::resolve(&mut request.plan, &whereabouts, &*observer, &shutdown)?
+    {
+        return Ok(CopyEnd::Stopped {
+            reason,
+            status: Status {
+                migration: name,
+                ..Status::default()
+            },
+        });
+    }
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &name,
@@ -170,13 +195,21 @@ pub fn run(
 }
 
 async fn run_on(
-    store: Store,
+    mut store: Store,
     request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
     let phase = store.meta().phase;
-    let mut context = Context::new(store, request, observer, shutdown);
+    let list = match store.key_list(request.new_list.as_ref()) {
+        Ok(list) => list,
+        Err(error) => {
+            let error = Error::from(error);
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
+    let mut context = Context::new(store, list, request, observer, shutdown);
     let ended = match phase {
         Phase::Copied if !context.request.options.new_pass => already_complete(&mut context).await,
         Phase::Planned | Phase::Copying | Phase::Copied => copy(&mut context, phase).await,
@@ -192,6 +225,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    context.count_served().await;
     if context.request.options.functions
         && let link::Waited::Stopped(reason) = functions::between(context, Stage::Check).await?
     {
@@ -238,6 +272,7 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     {
         return Ok(Ended::Stopped(reason));
     }
+    preflight::say_what_came_later(&context.env).await;
     let lanes = context.lanes();
     assert!(
         lanes
@@ -289,7 +324,7 @@ enum Ended {
 }
 
 /// Saves what is pending, records how the run ended, and writes the last status.
-async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
         Ok(Ended::Stopped(reason)) => (
@@ -298,7 +333,10 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
-    let saved = context.finish(state, how).await;
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
+    let class = ended.as_ref().err().map(|error| error.class);
+    let saved = context.finish(state, how, class).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.
         (Err(error), _) => Err(error),

@@ -20,17 +20,17 @@ use super::walk::{CLOCKS_AGREE_MS, LaneEnd};
 use crate::client::cluster::{SLOTS_IDENTITY, is_among};
 use crate::client::handshake::end_earlier;
 use crate::client::retry::Budget;
-use crate::client::{Link, LinkError, Nodes, connect_source};
+use crate::client::{Link, LinkError, Nodes};
 use crate::cluster::{NodeAddress, Slot};
 use crate::endpoint::Side;
 use crate::error::Error;
 
-/// A connection to the node of the source that has `slot`. With `failure`, a wait comes first.
+/// A connection to database `db` of the node of the source that has `slot`. With `failure`, a wait comes first.
 pub async fn source(
     env: &Env,
     nodes: &Nodes,
     budget: &mut Budget,
-    slot: Slot,
+    (db, slot): (u32, Slot),
     failure: Option<LinkError>,
 ) -> Result<Waited<Link>, Error> {
     let name = env.client_name();
@@ -40,7 +40,7 @@ pub async fn source(
             nodes.refresh(timeout).await?;
         }
         let (_, node) = nodes.owner(slot)?;
-        let mut link = connect_source(&nodes.endpoint_of(&node), 0, &name, timeout).await?;
+        let mut link = nodes.connect_source(&node, db, &name, timeout).await?;
         link.identity.run_id = Some(SLOTS_IDENTITY.to_owned());
         nodes.set_reading(node);
         Ok(link)
@@ -48,8 +48,8 @@ pub async fn source(
     retrying(env, Side::Source, budget, failure, attempt).await
 }
 
-/// Connections to all masters of the target, so many to each, in the order of their numbers.
-pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Error> {
+/// Connections to database `db` of all masters of the target, so many to each, in the order of their numbers.
+pub async fn targets(env: &Env, nodes: &Nodes, db: u32) -> Result<Waited<Vec<Link>>, Error> {
     let name = env.client_name();
     let mut budget = env.budget(Side::Target);
     let of_each = env.request.options.connections.max(1);
@@ -62,7 +62,7 @@ pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Erro
         let mut links = Vec::new();
         for node in nodes.masters() {
             for _ in 0..of_each {
-                links.push(nodes.connect_target(&node, &name, timeout).await?);
+                links.push(nodes.connect_target(&node, db, &name, timeout).await?);
             }
         }
         Ok(links)
@@ -73,6 +73,7 @@ pub async fn targets(env: &Env, nodes: &Nodes) -> Result<Waited<Vec<Link>>, Erro
 /// Reads the source, one node after the other.
 pub async fn source_side(shared: Rc<Shared>, nodes: Rc<Nodes>, mut link: Link) -> End {
     let env = Rc::clone(&shared.env);
+    let db = env.request.plan.lanes[shared.index].source_db;
     let mut budget = env.budget(Side::Source);
     budget.contact();
     loop {
@@ -91,13 +92,16 @@ pub async fn source_side(shared: Rc<Shared>, nodes: Rc<Nodes>, mut link: Link) -
         budget.progress(progress);
         let failure = match trouble {
             Trouble::NextNode => None,
-            Trouble::Link(error) => Some(error.of_node()),
+            Trouble::Link(error) => Some(match nodes.reading() {
+                Some(node) => error.at(&node),
+                None => error.of_node(),
+            }),
             Trouble::Fatal(error) => return End::Failed(error),
             Trouble::CursorRefused(_) | Trouble::UnknownNode(_) => {
                 unreachable!("slots have no cursors, and only the target is written")
             }
         };
-        link = match source(&env, &nodes, &mut budget, slot, failure).await {
+        link = match source(&env, &nodes, &mut budget, (db, slot), failure).await {
             Ok(Waited::Ready(link)) => link,
             Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
             Err(error) => return error.into(),
@@ -148,7 +152,7 @@ pub async fn target_side(
         shared.source_wake.notify_one();
         budget.progress(progress);
         let failure = match trouble {
-            Trouble::Link(error) => error.of_node(),
+            Trouble::Link(error) => error.at(&node),
             Trouble::Fatal(error) => return End::Failed(error),
             Trouble::UnknownNode(node) => {
                 LinkError::Elsewhere(format!("{node} has slots by now, and had none before"))
@@ -177,12 +181,13 @@ async fn again(
 ) -> Result<Waited<Option<Link>>, Error> {
     let env = &shared.env;
     let name = env.client_name();
+    let db = env.request.plan.lanes[shared.index].target_db;
     let attempt = async |timeout: Duration| {
         nodes.refresh(timeout).await?;
         if !shared.lane.borrow().has_nodes_of(&nodes.topology()) {
             return Ok(None);
         }
-        let mut link = nodes.connect_target(node, &name, timeout).await?;
+        let mut link = nodes.connect_target(node, db, &name, timeout).await?;
         // What the lost connection may still have in the server's buffers: an old value must not land after a newer one.
         if let Some(client_id) = earlier {
             end_earlier(&mut link, client_id).await?;

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Request;
+use super::link::Env;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
 use crate::client::topology::{
-    Asked, Refusal, different_clusters, different_servers, not_replicated,
+    Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
 };
+use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
@@ -51,16 +53,20 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let dbs = lanes.iter().map(|lane| lane.target_db);
     let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
     different_servers(&source.info, &target.info, lanes)?;
-    different_clusters(source_nodes.as_deref(), target_nodes.as_deref())?;
+    different_addresses(request)?;
+    warnings.extend(same_server(&source.info, &target.info, lanes));
+    let later = came_later(&request.plan, &request.source, timeout).await;
+    warnings.extend(later.map_err(|error| Refusal::Link(Side::Source, error))?);
+    different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         not_replicated(&source, &target)?;
         target.must_take_writes()?;
+        target.must_have_databases(lanes).await?;
     }
     if source.role == Role::Replica && source_nodes.is_none() {
         warnings.extend(replica(&source.info));
     }
-    warnings.extend(same_process(&source.info, &target.info));
     warnings.extend(eviction(&target.info));
     if !request.options.functions {
         warnings.extend(left_behind(&source.info));
@@ -70,6 +76,10 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     }
     let mut keyspace = Vec::with_capacity(lanes.len());
     for lane in lanes {
+        if let Some(list) = &request.plan.keys_from {
+            keyspace.push(Some(list.keys));
+            continue;
+        }
         let nodes = source_nodes.as_deref();
         let db = lane.source_db;
         keyspace.push(dbsize(Side::Source, &request.source, nodes, db, timeout).await?);
@@ -82,6 +92,33 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
         target_nodes,
         warnings,
     })
+}
+
+/// Where INFO may not be asked, equal addresses still say that it is one server.
+fn different_addresses(request: &Request) -> Result<(), Refusal> {
+    let lanes = &request.plan.lanes;
+    let read = |db: u32| lanes.iter().any(|lane| lane.source_db == db);
+    match lanes.iter().find(|lane| read(lane.target_db)) {
+        Some(lane) if request.source.address == request.target.address => {
+            let cause = format!(
+                "source and target have the same address, and database {} is both read and written",
+                lane.target_db
+            );
+            Err(Error::new(Class::Topology, "begin", cause)
+                .hint("give another server, or another database of it (--to redis://…/1)")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says which databases of the source are not in the plan because they got keys only later. Not to be had: nothing is said.
+pub async fn say_what_came_later(env: &Env) {
+    let (plan, source) = (&env.request.plan, &env.request.source);
+    let later = came_later(plan, source, env.request.options.timeout).await;
+    if let Ok(Some(warning)) = later {
+        env.warn(warning);
+    }
 }
 
 /// What it means to read a replica.
@@ -99,15 +136,6 @@ fn replica(source: &Info) -> Vec<String> {
         );
     }
     warnings
-}
-
-/// Other databases of one server are two sides, though one process does the work of both.
-fn same_process(source: &Info, target: &Info) -> Option<String> {
-    let run_id = source.get("run_id").filter(|run_id| !run_id.is_empty())?;
-    (target.get("run_id") == Some(run_id)).then(|| {
-        let shown = run_id.get(..12).unwrap_or(run_id);
-        format!("source and target are databases of the same server (run_id {shown}), which does the work of both")
-    })
 }
 
 /// A target that evicts may lose keys while they arrive.
@@ -138,7 +166,7 @@ async fn dbsize(
 ) -> Result<Option<u64>, Refusal> {
     let failed = |error| Refusal::Link(side, error);
     if let Some(nodes) = nodes {
-        return nodes.dbsize(timeout).await.map_err(failed);
+        return nodes.dbsize(db, timeout).await.map_err(failed);
     }
     let mut control = Control::connect(endpoint, db, timeout)
         .await

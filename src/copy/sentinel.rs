@@ -89,7 +89,7 @@ pub async fn objection(context: &Context) -> Result<Option<Objection>, Error> {
             version: String::new(),
         };
         for (lane, plan) in lanes.iter().zip(&env.request.plan.lanes) {
-            if let Some(reason) = suspect(env, lane, plan.target_db, &now).await? {
+            if let Some(reason) = suspect(env, lane, *plan, &now).await? {
                 return Ok(Some(reason));
             }
         }

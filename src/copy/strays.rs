@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::engine::{End, Shared};
 use super::link::{Waited, retrying};
 use super::walk::LaneEnd;
-use crate::client::{Link, LinkError, Nodes, Reply, connect_source};
+use crate::client::{Link, LinkError, Nodes, Reply};
 use crate::cluster::{NodeAddress, Redirect, slot_of};
 use crate::endpoint::Side;
 use crate::plan::TtlPolicy;
@@ -122,11 +122,13 @@ async fn find(
             Some(link) => link,
             None => {
                 let client = shared.env.client_name();
-                connect_source(&nodes.endpoint_of(&node), 0, &client, timeout).await?
+                let db = shared.env.request.plan.lanes[shared.index].source_db;
+                nodes.connect_source(&node, db, &client, timeout).await?
             }
         };
         let link = links.entry(node.clone()).or_insert(link);
-        match ask(link, &node, name, question, asking).await? {
+        let answer = ask(link, &node, name, question, asking).await;
+        match answer.map_err(|error| error.at(&node))? {
             Answer::Found(found) => return Ok(found),
             Answer::Elsewhere(redirect, code) => {
                 node = redirect.to;

@@ -13,18 +13,20 @@
 //!
 //! # How sure "equal" is
 //!
-//! Members are summed modulo 2^128, as is a keyspace. That two different values have one digest by accident has a
+//! Members are summed modulo 2^128, as are a keyspace and its names. That two different values have one digest by accident has a
 //! probability of about 2^-128 for each pair that is compared. Somebody who chooses the members can build a collision of
 //! such sums with much less work (a generalised birthday attack), so a digest finds damage and faults; it is no signature.
 
 mod frame;
 mod hyperloglog;
 mod keyspace;
+mod names;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
 pub use keyspace::KeyspaceDigest;
+pub use names::NamesDigest;
 pub use visitor::Digester;
 
 use crate::rdb::decode::DecodeError;

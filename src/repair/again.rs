@@ -6,13 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::Request;
 use super::ends::{Answer, Broken, End};
-use super::sides::Patience;
+use super::sides::{Connections, Patience};
 use crate::client::handshake::unix_ms;
-use crate::client::{Clock, Reply, connect_source};
+use crate::client::{Clock, Reply};
 use crate::compare::detail::first_difference;
 use crate::compare::expiry::{self, Expiries, NEVER};
 use crate::compare::judge::{Judge, Judged, Value, judge, without_expiries};
@@ -20,6 +18,7 @@ use crate::compare::recheck;
 use crate::endpoint::Side;
 use crate::plan::LanePlan;
 use crate::progress::Verdict;
+use crate::renaming::Renaming;
 use crate::resp::{ExpiryQuery, encode_dump, encode_expiry};
 use crate::state::record::FindingRecord;
 
@@ -30,6 +29,7 @@ pub struct Again {
     /// `None`: expiries are not compared.
     expiries: Option<Expiries>,
     source_clock: Option<Clock>,
+    renaming: Renaming,
 }
 
 /// What both sides hold under a name.
@@ -55,50 +55,52 @@ impl Again {
     /// Connects to both sides of a lane. Instants of expiry may differ by `ttl_tolerance`; without it they are not looked at.
     pub async fn connect(
         request: &Request,
+        connections: &Connections<'_>,
         patience: &Patience,
-        name: &str,
         plan: LanePlan,
         ttl_tolerance: Option<Duration>,
     ) -> Result<Self, Broken> {
-        let link = async |side, endpoint, db| {
-            let silence = patience.silence_max(side);
-            match connect_source(endpoint, db, name, silence).await {
-                Ok(link) => Ok((link, silence)),
-                Err(error) => Err(Broken { side, error }),
-            }
-        };
-        let source = link(Side::Source, &request.source, plan.source_db).await?;
-        let target = link(Side::Target, &request.target, plan.target_db).await?;
-        let clocks = [source.0.clock, target.0.clock];
-        let instants = [source.0.absolute_expiry, target.0.absolute_expiry];
+        let silence = |side| patience.silence_max(side);
+        let source = connections.reading(Side::Source, plan.source_db, silence(Side::Source));
+        let source = source.await?;
+        let target = connections.reading(Side::Target, plan.target_db, silence(Side::Target));
+        let target = target.await?;
+        let clocks = [source.clock(), target.clock()];
+        let instants = [source.absolute_expiry(), target.absolute_expiry()];
         let mut judge = Judge::new(request.plan.types.clone(), request.plan.field_ttl);
         judge.extras = true;
         Ok(Self {
             ends: [
-                End::new(Side::Source, source.0, source.1),
-                End::new(Side::Target, target.0, target.1),
+                source.end(Side::Source, silence(Side::Source)),
+                target.end(Side::Target, silence(Side::Target)),
             ],
             judge,
             expiries: ttl_tolerance.map(|tolerance| Expiries::new(tolerance, instants, clocks)),
             source_clock: clocks[0],
+            renaming: Renaming::of(&request.plan, plan.source_db),
         })
     }
 
     /// Compares what both sides hold under each of `names`.
     pub async fn compare(&mut self, names: &[&[u8]]) -> Result<Vec<Seen>, Broken> {
-        for side in [0, 1] {
-            let mut out = BytesMut::new();
+        let there: Vec<Vec<u8>> = names
+            .iter()
+            .map(|name| self.renaming.to_target(name))
+            .collect();
+        let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
+        for (side, names) in [names, &there].into_iter().enumerate() {
+            let end = &mut self.ends[side];
             for name in names {
-                encode_dump(&mut out, name);
+                end.ask(name, |out| encode_dump(out, name));
                 if let Some(expiries) = &self.expiries {
                     let query = match expiries.asks_instant(side) {
                         true => ExpiryQuery::PExpireTime,
                         false => ExpiryQuery::PTtl,
                     };
-                    encode_expiry(&mut out, query, name);
+                    end.ask(name, |out| encode_expiry(out, query, name));
                 }
             }
-            self.ends[side].send(&mut out).await?;
+            end.send().await?;
         }
         let mut seen = Vec::with_capacity(names.len());
         let asks_expiry = self.expiries.is_some();

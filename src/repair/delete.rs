@@ -4,10 +4,9 @@
 //!
 //! A key is deleted only after the source has said, right before, that it does not have it (promise P8).
 
-use bytes::BytesMut;
-
 use super::ends::{Answer, Broken, End};
 use crate::client::Reply;
+use crate::renaming::Renaming;
 use crate::resp::{ErrorCode, encode_command};
 
 /// What became of a key that was to be deleted.
@@ -27,16 +26,16 @@ pub enum Deleted {
 ///
 /// A side that is of no use for now. What was deleted until then is asked for once more by the next try.
 pub async fn delete(
+    renaming: &Renaming,
     names: &[&[u8]],
     source: &mut End,
     target: &mut End,
 ) -> Result<Vec<Deleted>, Broken> {
     let mut fates = Vec::with_capacity(names.len());
-    let mut out = BytesMut::new();
     for name in names {
-        encode_command(&mut out, &[b"EXISTS", name]);
+        source.ask(name, |out| encode_command(out, &[b"EXISTS", name]));
     }
-    source.send(&mut out).await?;
+    source.send().await?;
     for _ in names {
         fates.push(match source.number("EXISTS").await? {
             0 => Deleted::Gone,
@@ -44,10 +43,11 @@ pub async fn delete(
         });
     }
     crate::crash_point!("repair_before_delete");
-    let unknown = remove("UNLINK", names, &mut fates, target).await?;
+    let there: Vec<Vec<u8>> = names.iter().map(|name| renaming.to_target(name)).collect();
+    let unknown = remove("UNLINK", &there, &mut fates, target).await?;
     if unknown {
         // Before Redis 4.
-        remove("DEL", names, &mut fates, target).await?;
+        remove("DEL", &there, &mut fates, target).await?;
     }
     Ok(fates)
 }
@@ -55,11 +55,10 @@ pub async fn delete(
 /// Sends `command` for every key that is to go. Returns whether the target does not know the command.
 async fn remove(
     command: &'static str,
-    names: &[&[u8]],
+    names: &[Vec<u8>],
     fates: &mut [Deleted],
     target: &mut End,
 ) -> Result<bool, Broken> {
-    let mut out = BytesMut::new();
     let going = || {
         names
             .iter()
@@ -67,9 +66,9 @@ async fn remove(
             .filter(|(_, fate)| **fate == Deleted::Gone)
     };
     for (name, _) in going() {
-        encode_command(&mut out, &[command.as_bytes(), name]);
+        target.ask(name, |out| encode_command(out, &[command.as_bytes(), name]));
     }
-    target.send(&mut out).await?;
+    target.send().await?;
     let mut unknown = false;
     for fate in fates.iter_mut().filter(|fate| **fate == Deleted::Gone) {
         match target.answer_or_unknown().await? {

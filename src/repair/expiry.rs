@@ -6,8 +6,9 @@
 
 use std::time::Instant;
 
+use super::sides::Connected;
+use crate::client::Clock;
 use crate::client::handshake::unix_ms;
-use crate::client::{Clock, Link};
 use crate::resp::ExpiryQuery;
 
 /// Clocks further apart than this do not share instants: expiries then travel as time left.
@@ -42,17 +43,17 @@ impl Ttl {
 
 impl Expiries {
     /// Between these two servers.
-    pub fn between(source: &Link, target: &Link) -> Self {
-        let skew = source.clock.zip(target.clock);
+    pub fn between(source: &Connected, target: &Connected) -> Self {
+        let skew = source.clock().zip(target.clock());
         let agree =
             skew.is_some_and(|(source, target)| target.ahead_of(&source).abs() <= CLOCKS_AGREE_MS);
         Self {
-            query: match agree && source.absolute_expiry && target.absolute_expiry {
+            query: match agree && source.absolute_expiry() && target.absolute_expiry() {
                 true => ExpiryQuery::PExpireTime,
                 false => ExpiryQuery::PTtl,
             },
-            source: source.clock,
-            target: target.clock.filter(|_| target.absolute_expiry),
+            source: source.clock(),
+            target: target.clock().filter(|_| target.absolute_expiry()),
         }
     }
 

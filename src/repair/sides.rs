@@ -1,5 +1,6 @@
 //! The connections of a repair: made when they are needed, made anew when they break, given up when that takes too long.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Request;
@@ -7,13 +8,16 @@ use super::again::Again;
 use super::convert::ConvertRules;
 use super::ends::{Broken, End};
 use super::expiry::Expiries;
+use super::rivals::Others;
 use super::write::WriteRules;
 use crate::client::retry::{Budget, Verdict};
-use crate::client::topology::{Asked, Refusal, different_servers};
-use crate::client::{Takes, connect_source, connect_target};
-use crate::endpoint::Side;
+use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
+use crate::client::{Clock, Link, LinkError, Nodes, Takes, connect_source, connect_target};
+use crate::cluster::{NodeAddress, Topology};
+use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 use crate::rdb::dialect::Dialect;
+use crate::renaming::Renaming;
 
 /// Both sides of one lane.
 pub struct Sides {
@@ -25,6 +29,8 @@ pub struct Sides {
     pub target: End,
     /// How keys are written between these two.
     pub rules: WriteRules,
+    /// Other databases that may have a name.
+    pub others: Others,
     /// Compares what was written.
     pub again: Again,
 }
@@ -78,6 +84,127 @@ impl Patience {
     }
 }
 
+/// How both sides are reached.
+#[derive(Clone, Copy)]
+pub struct Connections<'a> {
+    /// The addresses, with credentials.
+    pub request: &'a Request,
+    /// The nodes of source and target, where these are clusters.
+    pub clusters: &'a [Option<Rc<Nodes>>; 2],
+    /// How they are called on the servers.
+    pub name: &'a str,
+}
+
+/// Connections to a side: one to a single server, one to each master of a cluster.
+pub struct Connected {
+    links: Vec<Link>,
+    topology: Option<Topology>,
+}
+
+impl Connections<'_> {
+    /// That only read.
+    pub async fn reading(
+        &self,
+        side: Side,
+        db: u32,
+        silence: Duration,
+    ) -> Result<Connected, Broken> {
+        let name = self.name;
+        let connected = match &self.clusters[side as usize] {
+            None => connect_source(self.endpoint(side), db, name, silence)
+                .await
+                .map(Connected::single),
+            Some(nodes) => {
+                let connect =
+                    async |node: &NodeAddress| nodes.connect_source(node, db, name, silence).await;
+                Connected::to_all(nodes, silence, connect).await
+            }
+        };
+        connected.map_err(|error| Broken { side, error })
+    }
+
+    /// That write.
+    pub async fn writing(&self, db: u32, silence: Duration) -> Result<Connected, Broken> {
+        let (side, name) = (Side::Target, self.name);
+        let connected = match &self.clusters[side as usize] {
+            None => connect_target(self.endpoint(side), db, name, silence)
+                .await
+                .map(Connected::single),
+            Some(nodes) => {
+                let connect =
+                    async |node: &NodeAddress| nodes.connect_target(node, db, name, silence).await;
+                Connected::to_all(nodes, silence, connect).await
+            }
+        };
+        connected.map_err(|error| Broken { side, error })
+    }
+
+    fn endpoint(&self, side: Side) -> &Endpoint {
+        match side {
+            Side::Source => &self.request.source,
+            Side::Target => &self.request.target,
+        }
+    }
+}
+
+impl Connected {
+    fn single(link: Link) -> Self {
+        Self {
+            links: vec![link],
+            topology: None,
+        }
+    }
+
+    /// To all masters that a cluster has by now.
+    async fn to_all(
+        nodes: &Nodes,
+        silence: Duration,
+        connect: impl AsyncFn(&NodeAddress) -> Result<Link, LinkError>,
+    ) -> Result<Self, LinkError> {
+        nodes.refresh(silence).await?;
+        let topology = nodes.topology().clone();
+        let mut links = Vec::new();
+        for node in topology.nodes() {
+            links.push(connect(&node.address).await?);
+        }
+        Ok(Self {
+            links,
+            topology: Some(topology),
+        })
+    }
+
+    /// Whether all of them know instants of expiry.
+    pub fn absolute_expiry(&self) -> bool {
+        self.links.iter().all(|link| link.absolute_expiry)
+    }
+
+    /// The clock, if all of them tell one. Of several it is the first: those of one cluster are taken to agree.
+    pub fn clock(&self) -> Option<Clock> {
+        let clocks: Option<Vec<Clock>> = self.links.iter().map(|link| link.clock).collect();
+        clocks?.first().copied()
+    }
+
+    /// What the target takes; always known on connections that write.
+    fn takes(&self) -> Takes {
+        let takes = self.links.iter().find_map(|link| link.takes.clone());
+        takes.unwrap_or_else(|| {
+            let version = self
+                .links
+                .first()
+                .map(|link| link.identity.version.as_str());
+            Takes {
+                dialect: Dialect::of_server(version.unwrap_or_default()),
+                modules: Vec::new(),
+            }
+        })
+    }
+
+    /// Ready to be asked.
+    pub fn end(self, side: Side, silence: Duration) -> End {
+        End::new(side, self.links, self.topology, silence)
+    }
+}
+
 impl Sides {
     /// Connects to both sides of a lane.
     ///
@@ -85,60 +212,75 @@ impl Sides {
     ///
     /// The side that can't be reached or does not serve.
     pub async fn connect(
-        request: &Request,
+        connections: Connections<'_>,
         patience: &Patience,
-        name: &str,
         lane: u32,
         plan: LanePlan,
         permits: Permits,
     ) -> Result<Self, Broken> {
-        let on = |side| move |error| Broken { side, error };
+        let request = connections.request;
         let silence = |side| patience.silence_max(side);
-        let source = connect_source(&request.source, plan.source_db, name, silence(Side::Source))
-            .await
-            .map_err(on(Side::Source))?;
-        let target = connect_target(&request.target, plan.target_db, name, silence(Side::Target))
-            .await
-            .map_err(on(Side::Target))?;
+        let source = connections.reading(Side::Source, plan.source_db, silence(Side::Source));
+        let source = source.await?;
+        let target = connections.writing(plan.target_db, silence(Side::Target));
+        let target = target.await?;
         let rules = WriteRules {
             expiries: Expiries::between(&source, &target),
             ttl: request.plan.ttl,
             types: request.plan.types.clone(),
             replace: permits.replace,
+            renaming: Renaming::of(&request.plan, plan.source_db),
             convert: ConvertRules {
-                // Always there on a connection that writes.
-                takes: target.takes.clone().unwrap_or_else(|| Takes {
-                    dialect: Dialect::of_server(&target.identity.version),
-                    modules: Vec::new(),
-                }),
+                takes: target.takes(),
                 field_ttl: request.plan.field_ttl,
                 bytes_max: permits.payload_bytes_max,
             },
         };
         let tolerance = permits.ttl_tolerance;
-        let again = Again::connect(request, patience, name, plan, tolerance).await?;
+        let again = Again::connect(request, &connections, patience, plan, tolerance).await?;
         Ok(Self {
             lane,
-            source: End::new(Side::Source, source, silence(Side::Source)),
-            target: End::new(Side::Target, target, silence(Side::Target)),
+            source: source.end(Side::Source, silence(Side::Source)),
+            target: target.end(Side::Target, silence(Side::Target)),
+            others: Others::of(&connections, lane, silence(Side::Source)),
             rules,
             again,
         })
     }
 }
 
-/// Looks at both servers before anything is sent because of it. Returns the largest argument that the target takes.
+/// What was found out about both sides.
+pub struct Facts {
+    /// Largest argument that the target takes.
+    pub payload_bytes_max: u64,
+    /// The nodes of source and target, where these are clusters.
+    pub clusters: [Option<Rc<Nodes>>; 2],
+}
+
+/// Looks at both servers before anything is sent because of it.
 ///
 /// # Errors
 ///
 /// What `migrate` would not begin with either.
-pub async fn check(request: &Request) -> Result<u64, Refusal> {
+pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     let timeout = request.options.timeout;
+    let lanes = &request.plan.lanes;
     let source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
-    source.must_be_single()?;
-    target.must_be_single()?;
-    different_servers(&source.info, &target.info, &request.plan.lanes)?;
-    target.must_take_writes()?;
-    target.payload_bytes_max().await
+    source.must_have_keys()?;
+    target.must_have_keys()?;
+    let dbs = lanes.iter().map(|lane| lane.source_db);
+    let source_nodes = source.nodes(&request.source, timeout, dbs).await?;
+    let dbs = lanes.iter().map(|lane| lane.target_db);
+    let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
+    different_servers(&source.info, &target.info, lanes)?;
+    different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
+    // Whichever node of a cluster was named, the masters are written.
+    if target_nodes.is_none() {
+        target.must_take_writes()?;
+    }
+    Ok(Facts {
+        payload_bytes_max: target.payload_bytes_max().await?,
+        clusters: [source_nodes, target_nodes],
+    })
 }

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use super::again::Seen;
 use super::decide::{Action, Rules};
-use super::delete::{Deleted, delete};
+use super::delete::Deleted;
 use super::ends::Broken;
 use super::report::Report;
-use super::sides::{Patience, Permits, Sides, check};
-use super::write::{Written, write_anew};
+use super::rivals::{delete_nobodys, write_own};
+use super::sides::{Connections, Patience, Permits, Sides, check};
+use super::write::Written;
 use super::{RepairEnd, Request};
 use crate::client::handshake::unix_ms;
-use crate::client::retry;
 use crate::client::topology::Refusal;
+use crate::client::{Nodes, retry};
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, Observer, RepairCounters, RepairOutcome, RepairState, Verdict};
@@ -65,6 +66,7 @@ pub async fn walk(
         report,
         shutdown,
         payload_bytes_max: 0,
+        clusters: [None, None],
         tried: 0,
     };
     let ended = walk.all().await;
@@ -141,6 +143,8 @@ struct Walk {
     name: String,
     /// Largest argument that the target takes.
     payload_bytes_max: u64,
+    /// The nodes of source and target, where these are clusters.
+    clusters: [Option<Rc<Nodes>>; 2],
     /// Findings that this run has tried.
     tried: u64,
 }
@@ -268,8 +272,9 @@ impl Walk {
                 reason = shutdown.wait() => return Ok(Some(reason)),
             };
             let broken = match checked {
-                Ok(payload_bytes_max) => {
-                    self.payload_bytes_max = payload_bytes_max;
+                Ok(facts) => {
+                    self.payload_bytes_max = facts.payload_bytes_max;
+                    self.clusters = facts.clusters;
                     self.patience.contact();
                     if let Some(broken) = failed {
                         self.report.recovered(&broken);
@@ -305,14 +310,12 @@ impl Walk {
                 payload_bytes_max: self.payload_bytes_max,
                 ttl_tolerance: self.ttl_tolerance(),
             };
-            let sides = Sides::connect(
-                &self.request,
-                &self.patience,
-                &self.name,
-                lane,
-                plan,
-                permits,
-            );
+            let connections = Connections {
+                request: &self.request,
+                clusters: &self.clusters,
+                name: &self.name,
+            };
+            let sides = Sides::connect(connections, &self.patience, lane, plan, permits);
             self.sides = Some(sides.await?);
         }
         let sides = self.sides.as_mut().expect("just connected");
@@ -322,10 +325,9 @@ impl Walk {
                 .map(|work| work.finding.name.as_slice())
                 .collect()
         };
-        let (rules, source, target) = (&sides.rules, &mut sides.source, &mut sides.target);
-        let written = write_anew(rules, &named(Action::Write), source, target).await?;
+        let written = write_own(sides, &named(Action::Write)).await?;
         crate::crash_point!("repair_written");
-        let deleted = delete(&named(Action::Delete), source, target).await?;
+        let deleted = delete_nobodys(sides, &named(Action::Delete)).await?;
         crate::crash_point!("repair_deleted");
         let names: Vec<&[u8]> = work
             .iter()

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::convert::{ConvertRules, Converted, may_reencode};
 use super::ends::{Answer, Broken, End};
@@ -16,6 +16,7 @@ use super::expiry::{Expiries, Ttl};
 use crate::client::Reply;
 use crate::plan::{KeyType, TtlPolicy};
 use crate::rdb::footer;
+use crate::renaming::Renaming;
 use crate::resp::{
     RestoreOptions, encode_command, encode_dump, encode_expiry, encode_restore_head,
     encode_restore_tail,
@@ -23,8 +24,6 @@ use crate::resp::{
 
 /// From this size on a payload goes to the socket from the buffer it was read into.
 const PAYLOAD_COPIED_MAX: usize = 16 * 1024;
-/// Encoded commands handed to the socket in one write.
-const WRITE_BYTES: usize = 64 * 1024;
 
 /// How keys are written.
 #[derive(Debug, Clone)]
@@ -39,6 +38,8 @@ pub struct WriteRules {
     pub replace: bool,
     /// What the target takes.
     pub convert: ConvertRules,
+    /// What keys are called on the target.
+    pub renaming: Renaming,
 }
 
 /// What became of a key that was to be written.
@@ -116,11 +117,10 @@ async fn write(
     source: &mut End,
     target: &mut End,
 ) -> Result<Vec<Fate>, Broken> {
-    let mut out = BytesMut::new();
     for (name, _) in keys {
-        ask(rules, name, &mut out);
+        ask(rules, name, source);
     }
-    source.send(&mut out).await?;
+    source.send().await?;
     let mut fates = Vec::with_capacity(keys.len());
     // The types of the payloads that were sent, in order.
     let mut sent = VecDeque::new();
@@ -129,7 +129,7 @@ async fn write(
             Read::Payload(payload, ttl) => {
                 let bytes = payload.len() as u64;
                 sent.push_back(footer::payload_type(&payload));
-                restore(rules, name, payload, ttl, &mut out, target).await?;
+                restore(rules, name, payload, ttl, target).await?;
                 Written::Acknowledged(bytes)
             }
             Read::Gone => Written::Gone,
@@ -137,7 +137,7 @@ async fn write(
         };
         fates.push(Fate::Final(written));
     }
-    target.send(&mut out).await?;
+    target.send().await?;
     for (fate, (_, refused)) in fates.iter_mut().zip(keys) {
         let Fate::Final(Written::Acknowledged(_)) = fate else {
             continue;
@@ -153,13 +153,14 @@ async fn write(
     Ok(fates)
 }
 
-fn ask(rules: &WriteRules, name: &[u8], out: &mut BytesMut) {
+fn ask(rules: &WriteRules, name: &[u8], source: &mut End) {
     if !rules.types.is_empty() {
-        encode_command(out, &[b"TYPE", name]);
+        source.ask(name, |out| encode_command(out, &[b"TYPE", name]));
     }
-    encode_dump(out, name);
+    source.ask(name, |out| encode_dump(out, name));
     if rules.ttl == TtlPolicy::Keep {
-        encode_expiry(out, rules.expiries.query, name);
+        let query = rules.expiries.query;
+        source.ask(name, |out| encode_expiry(out, query, name));
     }
 }
 
@@ -247,29 +248,29 @@ fn too_large(rules: &WriteRules, payload: &[u8]) -> Option<String> {
     })
 }
 
-/// Encodes a RESTORE behind what is in `out`, and sends once there is enough.
+/// Asks for a RESTORE, and sends once there is enough.
 async fn restore(
     rules: &WriteRules,
     name: &[u8],
     payload: Bytes,
     ttl: Ttl,
-    out: &mut BytesMut,
     target: &mut End,
 ) -> Result<(), Broken> {
     let options = RestoreOptions {
         replace: rules.replace,
         absttl: ttl.absolute,
     };
-    encode_restore_head(out, name, ttl.ms, payload.len(), options);
+    let name = rules.renaming.to_target(name);
+    let node = target.node_of(&name);
+    target.ask(&name, |out| {
+        encode_restore_head(out, &name, ttl.ms, payload.len(), options);
+    });
     if payload.len() > PAYLOAD_COPIED_MAX {
-        target.send(out).await?;
-        target.send_bytes(&payload).await?;
+        target.send_to(node).await?;
+        target.send_bytes(node, &payload).await?;
     } else {
-        out.extend_from_slice(&payload);
+        target.append(node, |out| out.extend_from_slice(&payload));
     }
-    encode_restore_tail(out, options);
-    match out.len() < WRITE_BYTES {
-        true => Ok(()),
-        false => target.send(out).await,
-    }
+    target.append(node, |out| encode_restore_tail(out, options));
+    target.send_if_much(node).await
 }

@@ -66,7 +66,7 @@ impl Pair {
 }
 
 /// Runs one line of ACL as the operator would paste it.
-fn paste(server: &Server, line: &str) {
+pub fn paste(server: &Server, line: &str) {
     let mut words = line.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
     for word in words {
@@ -91,8 +91,18 @@ pub fn least_privileged_user(server: &Server, side: &str) -> String {
     format!("redknot-{side}")
 }
 
+/// Adds what `redknot acl` says is needed for a cluster.
+pub fn may_use_a_cluster(server: &Server, side: &str) {
+    let printed = Redknot::new(["acl", "--side", side]).run().expect_code(0);
+    let printed = printed.stdout();
+    let mut lines = printed
+        .lines()
+        .skip_while(|line| !line.contains("for a cluster"));
+    paste(server, lines.nth(1).expect("a line follows its head"));
+}
+
 /// Commands that a user was denied, by the server's own log.
-fn denied(server: &Server) -> BTreeSet<String> {
+pub fn denied(server: &Server) -> BTreeSet<String> {
     let log: Vec<std::collections::HashMap<String, redis::Value>> = redis::cmd("ACL")
         .arg("LOG")
         .arg(100)

@@ -65,7 +65,7 @@ fn of_migration(state_dir: &Path) -> Redknot {
 #[test]
 fn a_copy_is_equal_and_the_status_says_so() {
     let state = tempfile::tempdir().unwrap();
-    let Some((source, _target)) = copied(3_000, state.path()) else {
+    let Some((source, target)) = copied(3_000, state.path()) else {
         return;
     };
     let before = status("shop", state.path());
@@ -74,6 +74,9 @@ fn a_copy_is_equal_and_the_status_says_so() {
     let line = result(&finished);
     assert_eq!(line["counters"]["equal"], source.keys(0));
     assert_eq!(line["source_digest"], line["target_digest"]);
+    assert_eq!(line["counters"]["target_keys_scanned"], target.keys(0));
+    // That the target has no other keys is told by the sum of its names.
+    assert_eq!(source.calls("exists"), 0);
     let after = status("shop", state.path());
     let compare = after.compare.expect("it was compared");
     assert!(compare.ended_ms.is_some() && compare.counters.balance());
@@ -171,6 +174,35 @@ fn each_difference_has_its_verdict() {
             .unwrap()
             .contains("--one-way")
     );
+}
+
+#[test]
+fn one_key_in_the_place_of_another_is_found_on_both_ways() {
+    let state = tempfile::tempdir().unwrap();
+    let Some((source, target)) = copied(20_000, state.path()) else {
+        return;
+    };
+    // As many names as before, and yet others.
+    let mut connection = target.connection();
+    let gone: Vec<u8> = redis::cmd("RANDOMKEY").query(&mut connection).unwrap();
+    redis::cmd("RENAME")
+        .arg(&gone)
+        .arg("another")
+        .exec(&mut connection)
+        .unwrap();
+    // Killed in the middle of the walk, twice.
+    for _ in 0..2 {
+        let finished = of_migration(state.path())
+            .args(["--batch", "200"])
+            .env("FAILPOINTS", "compared_before_state_write=1*off->return")
+            .run();
+        assert!(finished.was_killed(), "{finished}");
+    }
+    let finished = of_migration(state.path()).run().expect_code(1);
+    assert_eq!(counter(&finished, "missing"), 1, "{finished}");
+    assert_eq!(counter(&finished, "extra"), 1, "{finished}");
+    assert_eq!(counter(&finished, "target_keys_scanned"), target.keys(0));
+    assert!(source.calls("exists") > 0);
 }
 
 #[test]
@@ -291,7 +323,7 @@ fn a_source_that_restarts_is_compared_anew_and_a_mere_reconnect_is_not() {
     };
     assert_eq!(lanes(&finished), 1, "a mere reconnect begins nothing anew");
     let finished = through()
-        .env("FAILPOINTS", "compared_before_state_write=2*off->return")
+        .env("FAILPOINTS", "compared_before_state_write=1*off->return")
         .run();
     assert!(finished.was_killed(), "{finished}");
     source.restart();

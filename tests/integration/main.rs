@@ -54,6 +54,9 @@ mod payload_pairs;
 /// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
 mod payloads;
 
+/// Which databases and names a plan means: copied, compared and repaired alike.
+mod plan;
+
 /// `compare`: what is equal, what is found, what is continued.
 mod compare_basics;
 
@@ -62,6 +65,9 @@ mod compare;
 
 /// What a comparison found is made right, and nothing else.
 mod repair;
+
+/// `audit report`: its figures, how it looks, and what names can do in it.
+mod report;
 
 /// Users with few rights: what they need, what they lack, what they may not read.
 mod acl;

@@ -4,30 +4,38 @@
 //!
 //! # Invariants
 //!
-//! - Both sides are asked for the same keys in the same order, so answers are matched by their place alone. Of what one
-//!   side has answered and the other has not, a bounded number of bytes is held ([`Lane::is_full`]).
+//! - Both sides are asked for the same keys in the same order, and their answers are matched in that order, whichever of
+//!   a cluster's nodes they come from. Of what one side has answered and the other has not, a bounded number of bytes is
+//!   held ([`Lane::is_full`]).
 //! - A question that a lost connection leaves unanswered is asked again; answers that were taken are not taken twice.
 //! - Batches leave in the order of SCAN, each only when all its keys have verdicts.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::batch::{Batch, FinishedBatch, KeyRef};
 use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
+use super::listing::Listing;
+use super::named::{Look, Named};
 use super::names::Names;
-use super::sample;
-use super::scan::{Scan, Scanned};
+use super::scan::Scanned;
 use super::window::Window;
-use crate::client::LinkError;
+use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
+use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
-use crate::state::record::{CompareStage, Position, SampleRecord};
+use crate::resp::ExpiryQuery;
+use crate::state::record::{CompareStage, Position};
 
+mod given;
+mod pipe;
 mod side;
 #[cfg(test)]
 mod tests;
 
+use pipe::Asked;
 use side::Side;
 pub use side::Trouble;
 
@@ -47,16 +55,22 @@ const KEYS_AT_ONCE: usize = 128;
 pub struct Rules {
     /// COUNT of each SCAN.
     pub batch_keys: u32,
-    /// MATCH of each SCAN.
-    pub match_glob: Option<Vec<u8>>,
-    /// TYPE of each SCAN, where one type is asked for and the side that is walked knows the option.
-    pub scan_type: Option<KeyType>,
+    /// MATCH of each side's SCAN.
+    pub globs: [Option<Vec<u8>>; 2],
+    /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
+    pub scan_types: [Option<KeyType>; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which keys are looked at; `None`: all.
-    pub sample: Option<SampleRecord>,
+    /// Which names of each side are looked at, and what their keys are called on the other.
+    pub named: [Named; 2],
+    /// The target's names are listed beside the walk of the source.
+    pub lists: bool,
+    /// Names come from a list, and the source is not scanned.
+    pub from_list: bool,
+    /// Other databases have keys on the target as well: they are asked for names that this one does not have.
+    pub has_rivals: bool,
     /// How expiries are compared; `None`: they are not.
     pub expiries: Option<Expiries>,
     /// The source's clock, by which fields expire.
@@ -67,6 +81,31 @@ pub struct Rules {
     pub extras: bool,
     /// Answers of one side that wait for the other, bytes.
     pub held_bytes_max: u64,
+    /// Which node has which slot, of each side that is a cluster.
+    pub routes: [Option<Topology>; 2],
+    /// Names to ask about slots, of each side that is a cluster.
+    pub by_slot: [Option<Rc<Probes>>; 2],
+}
+
+/// The side that a stage walks: a batch has names as that side has them.
+fn walked(stage: CompareStage) -> usize {
+    match stage {
+        CompareStage::Target => TARGET,
+        CompareStage::Source | CompareStage::Recheck | CompareStage::Done => SOURCE,
+    }
+}
+
+/// Names of the target that were listed beside the walk of the source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Listed {
+    /// Up to here.
+    pub to: Position,
+    /// How many SCAN returned.
+    pub keys: u64,
+    /// Those of them that are not looked at.
+    pub unselected: u64,
+    /// Those that are looked at.
+    pub names: NamesDigest,
 }
 
 /// A question to both sides.
@@ -84,11 +123,16 @@ pub(super) enum Question {
 pub struct Lane {
     rules: Rules,
     stage: CompareStage,
-    scan: Option<Scan>,
+    /// Of each side, where it is walked or its names are listed.
+    listings: [Option<Listing>; 2],
+    /// What was listed and not taken.
+    listed: Option<Listed>,
     next_seq: u64,
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
     unread: VecDeque<KeyRef>,
+    /// Keys of the target that this lane's database does not have; others may.
+    unplaced: VecDeque<KeyRef>,
     /// Keys that MGET has asked for, and whether a DUMP has to follow.
     follow: VecDeque<(KeyRef, bool)>,
     sides: [Side; 2],
@@ -113,24 +157,46 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane that goes on at `position` of its stage.
-    pub fn new(rules: Rules, stage: CompareStage, position: Position) -> Self {
+    /// A lane that goes on at `position` of its stage; while that walks the source, the target's names are listed from
+    /// `listed_to` on.
+    pub fn new(
+        mut rules: Rules,
+        stage: CompareStage,
+        position: Position,
+        listed_to: Position,
+    ) -> Self {
         let mut judge = Judge::new(rules.types.clone(), rules.field_ttl);
-        let scan = match stage {
-            CompareStage::Source | CompareStage::Target => Some(Scan::new(position)),
-            CompareStage::Recheck | CompareStage::Done => None,
+        let listing = |side: usize, position| Listing::new(position, rules.by_slot[side].as_ref());
+        let listings = match stage {
+            CompareStage::Source => [
+                Some(match rules.from_list {
+                    true => Listing::List(position),
+                    false => listing(SOURCE, position),
+                }),
+                rules.lists.then(|| listing(TARGET, listed_to)),
+            ],
+            CompareStage::Target => [None, Some(listing(TARGET, position))],
+            CompareStage::Recheck | CompareStage::Done => [None, None],
         };
-        judge.extras = scan.is_none() && rules.extras;
+        // A list names keys that the source may have lost and the target has kept.
+        let walks = listings.iter().any(Option::is_some);
+        judge.extras = rules.extras && (!walks || rules.from_list);
+        let sides = rules
+            .routes
+            .each_mut()
+            .map(|routes| Side::new(routes.take()));
         let window = Window::new(rules.strings && judge.wants_strings());
         Self {
             rules,
             stage,
-            scan,
+            listings,
+            listed: None,
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
+            unplaced: VecDeque::new(),
             follow: VecDeque::new(),
-            sides: [Side::default(), Side::default()],
+            sides,
             unmatched: VecDeque::new(),
             matched: 0,
             strings: VecDeque::new(),
@@ -158,9 +224,10 @@ impl Lane {
     /// Whether nothing is left to do but to make durable what was handed out.
     pub fn is_settled(&self) -> bool {
         let walked = self
-            .scan
-            .as_ref()
-            .is_none_or(|scan| scan.is_over() || (self.stopping && !scan.in_flight()));
+            .listings
+            .iter()
+            .flatten()
+            .all(|listing| listing.is_over() || (self.stopping && !listing.in_flight()));
         walked && self.batches.is_empty() && self.finished.is_empty()
     }
 
@@ -189,14 +256,43 @@ impl Lane {
         std::mem::take(&mut self.details)
     }
 
-    /// Whether the side owes an answer.
-    pub fn owes(&self, side: usize) -> bool {
-        self.sides[side].owes()
+    /// Pipes of a side: one to each node of a cluster, and one to a single server.
+    pub fn pipes(&self, side: usize) -> usize {
+        self.sides[side].pipes.len()
     }
 
-    /// Whether so much waits for the other side that this one must not be read for now.
-    pub fn is_full(&self, side: usize) -> bool {
-        self.sides[side].held_bytes() >= self.rules.held_bytes_max
+    /// The node of a cluster to which a pipe leads.
+    ///
+    /// # Panics
+    ///
+    /// If the side is no cluster.
+    pub fn node(&self, side: usize, pipe: usize) -> NodeAddress {
+        let routes = self.sides[side].routes.as_ref();
+        routes.expect("a cluster has routes").nodes()[pipe]
+            .address
+            .clone()
+    }
+
+    /// Whether a pipe of a side owes an answer.
+    pub fn owes(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].pipes[pipe].owes()
+    }
+
+    /// Whether so much waits for the other side that this pipe must not be read for now.
+    pub fn is_full(&self, side: usize, pipe: usize) -> bool {
+        self.sides[side].is_full(pipe, self.rules.held_bytes_max)
+    }
+
+    /// Whether a side that is a cluster has the masters of `topology`; then it says who has which slots by now.
+    pub fn set_routes(&mut self, side: usize, topology: &Topology) -> bool {
+        let routes = &mut self.sides[side].routes;
+        let same = routes
+            .as_ref()
+            .is_some_and(|routes| routes.has_same_nodes(topology));
+        if same {
+            *routes = Some(topology.clone());
+        }
+        same
     }
 
     /// Puts a page of candidates on the list of what is to be read.
@@ -209,13 +305,28 @@ impl Lane {
         self.fill();
     }
 
-    /// Appends to `out` what the side should be asked next.
-    pub fn request(&mut self, side: usize, out: &mut bytes::BytesMut) {
+    /// Appends to `out` what should be asked next on a pipe of a side.
+    pub fn request(&mut self, side: usize, pipe: usize, out: &mut bytes::BytesMut) {
         self.fill();
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
-        let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].encode(side, &self.rules, self.scan.as_ref(), name, out);
+        let rules = &self.rules;
+        let named = &rules.named[walked(self.stage)];
+        let name = |key: KeyRef| {
+            let name = batches[(key.seq - first) as usize].name(key.index);
+            named.on(side, name)
+        };
+        let instant = rules.expiries.as_ref();
+        let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
+            true => ExpiryQuery::PExpireTime,
+            false => ExpiryQuery::PTtl,
+        };
+        let names = |out: &mut bytes::BytesMut| {
+            if let Some(listing) = &self.listings[side] {
+                listing.encode(rules, side, out);
+            }
+        };
+        self.sides[side].pipes[pipe].encode(expiry, names, name, out);
     }
 
     /// Asks as much as the window allows.
@@ -250,25 +361,50 @@ impl Lane {
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
         let few = self.unread.len() <= self.keys_max();
-        let Some(scan) = &mut self.scan else {
+        if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
             return;
-        };
-        let side = match self.stage {
-            CompareStage::Target => TARGET,
-            _ => SOURCE,
-        };
-        if few && !self.stopping && in_flight < IN_FLIGHT_BATCHES_MAX && scan.begin() {
-            self.sides[side].ask_scan();
         }
+        let begun = self.begin_listing(SOURCE);
+        let walked = self.listings[SOURCE].as_ref().is_none_or(Listing::is_over);
+        // The target's names are listed at the pace of the source's walk, until that is over.
+        if begun || walked {
+            self.begin_listing(TARGET);
+        }
+    }
+
+    /// Asks for the next names of a side, unless they are on their way; whether it did.
+    fn begin_listing(&mut self, side: usize) -> bool {
+        let Some(listing) = &mut self.listings[side] else {
+            return false;
+        };
+        let side = &mut self.sides[side];
+        // The node that should have the next slot, and how far it has those behind it as well.
+        let (pipe, last) = match (&side.routes, listing.next_slot()) {
+            (Some(routes), Some(next)) => {
+                (routes.owner(next).unwrap_or_default(), routes.run_end(next))
+            }
+            _ => (0, SLOTS - 1),
+        };
+        let begun = listing.begin(last);
+        if begun {
+            side.ask_alone(pipe, Asked::Names);
+        }
+        begun
     }
 
     /// The source is asked which of the target's keys it has.
     fn fill_exists(&mut self) {
+        // Keys of several slots can't be asked for at once.
+        let most = match self.sides[SOURCE].is_cluster() {
+            true => 1,
+            false => KEYS_AT_ONCE,
+        };
         while self.outstanding_keys() < self.keys_max() {
-            let Some((first, count)) = self.take_run(KEYS_AT_ONCE) else {
+            let Some((first, count)) = self.take_run(most) else {
                 return;
             };
-            self.sides[SOURCE].ask_exists(first, count);
+            let pipe = self.pipe_of(SOURCE, first);
+            self.sides[SOURCE].ask_alone(pipe, Asked::Exists { first, count });
         }
     }
 
@@ -281,18 +417,18 @@ impl Lane {
             }
             if let Some((key, dump)) = self.follow.pop_front() {
                 if dump {
-                    self.ask(Question::Dump(key), 1);
+                    self.ask(Question::Dump(key));
                 }
                 if self.rules.expiries.is_some() {
                     let string = !dump;
-                    self.ask(Question::Expiry { key, string }, 0);
+                    self.ask(Question::Expiry { key, string });
                 }
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
                 let Some((first, count)) = self.take_run(most) else {
                     return;
                 };
-                self.ask(Question::Strings { first, count }, count as usize);
+                self.ask(Question::Strings { first, count });
             } else {
                 let Some(key) = self.unread.pop_front() else {
                     return;
@@ -318,21 +454,82 @@ impl Lane {
         Some((first, count))
     }
 
-    fn ask(&mut self, question: Question, keys: usize) {
+    fn ask(&mut self, question: Question) {
         self.unmatched.push_back(question);
-        for side in &mut self.sides {
-            side.ask(question, keys);
+        for side in [SOURCE, TARGET] {
+            match question {
+                Question::Strings { first, count } if self.sides[side].is_cluster() => {
+                    for index in first.index..first.index + count {
+                        let key = KeyRef { index, ..first };
+                        let pipe = self.pipe_of(side, key);
+                        self.sides[side].ask(pipe, Asked::String(key), 1, 1);
+                    }
+                }
+                Question::Strings { first, count } => {
+                    let asked = Asked::Strings { first, count };
+                    self.sides[side].ask(0, asked, count as usize, count);
+                }
+                Question::Dump(key) => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Dump(key), 1, 1);
+                }
+                Question::Expiry { key, .. } => {
+                    let pipe = self.pipe_of(side, key);
+                    self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
+                }
+            }
         }
     }
 
-    /// The side's connection is lost: what it still owed is asked again on the next one.
-    pub fn lost(&mut self, side: usize) {
-        if let Some(scan) = &mut self.scan
-            && self.sides[side].scans()
-        {
-            scan.lost();
+    /// The pipe to the node of a side that should have the key.
+    fn pipe_of(&self, side: usize, key: KeyRef) -> usize {
+        let first = self
+            .batches
+            .front()
+            .expect("a key belongs to a batch in flight")
+            .seq;
+        if !self.sides[side].is_cluster() {
+            return 0;
         }
-        self.sides[side].lost();
+        let name = self.batches[(key.seq - first) as usize].name(key.index);
+        let named = &self.rules.named[walked(self.stage)];
+        self.sides[side].pipe_to(&named.on(side, name))
+    }
+
+    /// A pipe's connection is lost: what it still owed is asked again on the next one.
+    pub fn lost(&mut self, side: usize, pipe: usize) {
+        let pipe = &mut self.sides[side].pipes[pipe];
+        if let Some(listing) = &mut self.listings[side]
+            && pipe.lists()
+        {
+            listing.lost();
+            // Of slots, another node may have to be asked.
+            if matches!(listing, Listing::Slots(_)) {
+                pipe.forget_names();
+            }
+        }
+        pipe.lost();
+    }
+
+    /// What was listed of the target since the last call.
+    pub fn take_listed(&mut self) -> Option<Listed> {
+        self.listed.take()
+    }
+
+    /// Names of the target have come beside the walk of the source.
+    fn listed(&mut self, scanned: &Scanned) {
+        let listed = self.listed.get_or_insert_default();
+        listed.to = Position::after(scanned.cursor_out);
+        listed.keys += scanned.names.len() as u64;
+        let named = &self.rules.named[TARGET];
+        let mut buffer = Vec::new();
+        for name in scanned.names.iter() {
+            match named.look(name, &mut buffer) {
+                Look::Yes => listed.names.add(&named.on(SOURCE, name)),
+                Look::Unselected => listed.unselected += 1,
+                Look::Unsampled => {}
+            }
+        }
     }
 
     /// A batch of names has come.
@@ -341,24 +538,28 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
+        let (mut unselected, mut unsampled) = (0, 0);
+        let named = &self.rules.named[walked(self.stage)];
+        let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
-            let sampled = self
-                .rules
-                .sample
-                .as_ref()
-                .is_none_or(|sample| sample::contains(sample, name));
-            if sampled {
-                self.unread.push_back(KeyRef { seq, index });
+            match named.look(name, &mut buffer) {
+                Look::Yes => self.unread.push_back(KeyRef { seq, index }),
+                Look::Unselected => unselected += 1,
+                Look::Unsampled => unsampled += 1,
             }
         }
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
         match self.stage {
-            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
+            CompareStage::Target => {
+                batch.counters().target_keys_scanned = keys as u64;
+                batch.counters().target_keys_unselected = unselected;
+            }
             _ => {
                 batch.counters().keys_scanned = keys as u64;
-                batch.counters().unsampled = (keys - open) as u64;
+                batch.counters().filtered = unselected;
+                batch.counters().unsampled = unsampled;
             }
         }
         self.batches.push_back(batch);
@@ -419,7 +620,7 @@ impl Lane {
             self.follow.push_back((key, true));
             return;
         }
-        self.count_bytes(key, &source);
+        self.read(key, &source, &target);
         let values = self.judge.values(&source, &target, self.now_ms(now));
         match &self.rules.expiries {
             // What differs is read again anyway, and its expiry then.
@@ -433,7 +634,7 @@ impl Lane {
 
     fn dump_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
         self.window.observe_payload(source.len().max(target.len()));
-        self.count_bytes(key, &source);
+        self.read(key, &source, &target);
         let values = self.judge.values(&source, &target, self.now_ms(now));
         if self.stage == CompareStage::Recheck
             && let (Values::Differ { .. }, Value::Payload(source), Value::Payload(target)) =
@@ -462,20 +663,33 @@ impl Lane {
 
     /// The source has all of these keys, or it has not this one.
     fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
-        let batch = self.batch(first);
-        for index in first.index..first.index + count {
+        let run = first.index..first.index + count;
+        if !exist && self.rules.has_rivals {
+            self.unplaced
+                .extend(run.map(|index| KeyRef { index, ..first }));
+            return;
+        }
+        for index in run {
+            let key = KeyRef { index, ..first };
             match exist {
-                true => batch.known(),
-                false => batch.unknown_to_source(index),
+                true => self.batch(key).known(),
+                false => self.unknown_to_source(key),
             }
         }
+        let batch = self.batch(first);
         if batch.open() == 0 {
             self.hand_on();
         }
     }
 
-    fn count_bytes(&mut self, key: KeyRef, value: &Value) {
-        self.batch(key).counters().bytes_read += value.len() as u64;
+    /// Notes what was read, whatever it says.
+    fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
+        let lists = self.stage == CompareStage::Source && self.rules.lists;
+        let batch = self.batch(key);
+        batch.counters().bytes_read += source.len() as u64;
+        if lists && *source != Value::Missing && *target != Value::Missing {
+            batch.on_both(key.index);
+        }
     }
 
     /// The source's wall clock, Unix milliseconds; ours, where that is not known.
@@ -501,11 +715,5 @@ impl Lane {
             let batch = self.batches.pop_front().expect("just looked at it");
             self.finished.push_back(batch.finish());
         }
-    }
-}
-
-impl From<LinkError> for Trouble {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error)
     }
 }

@@ -1,26 +1,28 @@
-//! One side's pipeline: what it was asked, what it still owes, which of its answers wait for the other side's.
+//! One side: the pipelines of its nodes, and which of their answers wait for the other side's.
 //!
-//! # Invariant
+//! # Invariants
 //!
-//! Answers come in the order of the questions. An answer that was taken on a connection that was lost in the middle of a
-//! reply is passed over when the whole question is answered on the next one.
+//! - Answers are numbered when their questions are asked, and taken in that order, whichever connection they come on. An
+//!   answer that was taken on a connection that was lost in the middle of a reply is passed over when the whole question
+//!   is answered on the next one.
+//! - A node that sends elsewhere has said nothing about the key: the question goes there, and its answer keeps its number.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use bytes::BytesMut;
-
-use super::{Lane, Question, Rules};
+use super::pipe::{Asked, Line, Pipe};
+use super::{Lane, TARGET};
 use crate::client::LinkError;
+use crate::cluster::{NodeAddress, Redirect, Topology, slot_of};
 use crate::compare::batch::KeyRef;
 use crate::compare::expiry::{Answer, NEVER};
 use crate::compare::judge::Value;
-use crate::compare::scan::Scan;
 use crate::key::Escaped;
-use crate::plan::KeyType;
-use crate::resp::{
-    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_scan,
-};
+use crate::resp::{ErrorCode, Retry, Token};
+use crate::state::record::CompareStage;
+
+/// Redirections that a question follows on one connection. More of them are no way but a circle.
+const REDIRECTIONS_MAX: u8 = 8;
 
 /// What ends the use of a connection, or of a cursor.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,16 @@ pub enum Trouble {
     Link(LinkError),
     /// The side that is walked does not know the cursor.
     CursorRefused(String),
+    /// A slot is at a node to which there is no connection.
+    UnknownNode(NodeAddress),
+    /// The list of names can't be read.
+    List(String),
+}
+
+impl From<LinkError> for Trouble {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error)
+    }
 }
 
 /// An answer that waits for the other side's.
@@ -38,192 +50,172 @@ pub(super) enum Got {
     Expiry(Answer),
 }
 
-/// What a side was asked.
-#[derive(Debug, Clone, Copy)]
-enum Line {
-    Scan,
-    Exists { first: KeyRef, count: u32 },
-    Both(Question, usize),
-}
-
 /// See the module.
-#[derive(Default)]
 pub(super) struct Side {
-    /// In the order of the answers; the first `sent` of them were sent on the present connection.
-    lines: VecDeque<Line>,
-    sent: usize,
-    /// The front MGET's array has begun on this connection.
-    opened: bool,
-    /// Answers of the front line that have come on this connection.
-    come: u32,
-    /// Answers of the front line that were taken, on this connection or an earlier one.
-    taken: u32,
-    answers: VecDeque<Got>,
+    /// One to each node, in the order of their numbers; a single server has one.
+    pub(super) pipes: Vec<Pipe>,
+    /// Which node has which slot, if it is a cluster.
+    pub(super) routes: Option<Topology>,
+    /// In the order of their numbers, from `first_ticket` on; `None` until they come.
+    answers: VecDeque<Option<Got>>,
+    first_ticket: u64,
     held_bytes: u64,
     outstanding_keys: usize,
 }
 
 impl Side {
-    pub(super) fn owes(&self) -> bool {
-        self.sent > 0
-    }
-
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.held_bytes
+    /// A single server, or a cluster with these nodes.
+    pub(super) fn new(routes: Option<Topology>) -> Self {
+        let nodes = routes.as_ref().map_or(1, |routes| routes.nodes().len());
+        Self {
+            pipes: (0..nodes).map(|_| Pipe::default()).collect(),
+            routes,
+            answers: VecDeque::new(),
+            first_ticket: 0,
+            held_bytes: 0,
+            outstanding_keys: 0,
+        }
     }
 
     pub(super) fn outstanding_keys(&self) -> usize {
         self.outstanding_keys
     }
 
-    pub(super) fn scans(&self) -> bool {
-        matches!(self.lines.front(), Some(Line::Scan))
+    pub(super) fn is_cluster(&self) -> bool {
+        self.routes.is_some()
+    }
+
+    /// Whether so much waits for the other side that this pipe must not be read. The one that owes the answer which all
+    /// others wait for is always read.
+    pub(super) fn is_full(&self, pipe: usize, held_bytes_max: u64) -> bool {
+        self.held_bytes >= held_bytes_max
+            && (self.has_answer() || !self.pipes[pipe].is_to_answer(self.first_ticket))
     }
 
     pub(super) fn has_answer(&self) -> bool {
-        !self.answers.is_empty()
+        matches!(self.answers.front(), Some(Some(_)))
     }
 
     /// The oldest answer that waits.
     pub(super) fn take_answer(&mut self) -> Got {
-        let got = self
-            .answers
-            .pop_front()
-            .expect("asked for one that is there");
+        let got = self.answers.pop_front().flatten();
+        let got = got.expect("asked for one that is there");
+        self.first_ticket += 1;
         if let Got::Value(value) = &got {
             self.held_bytes -= value.len() as u64;
         }
         got
     }
 
-    pub(super) fn ask_scan(&mut self) {
-        self.lines.push_back(Line::Scan);
+    /// The pipe to the node that should have a key of this name.
+    pub(super) fn pipe_to(&self, name: &[u8]) -> usize {
+        match &self.routes {
+            None => 0,
+            // A slot at nobody: any node says so, and it is waited for.
+            Some(routes) => routes.owner(slot_of(name)).unwrap_or_default(),
+        }
     }
 
-    pub(super) fn ask_exists(&mut self, first: KeyRef, count: u32) {
-        self.outstanding_keys += count as usize;
-        self.lines.push_back(Line::Exists { first, count });
-    }
-
-    pub(super) fn ask(&mut self, question: Question, keys: usize) {
-        self.outstanding_keys += keys;
-        self.lines.push_back(Line::Both(question, keys));
-    }
-
-    pub(super) fn lost(&mut self) {
-        self.sent = 0;
-        self.opened = false;
-        self.come = 0;
-    }
-
-    /// Appends what was not sent yet on this connection.
-    pub(super) fn encode<'a>(
-        &mut self,
-        side: usize,
-        rules: &Rules,
-        scan: Option<&Scan>,
-        name: impl Fn(KeyRef) -> &'a [u8],
-        out: &mut BytesMut,
-    ) {
-        let run = |first: KeyRef, count: u32| {
-            (first.index..first.index + count).map(move |index| KeyRef { index, ..first })
+    /// Asks for names, or whether keys exist: answers that wait for nobody.
+    pub(super) fn ask_alone(&mut self, pipe: usize, asked: Asked) {
+        let keys = match asked {
+            Asked::Exists { count, .. } => count as usize,
+            _ => 0,
         };
-        for line in self.lines.range(self.sent..) {
-            match *line {
-                Line::Scan => {
-                    let cursor = scan.and_then(Scan::cursor);
-                    encode_scan(
-                        out,
-                        cursor.expect("only a walk that is not over asks"),
-                        rules.batch_keys,
-                        rules.match_glob.as_deref(),
-                        rules.scan_type.map(KeyType::name),
-                    );
-                }
-                Line::Exists { first, count } => {
-                    let mut args: Vec<&[u8]> = vec![b"EXISTS"];
-                    args.extend(run(first, count).map(&name));
-                    encode_command(out, &args);
-                }
-                Line::Both(Question::Strings { first, count }, _) => {
-                    let mut args: Vec<&[u8]> = vec![b"MGET"];
-                    args.extend(run(first, count).map(&name));
-                    encode_command(out, &args);
-                }
-                Line::Both(Question::Dump(key), _) => encode_dump(out, name(key)),
-                Line::Both(Question::Expiry { key, .. }, _) => {
-                    let instant = rules
-                        .expiries
-                        .as_ref()
-                        .is_some_and(|expiries| expiries.asks_instant(side));
-                    let query = match instant {
-                        true => ExpiryQuery::PExpireTime,
-                        false => ExpiryQuery::PTtl,
-                    };
-                    encode_expiry(out, query, name(key));
-                }
-            }
-        }
-        self.sent = self.lines.len();
+        self.push(pipe, asked, keys);
     }
 
-    fn push(&mut self, value: Value) {
-        self.held_bytes += value.len() as u64;
-        self.answers.push_back(Got::Value(value));
+    /// Asks what the other side is asked as well: `answers` of them, about so many outstanding keys.
+    pub(super) fn ask(&mut self, pipe: usize, asked: Asked, keys: usize, answers: u32) {
+        self.push(pipe, asked, keys);
+        self.answers.extend((0..answers).map(|_| None));
     }
 
-    /// The front line is answered.
-    fn done(&mut self) {
-        match self.lines.pop_front() {
-            Some(Line::Both(_, keys)) => self.outstanding_keys -= keys,
-            Some(Line::Exists { count, .. }) => self.outstanding_keys -= count as usize,
-            Some(Line::Scan) | None => {}
+    fn push(&mut self, pipe: usize, asked: Asked, keys: usize) {
+        self.outstanding_keys += keys;
+        self.pipes[pipe].push(Line {
+            asked,
+            ticket: self.first_ticket + self.answers.len() as u64,
+            keys,
+            asking: false,
+            redirections: 0,
+        });
+    }
+
+    fn answer(&mut self, ticket: u64, got: Got) {
+        if let Got::Value(value) = &got {
+            self.held_bytes += value.len() as u64;
         }
-        self.sent -= 1;
-        self.opened = false;
-        self.come = 0;
-        self.taken = 0;
+        let place = ticket - self.first_ticket;
+        self.answers[place as usize] = Some(got);
+    }
+
+    /// The pipe's front line is answered.
+    fn done(&mut self, pipe: usize) {
+        if let Some(line) = self.pipes[pipe].pop() {
+            self.outstanding_keys -= line.keys;
+        }
     }
 
     /// Takes a token of an MGET for `count` keys; false if the server refuses the command.
-    fn string(&mut self, token: Token, count: u32) -> Result<bool, Trouble> {
+    fn strings(
+        &mut self,
+        pipe: usize,
+        ticket: u64,
+        token: Token,
+        count: u32,
+    ) -> Result<bool, Trouble> {
+        let state = &mut self.pipes[pipe];
         let value = match token {
-            Token::Array(length) if !self.opened && length == count as usize => {
-                self.opened = true;
+            Token::Array(length) if !state.opened && length == count as usize => {
+                state.opened = true;
                 return Ok(true);
             }
-            Token::Bulk(bytes) if self.opened => Value::String(bytes),
-            Token::Null if self.opened => Value::Missing,
-            Token::Error(line) if !self.opened => {
-                let code = ErrorCode::of(&line);
-                let refused = matches!(
-                    code,
-                    ErrorCode::NoPerm | ErrorCode::NoPermKey | ErrorCode::UnknownCommand
-                ) || matches!(code.retry(), Retry::Key | Retry::Unknown);
-                if !refused {
-                    return Err(side_error(&line));
-                }
+            Token::Bulk(bytes) if state.opened => Value::String(bytes),
+            Token::Null if state.opened => Value::Missing,
+            Token::Error(line) if !state.opened && is_refusal(&line) => {
                 // DUMP has to tell.
-                for _ in self.taken..count {
-                    self.push(Value::Missing);
+                for nth in state.taken..count {
+                    self.answer(ticket + u64::from(nth), Got::Value(Value::Missing));
                 }
-                self.done();
+                self.done(pipe);
                 return Ok(false);
             }
+            Token::Error(line) if !state.opened => return Err(side_error(&line)),
             other => return Err(unexpected("MGET", &other)),
         };
-        if self.come == self.taken {
-            self.push(value);
-            self.taken += 1;
+        let nth = state.come;
+        state.come += 1;
+        let last = state.come == count;
+        if nth == state.taken {
+            state.taken += 1;
+            self.answer(ticket + u64::from(nth), Got::Value(value));
         }
-        self.come += 1;
-        if self.come == count {
-            self.done();
+        if last {
+            self.done(pipe);
         }
         Ok(true)
     }
 
-    fn dump(&mut self, token: Token) -> Result<(), Trouble> {
+    /// Takes the answer to a GET; false if the server refuses the command.
+    fn string(&mut self, pipe: usize, ticket: u64, token: Token) -> Result<bool, Trouble> {
+        let (value, served) = match token {
+            Token::Bulk(bytes) => (Value::String(bytes), true),
+            // No string, or not there: DUMP has to tell.
+            Token::Null => (Value::Missing, true),
+            Token::Error(line) if is_refusal(&line) => {
+                let wrong_type = line.starts_with(b"WRONGTYPE");
+                (Value::Missing, wrong_type || is_of_key(&line))
+            }
+            Token::Error(line) => return Err(side_error(&line)),
+            other => return Err(unexpected("GET", &other)),
+        };
+        self.answer(ticket, Got::Value(value));
+        self.done(pipe);
+        Ok(served)
+    }
+
+    fn dump(&mut self, pipe: usize, ticket: u64, token: Token) -> Result<(), Trouble> {
         let value = match token {
             Token::Bulk(payload) => Value::Payload(payload),
             Token::Null => Value::Missing,
@@ -231,58 +223,129 @@ impl Side {
             Token::Error(line) => return Err(side_error(&line)),
             other => return Err(unexpected("DUMP", &other)),
         };
-        self.push(value);
-        self.done();
+        self.answer(ticket, Got::Value(value));
+        self.done(pipe);
         Ok(())
     }
 
-    fn expiry(&mut self, token: Token, now: Instant) -> Result<(), Trouble> {
+    fn expiry(
+        &mut self,
+        pipe: usize,
+        ticket: u64,
+        token: Token,
+        now: Instant,
+    ) -> Result<(), Trouble> {
         let ms = match token {
             Token::Integer(ms) => ms,
             Token::Error(line) if concerns_key(&line) => NEVER,
             Token::Error(line) => return Err(side_error(&line)),
             other => return Err(unexpected("PTTL", &other)),
         };
-        self.answers.push_back(Got::Expiry(Answer { ms, at: now }));
-        self.done();
+        self.answer(ticket, Got::Expiry(Answer { ms, at: now }));
+        self.done(pipe);
+        Ok(())
+    }
+
+    /// A node says where the key of the pipe's front line is. The question goes there.
+    fn redirected(&mut self, pipe: usize, line: &[u8]) -> Result<(), Trouble> {
+        let Some(routes) = &mut self.routes else {
+            return Err(side_error(line));
+        };
+        let asked = &routes.nodes()[pipe].address;
+        let Some(redirect) = Redirect::parse(line, asked) else {
+            return Err(side_error(line));
+        };
+        let moved = ErrorCode::of(line) == ErrorCode::Moved;
+        let there = match moved {
+            true => routes.moved(redirect.slot, &redirect.to),
+            false => routes.number_of(&redirect.to),
+        };
+        let Some(there) = there else {
+            return Err(Trouble::UnknownNode(redirect.to));
+        };
+        let front = self.pipes[pipe].front();
+        if front.is_some_and(|front| front.redirections >= REDIRECTIONS_MAX) {
+            let slot = redirect.slot;
+            let what = format!("the nodes do not agree who has slot {slot}");
+            return Err(LinkError::Elsewhere(what).into());
+        }
+        if let Some(front) = self.pipes[pipe].pop() {
+            self.pipes[there].push(Line {
+                asking: !moved,
+                redirections: front.redirections + 1,
+                ..front
+            });
+        }
         Ok(())
     }
 }
 
 impl Lane {
-    /// Takes the next token of a side's answers, read from the socket at `now`.
-    pub fn token(&mut self, side: usize, token: Token, now: Instant) -> Result<(), Trouble> {
-        let Some(line) = self.sides[side].lines.front().copied() else {
+    /// Takes the next token of the answers on one pipe of a side, read from the socket at `now`.
+    pub fn token(
+        &mut self,
+        side: usize,
+        pipe: usize,
+        token: Token,
+        now: Instant,
+    ) -> Result<(), Trouble> {
+        let this = &mut self.sides[side];
+        let Some(line) = this.pipes[pipe].front() else {
             return Err(unexpected("nothing", &token));
         };
-        match line {
-            Line::Scan => return self.scan_token(side, token),
-            Line::Exists { first, count } => return self.exists_token(side, first, count, token),
-            Line::Both(Question::Strings { count, .. }, _) => {
-                if !self.sides[side].string(token, count)? {
+        if line.asking && !this.pipes[pipe].permitted {
+            return match token {
+                Token::Simple(_) => {
+                    this.pipes[pipe].permitted = true;
+                    Ok(())
+                }
+                Token::Error(line) => Err(side_error(&line)),
+                other => Err(unexpected("ASKING", &other)),
+            };
+        }
+        let ticket = line.ticket;
+        match (line.asked, token) {
+            (Asked::Names, token) => return self.names_token(side, pipe, token),
+            (_, Token::Error(line)) if this.is_cluster() && is_redirect(&line) => {
+                return this.redirected(pipe, &line);
+            }
+            (Asked::Exists { first, count }, token) => {
+                return self.exists_token(side, pipe, first, count, token);
+            }
+            (Asked::Strings { count, .. }, token) => {
+                if !this.strings(pipe, ticket, token, count)? {
                     self.window.strings_refused();
                 }
             }
-            Line::Both(Question::Dump(_), _) => self.sides[side].dump(token)?,
-            Line::Both(Question::Expiry { .. }, _) => self.sides[side].expiry(token, now)?,
+            (Asked::String(_), token) => {
+                if !this.string(pipe, ticket, token)? {
+                    self.window.strings_refused();
+                }
+            }
+            (Asked::Dump(_), token) => this.dump(pipe, ticket, token)?,
+            (Asked::Expiry(_), token) => this.expiry(pipe, ticket, token, now)?,
         }
         self.answers[side] += 1;
         self.match_answers(now);
         Ok(())
     }
 
-    fn scan_token(&mut self, side: usize, token: Token) -> Result<(), Trouble> {
-        let scan = self.scan.as_mut().expect("a walk asked for it");
-        if let Token::Error(line) = &token {
-            return Err(match ErrorCode::of(line) {
-                ErrorCode::InvalidCursor => Trouble::CursorRefused(Escaped(line).to_string()),
-                _ => side_error(line),
-            });
-        }
-        if let Some(scanned) = scan.token(token)? {
-            self.sides[side].done();
+    fn names_token(&mut self, side: usize, pipe: usize, token: Token) -> Result<(), Trouble> {
+        let listing = self.listings[side].as_mut().expect("a walk asked for it");
+        let scanned = match listing.token(token, &self.rules, side) {
+            Ok(scanned) => scanned,
+            Err(LinkError::Reply(ErrorCode::InvalidCursor, line)) => {
+                return Err(Trouble::CursorRefused(line));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(scanned) = scanned {
+            self.sides[side].done(pipe);
             self.answers[side] += 1;
-            self.scanned(scanned);
+            match (self.stage, side) {
+                (CompareStage::Source, TARGET) => self.listed(&scanned),
+                _ => self.scanned(scanned),
+            }
         }
         Ok(())
     }
@@ -290,6 +353,7 @@ impl Lane {
     fn exists_token(
         &mut self,
         side: usize,
+        pipe: usize,
         first: KeyRef,
         count: u32,
         token: Token,
@@ -300,7 +364,7 @@ impl Lane {
             Token::Error(line) => return Err(side_error(&line)),
             other => return Err(unexpected("EXISTS", &other)),
         };
-        self.sides[side].done();
+        self.sides[side].done(pipe);
         self.answers[side] += 1;
         if found == i64::from(count) {
             self.existence(first, count, true);
@@ -309,16 +373,30 @@ impl Lane {
         } else {
             // Which ones, has to be asked one by one.
             for index in first.index..first.index + count {
-                self.sides[side].ask_exists(KeyRef { index, ..first }, 1);
+                let first = KeyRef { index, ..first };
+                self.sides[side].ask_alone(pipe, Asked::Exists { first, count: 1 });
             }
         }
         Ok(())
     }
 }
 
-fn concerns_key(line: &[u8]) -> bool {
+fn is_redirect(line: &[u8]) -> bool {
+    matches!(ErrorCode::of(line), ErrorCode::Moved | ErrorCode::Ask)
+}
+
+/// Whether a read of strings is refused, for these keys or for all.
+fn is_refusal(line: &[u8]) -> bool {
     let code = ErrorCode::of(line);
-    code == ErrorCode::NoPermKey || matches!(code.retry(), Retry::Key | Retry::Unknown)
+    matches!(code, ErrorCode::NoPerm | ErrorCode::UnknownCommand) || concerns_key(line)
+}
+
+fn is_of_key(line: &[u8]) -> bool {
+    ErrorCode::of(line) == ErrorCode::NoPermKey
+}
+
+fn concerns_key(line: &[u8]) -> bool {
+    is_of_key(line) || matches!(ErrorCode::of(line).retry(), Retry::Key | Retry::Unknown)
 }
 
 fn side_error(line: &[u8]) -> Trouble {

@@ -6,6 +6,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::{SlotRange, slot_of};
+use crate::plan::Plan;
 use crate::progress::CompareCounters;
 use crate::resp::{Decoder, Token};
 use crate::state::record::Position;
@@ -100,21 +102,29 @@ impl Played {
     }
 }
 
-fn lane(stage: CompareStage, strings: bool) -> Lane {
-    let rules = Rules {
+fn rules(strings: bool) -> Rules {
+    Rules {
         field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
-        match_glob: None,
-        scan_type: None,
+        globs: [None, None],
+        scan_types: [None; 2],
         types: vec![],
-        sample: None,
+        named: [SOURCE, TARGET].map(|side| Named::new(&Plan::default(), 0, side, None)),
+        lists: true,
+        from_list: false,
+        has_rivals: false,
         expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
         source_clock: None,
         strings,
         extras: true,
         held_bytes_max: 40,
-    };
-    Lane::new(rules, stage, Position::Start)
+        routes: [None, None],
+        by_slot: [None, None],
+    }
+}
+
+fn lane(stage: CompareStage, strings: bool) -> Lane {
+    Lane::new(rules(strings), stage, Position::Start, Position::Start)
 }
 
 /// What one turn does: a side answers so many tokens, or its connection is lost.
@@ -133,11 +143,23 @@ fn turn() -> impl Strategy<Value = Turn> {
 
 /// Plays a lane to its end; returns its counters and the names of its candidates.
 fn play(
-    mut lane: Lane,
+    lane: Lane,
     servers: [Keys; 2],
     mget: bool,
     turns: &[Turn],
 ) -> (CompareCounters, Vec<Vec<u8>>) {
+    let (counters, candidates, _) = play_and_list(lane, servers, mget, turns);
+    (counters, candidates)
+}
+
+/// As [`play`]; also returns the names of both sides and the target's, each as a sum.
+fn play_and_list(
+    mut lane: Lane,
+    servers: [Keys; 2],
+    mget: bool,
+    turns: &[Turn],
+) -> (CompareCounters, Vec<Vec<u8>>, [NamesDigest; 2]) {
+    let mut listed = [NamesDigest::default(); 2];
     let mut played = servers.map(|keys| Played::new(&keys, mget));
     let mut owed: [VecDeque<Token>; 2] = [VecDeque::new(), VecDeque::new()];
     let mut counters = CompareCounters::default();
@@ -147,7 +169,7 @@ fn play(
     let now = Instant::now();
     for turn in turns.iter().cloned().chain(rest) {
         for side in [SOURCE, TARGET] {
-            lane.request(side, &mut played[side].input);
+            lane.request(side, 0, &mut played[side].input);
             while let Some(command) = played[side].command() {
                 let answer = played[side].answer(&command);
                 owed[side].extend(answer);
@@ -156,30 +178,36 @@ fn play(
         match turn {
             Turn::Lose(side) => {
                 owed[side].clear();
-                lane.lost(side);
+                lane.lost(side, 0);
             }
             Turn::Answer(side, tokens) => {
                 for _ in 0..tokens {
                     // As the engine: a full side is not read.
-                    if lane.is_full(side) {
+                    if lane.is_full(side, 0) {
                         break;
                     }
                     let Some(token) = owed[side].pop_front() else {
                         break;
                     };
-                    lane.token(side, token, now).expect("no trouble is played");
+                    lane.token(side, 0, token, now)
+                        .expect("no trouble is played");
                 }
             }
         }
         while let Some(batch) = lane.take_finished() {
             lane.durable(1);
             counters.add(&batch.counted.counters);
+            listed[0].merge(&batch.counted.names_of_both);
             let names = batch.counted.candidates.into_iter().map(|(name, _)| name);
             candidates.extend(names);
         }
+        if let Some(names) = lane.take_listed() {
+            listed[1].merge(&names.names);
+            counters.target_keys_scanned += names.keys;
+        }
         if lane.is_settled() {
             candidates.sort();
-            return (counters, candidates);
+            return (counters, candidates, listed);
         }
     }
     panic!("the lane never comes to its end");
@@ -233,6 +261,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn the_names_of_both_are_the_targets_unless_it_has_others(
+        source in keys(),
+        target in keys(),
+        only_source: bool,
+        strings: bool,
+        mget: bool,
+        turns in proptest::collection::vec(turn(), 0..200),
+    ) {
+        let target: Keys = match only_source {
+            true => target.into_iter().filter(|(name, _)| source.contains_key(name)).collect(),
+            false => target,
+        };
+        let has_others = target.keys().any(|name| !source.contains_key(name));
+        let sides = || [source.clone(), target.clone()];
+        let (counters, _, [of_both, of_target]) =
+            play_and_list(lane(CompareStage::Source, strings), sides(), mget, &turns);
+        prop_assert_eq!(of_both == of_target, !has_others);
+        prop_assert_eq!(counters.target_keys_scanned, target.len() as u64);
+    }
+}
+
 #[test]
 fn a_side_whose_answers_wait_is_not_read_on() {
     let big: Keys = (0..9_u8).map(|n| (vec![b'a', n], vec![b'x'; 30])).collect();
@@ -241,12 +292,12 @@ fn a_side_whose_answers_wait_is_not_read_on() {
     let now = Instant::now();
     let mut most = 0;
     for _ in 0..20 {
-        lane.request(SOURCE, &mut source.input);
+        lane.request(SOURCE, 0, &mut source.input);
         while let Some(command) = source.command() {
             for token in source.answer(&command) {
-                lane.token(SOURCE, token, now)
+                lane.token(SOURCE, 0, token, now)
                     .expect("no trouble is played");
-                if lane.is_full(SOURCE) {
+                if lane.is_full(SOURCE, 0) {
                     most += 1;
                 }
             }
@@ -262,11 +313,160 @@ fn a_side_whose_answers_wait_is_not_read_on() {
 fn a_cursor_that_the_server_refuses_is_told() {
     let mut lane = lane(CompareStage::Source, false);
     let mut out = BytesMut::new();
-    lane.request(SOURCE, &mut out);
+    lane.request(SOURCE, 0, &mut out);
     let refused = Token::Error(Bytes::from_static(b"ERR invalid cursor"));
-    let trouble = lane.token(SOURCE, refused, Instant::now());
+    let trouble = lane.token(SOURCE, 0, refused, Instant::now());
     assert!(
         matches!(trouble, Err(Trouble::CursorRefused(_))),
         "{trouble:?}"
     );
+}
+
+/// The nodes of a cluster, who has which keys, and a slot that may be half of it on its way.
+struct PlayedCluster {
+    nodes: Vec<Played>,
+    topology: Topology,
+    /// Keys that are at another node than `topology` says, and whether that is known there for good.
+    away: BTreeMap<Vec<u8>, (usize, bool)>,
+    asking: Vec<bool>,
+}
+
+fn address(node: usize) -> NodeAddress {
+    NodeAddress {
+        host: "10.0.0.1".into(),
+        port: node as u16 + 1,
+    }
+}
+
+impl PlayedCluster {
+    fn new(keys: &Keys, away: &[(usize, bool)]) -> Self {
+        let range = |first, last, node| SlotRange {
+            first,
+            last,
+            master: address(node),
+            replicas: vec![],
+        };
+        let ranges = [
+            range(0, 5_000, 0),
+            range(5_001, 10_000, 1),
+            range(10_001, 16_383, 2),
+        ];
+        // Whole slots move: keys of one slot are at one place.
+        let mut of_slot = BTreeMap::new();
+        let mut away = away.iter();
+        let away = keys.keys().filter_map(|key| {
+            let place = of_slot
+                .entry(slot_of(key))
+                .or_insert_with(|| away.next().copied());
+            place.map(|place| (key.clone(), place))
+        });
+        Self {
+            away: away.collect(),
+            nodes: (0..3).map(|_| Played::new(keys, false)).collect(),
+            topology: Topology::of(&ranges).expect("a topology"),
+            asking: vec![false; 3],
+        }
+    }
+
+    fn answer(&mut self, node: usize, command: &[Bytes]) -> Vec<Token> {
+        if &command[0][..] == b"ASKING" {
+            self.asking[node] = true;
+            return vec![Token::Simple(Bytes::from_static(b"OK"))];
+        }
+        let asking = std::mem::take(&mut self.asking[node]);
+        let key = &command[1][..];
+        let slot = slot_of(key);
+        let owner = self.topology.owner(slot).expect("an owner");
+        let (there, for_good) = self.away.get(key).copied().unwrap_or((owner, true));
+        let at_home = there == node && (for_good || asking || owner == node);
+        if at_home {
+            return match &command[0][..] {
+                b"GET" if key.len().is_multiple_of(3) => {
+                    vec![Token::Error(Bytes::from_static(b"WRONGTYPE no string"))]
+                }
+                b"GET" => vec![match self.nodes[node].keys.get(key) {
+                    Some(value) => Token::Bulk(value.clone().into()),
+                    None => Token::Null,
+                }],
+                _ => self.nodes[node].answer(command),
+            };
+        }
+        let (word, to) = match owner == node && !for_good {
+            true => ("ASK", there),
+            false if for_good => ("MOVED", there),
+            false => ("MOVED", owner),
+        };
+        let line = format!("{word} {slot} 10.0.0.1:{}", to + 1);
+        vec![Token::Error(line.into_bytes().into())]
+    }
+}
+
+proptest! {
+    #[test]
+    fn keys_of_clusters_are_compared_wherever_they_are_by_now(
+        source in keys(),
+        target in keys(),
+        strings: bool,
+        away in proptest::collection::vec((0..3_usize, any::<bool>()), 0..9),
+        turns in proptest::collection::vec((0..3_usize, 1..9_usize, any::<bool>()), 0..200),
+    ) {
+        let wanted: Vec<Vec<u8>> = source
+            .iter()
+            .filter(|(name, value)| target.get(*name) != Some(value))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut single = Played::new(&source, true);
+        let mut cluster = PlayedCluster::new(&source.clone().into_iter().chain(target.clone()).collect(), &away);
+        for node in &mut cluster.nodes {
+            node.keys = target.clone();
+        }
+        let rules = Rules {
+            extras: false,
+            routes: [None, Some(cluster.topology.clone())],
+            ..rules(strings)
+        };
+        let mut lane = Lane::new(rules, CompareStage::Source, Position::Start, Position::Start);
+        let mut from_source: VecDeque<Token> = VecDeque::new();
+        let mut from_nodes: [VecDeque<Token>; 3] = Default::default();
+        let now = Instant::now();
+        let rest = (0..30_000_usize).map(|at| (at % 3, 3, false));
+        let mut candidates = Vec::new();
+        for (node, tokens, lose) in turns.into_iter().chain(rest) {
+            lane.request(SOURCE, 0, &mut single.input);
+            while let Some(command) = single.command() {
+                from_source.extend(single.answer(&command));
+            }
+            for pipe in 0..3 {
+                lane.request(TARGET, pipe, &mut cluster.nodes[pipe].input);
+                while let Some(command) = cluster.nodes[pipe].command() {
+                    let answer = cluster.answer(pipe, &command);
+                    from_nodes[pipe].extend(answer);
+                }
+            }
+            if lose {
+                from_nodes[node].clear();
+                cluster.asking[node] = false;
+                lane.lost(TARGET, node);
+                continue;
+            }
+            for _ in 0..tokens {
+                if !lane.is_full(SOURCE, 0) && let Some(token) = from_source.pop_front() {
+                    lane.token(SOURCE, 0, token, now).expect("no trouble is played");
+                }
+                if !lane.is_full(TARGET, node) && let Some(token) = from_nodes[node].pop_front() {
+                    lane.token(TARGET, node, token, now).expect("no trouble is played");
+                }
+            }
+            while let Some(batch) = lane.take_finished() {
+                lane.durable(1);
+                candidates.extend(batch.counted.candidates.into_iter().map(|(name, _)| name));
+            }
+            if lane.is_settled() {
+                break;
+            }
+        }
+        prop_assert!(lane.is_settled(), "the lane never comes to its end");
+        candidates.sort();
+        prop_assert_eq!(candidates, wanted);
+    }
 }

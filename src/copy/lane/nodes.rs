@@ -19,6 +19,9 @@ use crate::copy::scan::Walk;
 use crate::key::Escaped;
 use crate::resp::ErrorCode;
 
+/// Redirections of a key that are followed without a pause. More of them are no way but a circle.
+const REDIRECTIONS_MAX: u8 = 8;
+
 impl Lane {
     // ---- a cluster as source
 
@@ -29,7 +32,7 @@ impl Lane {
         match (unread, &self.scan) {
             (Some(key), _) => slot_of(self.batch(*key).name(key.index)),
             (None, Walk::Slots(slots)) => slots.next_slot().unwrap_or_default(),
-            (None, Walk::Keyspace(_)) => 0,
+            (None, Walk::Keyspace(_) | Walk::List(_)) => 0,
         }
     }
 
@@ -93,7 +96,11 @@ impl Lane {
         if let Some(connection) = self.asking.get(&key) {
             return Some(*connection);
         }
-        let slot = slot_of(self.batch(key).name(key.index));
+        let name = self.batch(key).name(key.index);
+        let slot = match self.rules.renaming.keeps_names() {
+            true => slot_of(name),
+            false => slot_of(&self.rules.renaming.to_target(name)),
+        };
         // A slot at nobody: any node says so, and it is waited for.
         let node = routes.owner(slot).unwrap_or_default();
         Some(self.connection_to(routes, node, slot))
@@ -148,6 +155,15 @@ impl Lane {
             self.sent[connection].push_front(sent);
             return Err(LinkError::Unexpected("RESTORE", Escaped(line).to_string()).into());
         };
+        let redirections = self.redirections.entry(sent.key).or_default();
+        *redirections += 1;
+        if *redirections > REDIRECTIONS_MAX {
+            self.redirections.remove(&sent.key);
+            self.rules.routes = Some(routes);
+            self.sent[connection].push_front(sent);
+            let what = format!("the nodes do not agree who has slot {}", redirect.slot);
+            return Err(LinkError::Elsewhere(what).into());
+        }
         let moved = ErrorCode::of(line) == ErrorCode::Moved;
         let found = match moved {
             true => routes.moved(redirect.slot, &redirect.to),

@@ -151,6 +151,21 @@ fn skip_key_metadata(reader: &mut Reader<'_>, scratch: &mut Scratch) -> Result<(
     Ok(())
 }
 
+/// What kind of value stands behind a type byte; `None` where the type is unknown, or metadata precedes it.
+pub fn kind_of_type(type_byte: u8) -> Option<Kind> {
+    Some(match type_byte {
+        0 => Kind::String,
+        1 | 10 | 14 | 18 => Kind::List,
+        2 | 11 | 20 => Kind::Set,
+        3 | 5 | 12 | 17 => Kind::Zset,
+        4 | 9 | 13 | 16 | 22..=25 => Kind::Hash,
+        15 | 19 | 21 | 26 | 27 => Kind::Stream,
+        28 => Kind::Array,
+        7 => Kind::Module,
+        _ => return None,
+    })
+}
+
 /// Reads the value behind its type; false where the type is unknown.
 #[inline]
 fn value<V: Visitor + ?Sized>(

@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CanaryBatch, Position, ServerIdentity};
-use crate::digest::KeyspaceDigest;
-use crate::progress::{CompareCounters, Verdict};
+use crate::digest::{KeyspaceDigest, NamesDigest};
+use crate::progress::{CompareCounters, ComparedLives, Verdict};
 
 /// How many bytes of a name are kept in one record.
 pub const NAME_PIECE_BYTES: usize = 6 * 1024;
@@ -91,18 +91,43 @@ pub struct CompareLane {
     pub target: ServerIdentity,
     /// Sums over this walk.
     pub counters: CompareCounters,
+    /// For how long the keys live on whose values are equal, if expiries are compared.
+    pub lives: ComparedLives,
     /// Of all keys compared: what the source has.
     pub source_keys: KeyspaceDigest,
     /// What the target has.
     pub target_keys: KeyspaceDigest,
+    /// Names that the source's SCAN returned and that the target had when they were read.
+    pub names_of_both: NamesDigest,
+    /// Names that the target's SCAN returned while the source was walked.
+    pub names_of_target: NamesDigest,
+    /// Up to here they were. At its end, and if both sums are the same, the target has no other names.
+    pub listed_to: Position,
     /// The newest batches of the stage, as for the copy.
     pub canary: Vec<CanaryBatch>,
+}
+
+impl CompareLane {
+    /// Whether all names that the target has are known to be names that both sides have.
+    pub fn lists_no_others(&self) -> bool {
+        self.listed_to == Position::End && self.names_of_both == self.names_of_target
+    }
+
+    /// The target's names are to be listed from the beginning.
+    pub fn forget_listed(&mut self) {
+        self.names_of_target = NamesDigest::default();
+        self.listed_to = Position::Start;
+        if self.stage == CompareStage::Source {
+            self.counters.target_keys_scanned = 0;
+            self.counters.target_keys_unselected = 0;
+        }
+    }
 }
 
 /// The parts of comparing a database, in their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum CompareStage {
-    /// Walks the source and reads both sides.
+    /// Walks the source and reads both sides; lists the target's names beside it.
     #[default]
     Source,
     /// Walks the target and asks the source which of its keys it has.

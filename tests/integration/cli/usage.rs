@@ -85,7 +85,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     exit 2
     error: there is no help about `nothing`
       commands: migrate, status, compare, repair, keys, demo, acl, rump, help
-      topics: exit-codes, environment, urls, guarantees
+      topics: exit-codes, environment, urls, selection, guarantees
     hint: redknot help
     ");
 }
@@ -527,6 +527,7 @@ fn every_topic_has_its_help() {
         ("exit-codes", "  143  stopped by SIGTERM"),
         ("environment", "REDKNOT_FROM_PASSWORD"),
         ("urls", "redis+unix://"),
+        ("selection", "--keys-from FILE"),
         ("guarantees", "What is not"),
         ("migrate", "--on-conflict"),
         ("status", "--watch"),

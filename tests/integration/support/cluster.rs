@@ -130,6 +130,11 @@ impl Cluster {
         self.nodes[0].url(0)
     }
 
+    /// The same, with a database.
+    pub fn url_of(&self, db: u32) -> String {
+        self.nodes[0].url(db)
+    }
+
     /// The nodes that have slots at present, by the view of the first that answers.
     pub fn masters(&self) -> Vec<&Server> {
         let owners = self.owners();
@@ -279,6 +284,92 @@ impl Cluster {
             (self.slots_of(to) == before + slots).then_some(())
         });
         self.wait_until_agreed();
+    }
+
+    /// The slot of a key.
+    pub fn slot_of(&self, key: &[u8]) -> usize {
+        let mut connection = self.nodes[0].connection();
+        let slot = redis::cmd("CLUSTER")
+            .arg("KEYSLOT")
+            .arg(key)
+            .query(&mut connection);
+        slot.expect("CLUSTER KEYSLOT")
+    }
+
+    /// The node that has a slot, and the one after it.
+    fn owner_and_next(&self, slot: usize) -> (&Server, &Server) {
+        let masters = self.masters();
+        let owner = self.owners()[slot].expect("every slot is served");
+        let at = masters.iter().position(|node| node.port() == owner);
+        let at = at.expect("the owner is a master");
+        (masters[at], masters[(at + 1) % masters.len()])
+    }
+
+    /// Declares a slot to be on its way to another node, as tools do before they move its keys.
+    pub fn begin_to_move(&self, slot: usize) {
+        let (owner, next) = self.owner_and_next(slot);
+        let slot = slot.to_string();
+        ask(
+            next,
+            &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(owner)],
+        );
+        ask(
+            owner,
+            &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(next)],
+        );
+    }
+
+    /// Takes back that the other node expects the slot.
+    pub fn forget_to_import(&self, slot: usize) {
+        let (_, next) = self.owner_and_next(slot);
+        ask(next, &["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]);
+    }
+
+    /// Moves the keys of such a slot that are still there, and tells everybody who has it.
+    pub fn end_to_move(&self, slot: usize) {
+        let (owner, next) = self.owner_and_next(slot);
+        let slot = slot.to_string();
+        ask(
+            next,
+            &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(owner)],
+        );
+        let names: Vec<Vec<u8>> =
+            redis::from_redis_value(ask(owner, &["CLUSTER", "GETKEYSINSLOT", &slot, "1000000"]))
+                .expect("names");
+        for name in names {
+            redis::cmd("MIGRATE")
+                .arg(&["127.0.0.1", &next.port().to_string()])
+                .arg(name)
+                .arg(&["0", "5000"])
+                .exec(&mut owner.connection())
+                .expect("MIGRATE");
+        }
+        let new = id(next);
+        for node in [next, owner] {
+            ask(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &new]);
+        }
+        self.wait_until_agreed();
+    }
+
+    /// Takes a slot from its node, and gives it to nobody.
+    pub fn give_to_nobody(&self, slot: usize) {
+        for node in &self.nodes {
+            ask(node, &["CLUSTER", "DELSLOTS", &slot.to_string()]);
+        }
+    }
+
+    /// A key that some node has.
+    pub fn any_key(&self, db: u32) -> Vec<u8> {
+        self.masters()[0].any_key(db)
+    }
+
+    /// Deletes a key where it is.
+    pub fn delete(&self, key: &[u8], db: u32) {
+        let (owner, _) = self.owner_and_next(self.slot_of(key));
+        let deleted = redis::cmd("DEL")
+            .arg(key)
+            .query(&mut owner.connection_to(db));
+        assert_eq!(deleted, Ok(1), "DEL");
     }
 
     /// Makes this replica the master of its master's slots, in agreement with the master.

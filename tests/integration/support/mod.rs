@@ -11,6 +11,8 @@
 
 /// Authorities and certificates, good and bad.
 pub mod certificates;
+/// A browser without a window, to look at pages.
+pub mod chromium;
 /// Real clusters: masters and their replicas, resharded and failed over while a test runs.
 pub mod cluster;
 /// `compare`, `repair` and `keys`: command lines and what they print.

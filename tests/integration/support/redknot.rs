@@ -7,6 +7,7 @@
 //! - A failed expectation shows the command line, the exit code and the end of both outputs.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 pub struct Redknot {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    stdin: Option<PathBuf>,
     time_limit: Duration,
 }
 
@@ -40,6 +42,7 @@ impl Redknot {
                 .map(|arg| arg.as_ref().to_owned())
                 .collect(),
             env: Vec::new(),
+            stdin: None,
             time_limit: TIME_LIMIT,
         }
     }
@@ -72,6 +75,13 @@ impl Redknot {
         self
     }
 
+    /// A file as its standard input; without it there is nothing to be read.
+    #[must_use]
+    pub fn stdin(mut self, path: impl AsRef<Path>) -> Self {
+        self.stdin = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Kills it and fails the test after this time.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
@@ -89,7 +99,10 @@ impl Redknot {
         let mut command = Command::new(env!("CARGO_BIN_EXE_redknot"));
         command
             .args(&self.args)
-            .stdin(Stdio::null())
+            .stdin(match &self.stdin {
+                None => Stdio::null(),
+                Some(path) => File::open(path).expect("the input is there").into(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {

@@ -260,6 +260,13 @@ impl Server {
             .expect("DBSIZE")
     }
 
+    /// A key of database `db`, which has some.
+    pub fn any_key(&self, db: u32) -> Vec<u8> {
+        redis::cmd("RANDOMKEY")
+            .query(&mut self.connection_to(db))
+            .expect("RANDOMKEY")
+    }
+
     /// Restarts it with its data, as an orderly restart of a machine does: same port, new process, new `run_id`.
     pub fn restart(&mut self) {
         self.shut_down("SAVE");

@@ -168,3 +168,38 @@ fn a_key_that_has_left_its_node_is_a_stray_and_has_not_vanished() {
         assert_eq!(written(&mut lane), 1);
     }
 }
+
+/// One node says that the slot is on its way to the other, which does not know about it.
+#[test]
+fn nodes_that_send_to_each_other_are_left_alone_for_a_while() {
+    let mut lane = to_two_nodes();
+    let mut at = 0;
+    for redirections in 0.. {
+        let commands = sent(&mut lane, at);
+        if commands.len() > 1 {
+            lane.target_token(at, ok()).expect("asking is granted");
+        }
+        let line = match at {
+            0 => Token::Error(
+                format!("ASK {} 10.0.0.1:2", slot_of(KEY))
+                    .into_bytes()
+                    .into(),
+            ),
+            _ => moved(1),
+        };
+        match lane.target_token(at, line) {
+            Ok(()) => read_again(&mut lane),
+            Err(trouble) => {
+                assert!(matches!(trouble, Trouble::Link(_)), "{trouble:?}");
+                assert!(redirections > 3, "a slot that moved twice is no circle");
+                break;
+            }
+        }
+        at = 1 - at;
+    }
+    lane.target_lost(at);
+    read_again(&mut lane);
+    sent(&mut lane, 0);
+    lane.target_token(0, ok()).expect("it is written");
+    assert_eq!(written(&mut lane), 1);
+}

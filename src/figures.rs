@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use redknot::progress::FunctionsStatus;
+use crate::progress::FunctionsStatus;
 
 /// `12 481 903`.
 pub fn count(number: u64) -> String {

@@ -1,5 +1,14 @@
 //! Clusters as source, as target, as both: complete and equal, also while slots move and masters change.
 
+/// Slots half of which stay where they are, nodes that never come back, slots at nobody.
+mod broken;
+/// Damage that is found and repaired, slots that move and masters that change while it is compared.
+mod comparing;
+/// Several databases in one cluster.
+mod databases;
+/// Users with few rights.
+mod rights;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +19,7 @@ use ::redknot::progress::{RunState, Status};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::cluster::Cluster;
+use crate::support::comparing::{Compared, compare, compare_urls};
 use crate::support::dataset::{DataSet, fill};
 use crate::support::oracle::{Oracle, Servers};
 use crate::support::redknot::{Finished, Redknot, Running, status};
@@ -54,19 +64,16 @@ impl Migration {
     /// Starts it slowly, and waits until so many keys are durable.
     fn started(&self, keys: u64) -> Slowed {
         let running = Slowed::new(self.command().start());
-        wait_for(
-            "the run to be in its middle",
-            Duration::from_secs(60),
-            || {
-                let said = running.running.stderr_so_far();
-                assert!(running.is_running(), "the run ended too early: {said}");
-                scanned(self.state.path()).filter(|scanned| *scanned >= keys)
-            },
-        );
+        wait_until_begun(self, &running, keys);
         running
     }
 
-    /// Its accounts are whole, and both sides are equal.
+    /// A comparison that waits for nobody, since nobody writes.
+    fn compare(&self) -> Redknot {
+        compare(NAME, self.state.path()).args(["--settle", "50ms", "--batch", "100"])
+    }
+
+    /// Its accounts are whole, and both sides are equal: by an independent look, and by its own comparison.
     fn expect_complete(&self, finished: Finished, source: impl Fn() -> u64, oracle: Oracle<'_>) {
         let finished = finished.expect_code(0);
         let keys = oracle.assert_equal();
@@ -76,7 +83,24 @@ impl Migration {
         assert!(status.counters.balance(), "{status:?}");
         assert_eq!(status.counters.keys_quarantined, 0, "{status:?}");
         assert!(status.counters.keys_written >= keys as u64, "{status:?}");
+        // By the URLs, which may have passwords.
+        let compare = compare_urls(&self.from, &self.to, self.state.path());
+        let compared = compare.args(["--settle", "50ms"]).run().expect_code(0);
+        Compared::of(compared).assert_equal(keys as u64);
     }
+}
+
+/// Waits until so many keys are durable.
+fn wait_until_begun(migration: &Migration, running: &Slowed, keys: u64) {
+    wait_for(
+        "the run to be in its middle",
+        Duration::from_secs(60),
+        || {
+            let said = running.running.stderr_so_far();
+            assert!(running.is_running(), "the run ended too early: {said}");
+            scanned(migration.state.path()).filter(|scanned| *scanned >= keys)
+        },
+    );
 }
 
 /// A run that is frozen most of the time, so that something can happen in its middle.
@@ -228,7 +252,11 @@ fn a_cluster_arrives_whole_at_a_cluster_whose_slots_lie_otherwise() {
         source.fill(&DataSet::new(FEW_KEYS, seed()));
         let target = Cluster::start(&binary, 2, 0);
         let migration = Migration::new(source.url(), target.url());
-        let finished = migration.command().run();
+        let finished = migration.command().arg("--compare").run();
+        let said = finished.json_lines();
+        let compared = said.iter().find(|line| line["type"] == "compared");
+        let equal = compared.and_then(|line| line["counters"]["equal"].as_u64());
+        assert_eq!(equal, Some(source.keys()), "{finished}");
         let oracle = Oracle::between(&source, &target);
         migration.expect_complete(finished, || source.keys(), oracle);
     }
@@ -289,12 +317,16 @@ fn slots_that_move_on_the_target_lose_no_key() {
     }
 }
 
-/// Valkey 9 hands a slot over in one step: until then the old node has all of it, from then on the new one.
+/// Valkey 9 hands a slot over in one step: until then the old node has all of it, from then on the new one. It writes
+/// streams anew as commands meanwhile, and loses of their groups what no command can say; so there are none here.
 #[test]
 fn slots_that_move_at_once_lose_no_key_on_either_side() {
     for binary in clusters(&[VALKEY_9_1]) {
         let source = Cluster::start(&binary, 3, 0);
-        source.fill(&DataSet::new(KEYS, seed()));
+        source.fill(&DataSet {
+            streams: false,
+            ..DataSet::new(KEYS, seed())
+        });
         let target = Cluster::start(&binary, 3, 0);
         let migration = Migration::new(source.url(), target.url());
         let running = migration.started(100);
@@ -357,8 +389,8 @@ fn a_master_of_the_target_that_is_replaced_loses_no_key() {
             let migration = Migration::new(source.url(0), target.url());
             let running = migration.started(100);
             match killed {
-                true => target.kill_master(0, 3),
-                false => target.fail_over_to(4),
+                true => target.kill_master(1, 4),
+                false => target.fail_over_to(3),
             }
             let finished = running.release().wait();
             let oracle = Oracle::between(&source, &target);
@@ -474,8 +506,9 @@ fn clusters_that_can_not_be_used_are_refused_with_the_reason() {
     };
     let nodes = cluster.nodes();
     check(&nodes[0].url(0), &nodes[1].url(0), 22, "the same cluster");
-    check(&nodes[0].url(3), &single.url(0), 2, "database 0 only");
-    check(&single.url(0), &nodes[0].url(3), 2, "database 0 only");
+    let select = "SELECT is not allowed in cluster mode";
+    check(&nodes[0].url(3), &single.url(0), 2, select);
+    check(&single.url(0), &nodes[0].url(3), 2, select);
     check(
         &single.url(0),
         &empty.url(0),
