@@ -7,6 +7,7 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod audit;
 mod compare;
 mod keys;
 mod repair;
@@ -25,6 +26,7 @@ use redknot::state::Durability;
 
 use super::server_args::{SourceArgs, TargetArgs};
 
+pub use audit::{AuditArgs, AuditCommand, CheckArgs, ExportArgs, RebuildArgs, ShowArgs};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
@@ -112,6 +114,8 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
+    /// What was done, whether the records of it fit together, and a lost state made anew from them
+    Audit(AuditArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
     /// Users that may do what redknot does and nothing else, as ACL lines to paste
