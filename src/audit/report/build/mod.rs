@@ -480,3 +480,6 @@ impl Builder {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests;
