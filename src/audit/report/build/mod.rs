@@ -132,6 +132,12 @@ impl Builder {
         }
     }
 
+    /// Whether the state knows something that the journal does not: which findings were repaired, and which keys could not
+    /// be copied, each once.
+    pub fn needs_state(&self) -> bool {
+        self.quarantined.total > 0 || self.findings_told().is_none()
+    }
+
     /// Something that was not as it should be, in a sentence.
     pub fn remark(&mut self, sentence: String) {
         self.remarks.push(visible(&sentence));
