@@ -8,7 +8,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,6 +28,7 @@ pub struct Redknot {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     time_limit: Duration,
+    audited: bool,
 }
 
 impl Redknot {
@@ -40,6 +41,7 @@ impl Redknot {
                 .collect(),
             env: Vec::new(),
             time_limit: TIME_LIMIT,
+            audited: true,
         }
     }
 
@@ -78,6 +80,25 @@ impl Redknot {
         self
     }
 
+    /// Leaves out the check of what it recorded: a test that damages a state knows better.
+    #[must_use]
+    pub fn unaudited(mut self) -> Self {
+        self.audited = false;
+        self
+    }
+
+    /// The folder of states that it writes to, if what it records there is to be checked.
+    fn audited_dir(&self) -> Option<PathBuf> {
+        const WRITE: [&str; 3] = ["migrate", "compare", "repair"];
+        let writes = self
+            .args
+            .first()
+            .is_some_and(|command| WRITE.iter().any(|write| command == write));
+        let flag = self.args.iter().position(|arg| arg == "--state-dir")?;
+        let dir = self.args.get(flag + 1)?;
+        (self.audited && writes).then(|| dir.into())
+    }
+
     /// Runs it to its end.
     pub fn run(&self) -> Finished {
         self.start().wait()
@@ -108,6 +129,7 @@ impl Redknot {
         let rss_max = Arc::new(AtomicU64::new(0));
         sample_rss(process.id(), Arc::clone(&rss_max));
         Running {
+            audited_dir: self.audited_dir(),
             command_line: self.to_string(),
             process,
             began: Instant::now(),
@@ -171,6 +193,7 @@ impl Output {
 /// A process of redknot. Killed when dropped.
 pub struct Running {
     command_line: String,
+    audited_dir: Option<PathBuf>,
     process: Child,
     began: Instant,
     time_limit: Duration,
@@ -267,6 +290,9 @@ impl Running {
             "still running after {:?}\n{finished}",
             self.time_limit
         );
+        if let Some(dir) = self.audited_dir.take() {
+            finished.expect_audited(&dir);
+        }
         finished
     }
 }
@@ -326,6 +352,33 @@ impl Finished {
         );
         assert!(!self.stderr().contains("panicked at"), "a panic\n{self}");
         self
+    }
+
+    /// Panics if what lies in this folder of states does not fit together, whatever ended this process.
+    #[track_caller]
+    fn expect_audited(&self, state_dir: &Path) {
+        // A state that the process refused is none to be checked.
+        const REFUSED: [i32; 5] = [2, 13, 14, 25, 26];
+        if self.code().is_some_and(|code| REFUSED.contains(&code)) {
+            return;
+        }
+        let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+        let migrations = entries.filter(|entry| entry.path().join("lock").is_file());
+        for migration in migrations {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_redknot"));
+            command.args(["audit", "check", "--color", "never", "--state-dir"]);
+            command.arg(state_dir).arg(migration.file_name());
+            let checked = command.output().expect("the binary that has just run");
+            // Another process may work on it by now.
+            let fits = matches!(checked.status.code(), Some(0 | 14));
+            assert!(
+                fits,
+                "what was recorded does not fit together ({})\n{}{}{self}",
+                checked.status,
+                String::from_utf8_lossy(&checked.stdout),
+                String::from_utf8_lossy(&checked.stderr)
+            );
+        }
     }
 
     /// Its stdout as one JSON value a line, as `--json` prints.
