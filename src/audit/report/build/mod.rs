@@ -255,7 +255,7 @@ impl Builder {
                 EndKind::Complete => RunEnd::Done,
                 EndKind::Stopped => RunEnd::Stopped,
                 EndKind::Failed => RunEnd::Failed,
-                EndKind::Unknown => RunEnd::Unknown,
+                EndKind::Unknown => by_words(&how),
             };
             run.how = how;
         }
@@ -484,6 +484,17 @@ impl Builder {
         let mut sum = Counters::default();
         self.lanes.values().for_each(|lane| sum.add(&lane.counters));
         sum
+    }
+}
+
+/// How a run ended that said it in words alone.
+fn by_words(how: &str) -> RunEnd {
+    let begins = |words: &[&str]| words.iter().any(|word| how.starts_with(word));
+    match how {
+        "complete" | "repaired" => RunEnd::Done,
+        _ if begins(&["compared: "]) => RunEnd::Done,
+        _ if begins(&["stopped by ", "compare stopped by "]) => RunEnd::Stopped,
+        _ => RunEnd::Unknown,
     }
 }
 
