@@ -127,6 +127,7 @@ pub fn migration(
         name: args.name,
         state_dir: common.state_dir(),
         restart: args.restart,
+        settings: Vec::new(),
     };
     Ok((request, args.compare))
 }

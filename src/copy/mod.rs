@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::audit::entry::Setting;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
@@ -106,6 +107,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Set an existing state aside and begin anew.
     pub restart: bool,
+    /// What the command line, the environment and a file said, for the journal.
+    pub settings: Vec<Setting>,
 }
 
 /// How a run ended that did not fail.
