@@ -12,8 +12,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
-use redknot::progress::Counters;
+use redknot::plan::{LanePlan, Plan};
+use redknot::progress::{Arrived, Counters, Makeup};
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, open};
 
@@ -107,11 +107,7 @@ fn open_in(state_dir: &Path, durability: Durability) -> Store {
             source_db: 0,
             target_db: 0,
         }],
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     };
     open(&OpenRequest {
         state_dir,
@@ -140,6 +136,7 @@ fn commit_group(store: &mut Store, batches: u64) {
                 payload_bytes_written: 1_234_567,
                 ..Counters::default()
             },
+            makeup: Box::new(Makeup::of(Arrived::UNSEEN, KEYS - 2)),
             keys_digest: *blake3::hash(&seq.to_le_bytes()).as_bytes(),
             scanned_ms: 1_700_000_000_000 + 3 * seq,
             acknowledged_ms: 1_700_000_000_005 + 3 * seq,

@@ -13,7 +13,10 @@ use secrecy::{ExposeSecret, SecretSlice};
 use crate::key::Escaped;
 use crate::tls::Tls;
 
+mod sentinels;
 pub mod url;
+
+pub use sentinels::{HostPort, SentinelLogin, Sentinels};
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -49,6 +52,8 @@ pub enum Address {
         /// Absolute.
         path: PathBuf,
     },
+    /// Wherever the master of a service is at the moment.
+    Sentinel(Sentinels),
 }
 
 /// A server as the command line names it.
@@ -62,6 +67,8 @@ pub struct Endpoint {
     pub user: Option<String>,
     /// How TLS is spoken to it; `None` speaks without.
     pub tls: Option<Tls>,
+    /// How to log in to the sentinels, where these ask who we are.
+    pub sentinel_login: Option<SentinelLogin>,
     password: Option<SecretSlice<u8>>,
 }
 
@@ -73,6 +80,7 @@ impl Endpoint {
             db: 0,
             user: None,
             tls: None,
+            sentinel_login: None,
             password: None,
         }
     }
@@ -80,6 +88,11 @@ impl Endpoint {
     /// Sets the password: any bytes, none of which is ever shown again.
     pub fn set_password(&mut self, password: Vec<u8>) {
         self.password = Some(SecretSlice::from(password));
+    }
+
+    /// For a server to which this password does not belong.
+    pub fn forget_password(&mut self) {
+        self.password = None;
     }
 
     /// The password's bytes, to be written to the socket and nowhere else.
@@ -94,11 +107,12 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix { path } => write!(f, "{}", Escaped(path.as_os_str().as_bytes())),
+            Self::Sentinel(sentinels) => sentinels.fmt(f),
         }
     }
 }
 
-/// `redis://user@host:port/db`, with TLS `rediss://…`; never a password.
+/// `redis://user@host:port/db`, with TLS `rediss://…`; as it would be given again, but never with a password.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = match &self.user {
@@ -110,6 +124,7 @@ impl fmt::Display for Endpoint {
         match address {
             Address::Tcp { .. } => write!(f, "redis{secure}://{user}{address}/{db}"),
             Address::Unix { .. } => write!(f, "redis+unix://{user}{address}?db={db}"),
+            Address::Sentinel(_) => write!(f, "redis{secure}-sentinel://{user}{address}/{db}"),
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::endpoint::Side;
 
 /// Why a run ended without reaching its goal.
@@ -22,7 +24,8 @@ pub struct Error {
 }
 
 /// What kind of trouble ended a run. One class, one exit code (`cli::exit_code`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Class {
     /// The command line, the environment or a file it names can't be used.
     Usage,

@@ -10,17 +10,21 @@
 pub mod config;
 pub mod endpoint;
 pub mod plan;
+pub mod renaming;
+pub mod selection;
 
 pub mod audit;
 pub mod client;
 pub mod compare;
 pub mod copy;
+pub mod databases;
 pub mod repair;
 pub mod state;
 pub mod tls;
 
 pub mod cluster;
 pub mod digest;
+pub mod figures;
 pub mod glob;
 pub mod key;
 pub mod rdb;

@@ -12,9 +12,16 @@ use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 
 mod compare;
+mod functions;
+mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
+pub use functions::FunctionsStatus;
+pub use makeup::{
+    Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
+    SizeCount,
+};
 pub use repair::{RepairCounters, RepairOutcome, RepairState, RepairStatus};
 
 /// Receives events in the order in which they happen. Implementations draw, print or log; they must not block.
@@ -37,7 +44,7 @@ pub struct Counters {
     pub keys_kept: u64,
     /// Could not be copied; listed with the reason.
     pub keys_quarantined: u64,
-    /// Not of a type that the plan asks for.
+    /// Not of a type, or without a name, that the plan asks for.
     pub keys_filtered: u64,
     /// Payload bytes that the target acknowledged.
     pub payload_bytes_written: u64,
@@ -151,6 +158,19 @@ pub enum Event {
         /// Batches still in flight.
         batches: u64,
     },
+    /// The libraries of functions are where they should be (`--functions`).
+    Functions(FunctionsStatus),
+    /// How the libraries of functions of both sides compare, by their names.
+    FunctionsCompared {
+        /// The same on both sides.
+        equal: u64,
+        /// On the source alone.
+        missing: Vec<String>,
+        /// Of the same name, and not the same.
+        different: Vec<String>,
+        /// On the target alone.
+        extra: Vec<String>,
+    },
     /// Every lane is at its end and the accounts add up.
     Complete(Box<Status>),
     /// A comparison begins or is continued.
@@ -237,7 +257,7 @@ pub enum LaneDecision {
 }
 
 /// How a migration stands. The content of `status.json`, of `status --json` and of progress events.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Version of this record's form.
     pub v: u32,
@@ -253,6 +273,9 @@ pub struct Status {
     /// How the target is spoken to.
     #[serde(default)]
     pub target_tls: TlsUse,
+    /// What the plan says beyond servers and databases, as flags.
+    #[serde(default)]
+    pub plan: Vec<String>,
     /// What the run is doing, or how it ended.
     pub state: RunState,
     /// How the run ended, in a sentence, once it has.
@@ -303,6 +326,9 @@ pub struct Status {
     pub throttle: Option<String>,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
+    /// What became of the libraries of functions, if they were carried (`--functions`).
+    #[serde(default)]
+    pub functions: Option<FunctionsStatus>,
     /// The newest comparison, if there is one.
     #[serde(default)]
     pub compare: Option<CompareStatus>,
@@ -336,12 +362,13 @@ impl TlsUse {
 }
 
 /// What the run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Copying. If `updated_ms` is old and the lock is free, the process died.
     Running,
     /// Stopped on request, checkpoint saved.
+    #[default]
     Stopped,
     /// Ended by an error, checkpoint saved.
     Failed,

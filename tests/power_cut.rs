@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
-use redknot::progress::Counters;
+use redknot::plan::{LanePlan, Plan};
+use redknot::progress::{Arrived, Counters, Makeup};
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, StoreError, open};
 
@@ -332,11 +332,7 @@ fn open_state(state_dir: &Path, durability: Durability) -> Result<Store, StoreEr
             source_db: 0,
             target_db: 0,
         }],
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     };
     open(&OpenRequest {
         state_dir,
@@ -362,6 +358,7 @@ fn commit_some(store: &mut Store, count: u64) {
                 keys_written: 500,
                 ..Counters::default()
             },
+            makeup: Box::new(Makeup::of(Arrived::UNSEEN, 500)),
             keys_digest: *blake3::hash(&seq.to_le_bytes()).as_bytes(),
             scanned_ms: 1_700_000_000_000 + seq,
             acknowledged_ms: 1_700_000_000_005 + seq,

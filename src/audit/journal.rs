@@ -15,205 +15,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
+pub use super::entry::{Event, Milestone, hex};
+use super::entry::{LINE_VERSION, Line};
+use super::reader::Lines;
 use crate::plan::Plan;
-use crate::progress::{CompareCounters, Counters, RepairCounters};
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    /// The migration was created.
-    Created {
-        /// Format version of the state.
-        format: u32,
-        /// Version of redknot.
-        version: String,
-        /// Name of the migration.
-        migration: String,
-        /// What is moved. No secrets are in it.
-        plan: Box<Plan>,
-        /// The plan's fingerprint, hex.
-        fingerprint: String,
-    },
-    /// The state before this one was set aside (`--restart`).
-    Restarted {
-        /// The folder that holds it.
-        set_aside: String,
-    },
-    /// The journal was missing though the state was there; what happened before is not in it.
-    Adopted {
-        /// Runs before this line.
-        runs: u32,
-    },
-    /// A process began to work.
-    RunBegan {
-        /// From 1.
-        run: u32,
-        /// Process id.
-        pid: u32,
-        /// Machine.
-        host: String,
-        /// Version of redknot.
-        version: String,
-    },
-    /// The migration came to another phase.
-    Phase {
-        /// `planned`, `copying` or `copied`.
-        phase: String,
-    },
-    /// A lane is walked from its beginning.
-    PassBegan {
-        /// Index in the plan.
-        lane: u32,
-        /// From 1.
-        pass: u32,
-        /// Why.
-        reason: String,
-        /// The source process, if known.
-        source_run_id: Option<String>,
-        /// The target process, if known.
-        target_run_id: Option<String>,
-    },
-    /// A milestone: how far the lanes that moved since the last one are durable.
-    Checkpoint {
-        /// The lanes that moved.
-        lanes: Vec<Milestone>,
-    },
-    /// A key could not be copied.
-    Quarantined {
-        /// Index in the plan.
-        lane: u32,
-        /// Pass in which it was met.
-        pass: u32,
-        /// Batch in which it was met.
-        seq: u64,
-        /// Its name, escaped, for people.
-        key: String,
-        /// Its name, hex, for programs.
-        key_hex: String,
-        /// Why.
-        reason: String,
-        /// The server's words, if it was a server that refused.
-        error: Option<String>,
-    },
-    /// A repair of a comparison's findings began, or goes on.
-    RepairStarted {
-        /// From 1.
-        repair: u32,
-        /// Number of the comparison.
-        compare: u32,
-        /// Run that works on it.
-        run: u32,
-        /// Open findings.
-        findings: u64,
-        /// How many keys may be deleted on the target; none, if absent.
-        delete: Option<u64>,
-    },
-    /// A key that only the target had was deleted there.
-    Deleted {
-        /// Index in the plan.
-        lane: u32,
-        /// Its name, escaped, for people.
-        key: String,
-        /// Its name, hex, for programs.
-        key_hex: String,
-    },
-    /// A repair has tried every finding.
-    Repaired {
-        /// From 1.
-        repair: u32,
-        /// Number of the comparison.
-        compare: u32,
-        /// Run that ended it.
-        run: u32,
-        /// What was done, over all runs of this repair.
-        counters: RepairCounters,
-        /// Findings that are left.
-        findings_left: u64,
-    },
-    /// A process came to its end and could still say so.
-    RunEnded {
-        /// From 1.
-        run: u32,
-        /// How.
-        how: String,
-    },
-    /// Every lane is at its end.
-    Completed {
-        /// Sums over the final passes of all lanes.
-        counters: Counters,
-    },
-    /// A comparison of both sides began.
-    CompareStarted {
-        /// From 1.
-        compare: u32,
-        /// Run that began it.
-        run: u32,
-        /// Which part of the keys is looked at; all, if absent.
-        sample: Option<String>,
-        /// Seed of the sample.
-        seed: Option<u64>,
-        /// Keys that only the target has are not looked for.
-        one_way: bool,
-    },
-    /// A lane's comparison begins, or begins anew.
-    CompareLaneBegan {
-        /// Number of the comparison.
-        compare: u32,
-        /// Index in the plan.
-        lane: u32,
-        /// Why.
-        reason: String,
-        /// The source process, if known.
-        source_run_id: Option<String>,
-        /// The target process, if known.
-        target_run_id: Option<String>,
-    },
-    /// A comparison has its result.
-    Compared {
-        /// From 1.
-        compare: u32,
-        /// Run that ended it.
-        run: u32,
-        /// Sums over all lanes.
-        counters: CompareCounters,
-        /// Digest of all keys compared on the source.
-        source_digest: String,
-        /// Digest of all keys compared on the target.
-        target_digest: String,
-        /// What was not compared, in sentences.
-        not_compared: Vec<String>,
-    },
-    /// Written by a newer redknot of the same format.
-    #[serde(other)]
-    Unknown,
-}
-
-/// How far a lane is durable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Milestone {
-    /// Index in the plan.
-    pub lane: u32,
-    /// Current pass.
-    pub pass: u32,
-    /// Number of its next batch.
-    pub next_seq: u64,
-    /// Chain hash of its newest batch, hex.
-    pub chain: String,
-    /// Sums over the batches of this pass.
-    pub counters: Counters,
-}
-
-/// A line as it stands in the file.
-#[derive(Serialize, Deserialize)]
-struct Line {
-    prev: String,
-    at_ms: u64,
-    #[serde(flatten)]
-    event: Event,
-}
+use crate::progress::Counters;
 
 /// What an existing journal says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -228,6 +34,14 @@ pub struct Known {
     pub runs: u32,
     /// Number of the last comparison that began.
     pub compares: u32,
+    /// The newest of them that has its result.
+    pub compared: u32,
+    /// Number of the last repair that began.
+    pub repairs: u32,
+    /// The newest of them that has tried every finding.
+    pub repaired: u32,
+    /// Whether every lane was at its end, and none has begun anew since.
+    pub completed: bool,
     /// The newest milestone of each lane.
     pub lanes: BTreeMap<u32, Milestone>,
     /// Whether the last line was torn by a crash and cut off.
@@ -259,6 +73,8 @@ pub struct Journal {
     file: File,
     /// Hash of the last line.
     prev: blake3::Hash,
+    /// Lines, those included that are not in the file yet.
+    lines: u64,
     /// Lines that are not in the file yet.
     unwritten: Vec<u8>,
 }
@@ -284,6 +100,7 @@ impl Journal {
         let journal = Self {
             file,
             prev,
+            lines: known.lines,
             unwritten: Vec::new(),
         };
         Ok((journal, known))
@@ -321,14 +138,21 @@ impl Journal {
     /// Adds a line. It is in the file after [`Self::write`], and durable after [`Self::sync`].
     pub fn append(&mut self, at_ms: u64, event: Event) {
         let line = Line {
+            v: LINE_VERSION,
             prev: self.prev.to_hex().to_string(),
             at_ms,
             event,
         };
         let text = serde_json::to_vec(&line).expect("an event has only string keys");
         self.prev = blake3::hash(&text);
+        self.lines += 1;
         self.unwritten.extend_from_slice(&text);
         self.unwritten.push(b'\n');
+    }
+
+    /// How many lines there are, and the hash of the newest.
+    pub fn head(&self) -> (u64, [u8; 32]) {
+        (self.lines, *self.prev.as_bytes())
     }
 
     /// Hands all lines to the operating system: they survive the death of this process.
@@ -356,40 +180,15 @@ impl Journal {
 
 /// Reads and checks every line. Returns what they say, the hash of the last one, and the length of all complete ones.
 fn read(file: &File) -> Result<(Known, blake3::Hash, u64), JournalError> {
-    let mut reader = BufReader::with_capacity(64 * 1024, file);
+    let mut lines = Lines::new(BufReader::with_capacity(64 * 1024, file));
     let mut known = Known::default();
-    let mut prev = blake3::Hash::from_bytes([0; 32]);
-    let mut length = 0;
-    let mut text = Vec::new();
-    loop {
-        text.clear();
-        let read = reader
-            .read_until(b'\n', &mut text)
-            .map_err(|error| JournalError::Io {
-                doing: "read the journal",
-                error,
-            })?;
-        if read == 0 {
-            return Ok((known, prev, length));
-        }
-        if text.pop() != Some(b'\n') {
-            known.torn = true;
-            return Ok((known, prev, length));
-        }
-        let number = known.lines + 1;
-        let damaged = |what: String| JournalError::Damaged { line: number, what };
-        let line: Line =
-            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        if line.prev != prev.to_hex().as_str() {
-            return Err(damaged(
-                "its `prev` is not the hash of the line before it".to_owned(),
-            ));
-        }
-        prev = blake3::hash(&text);
-        length += read as u64;
-        known.lines = number;
-        known.learn(line.event);
+    for line in &mut lines {
+        let line = line?;
+        known.lines = line.number;
+        known.learn(line.line.event);
     }
+    known.torn = lines.is_torn();
+    Ok((known, blake3::Hash::from_bytes(lines.head()), lines.bytes()))
 }
 
 impl Known {
@@ -402,51 +201,62 @@ impl Known {
                 self.version = version;
             }
             Event::Adopted { runs } => self.runs = runs,
+            Event::Rebuilt { runs, lanes, .. } => {
+                self.runs = runs;
+                // They went with the state.
+                (self.compares, self.compared, self.repairs, self.repaired) = (0, 0, 0, 0);
+                self.lanes = lanes
+                    .into_iter()
+                    .map(|milestone| (milestone.lane, milestone))
+                    .collect();
+            }
             Event::RunBegan { run, .. } => self.runs = run,
             Event::PassBegan { lane, pass, .. } => {
+                self.completed = false;
                 let milestone = self.lanes.entry(lane).or_insert_with(|| Milestone {
                     lane,
                     pass,
                     next_seq: 0,
                     chain: String::new(),
+                    cursor: None,
                     counters: Counters::default(),
+                    makeup: Box::default(),
+                    counters_of_all_passes: Counters::default(),
                 });
                 if milestone.pass != pass {
                     milestone.pass = pass;
                     milestone.next_seq = 0;
+                    milestone.cursor = None;
+                    milestone.counters = Counters::default();
                 }
             }
-            Event::Checkpoint { lanes } => {
+            Event::Checkpoint { lanes, .. } => {
                 for milestone in lanes {
                     self.lanes.insert(milestone.lane, milestone);
                 }
             }
             Event::CompareStarted { compare, .. } => self.compares = compare,
+            Event::Compared { compare, .. } => self.compared = compare,
+            Event::RepairStarted { repair, .. } => self.repairs = repair,
+            Event::Repaired { repair, .. } => self.repaired = repair,
+            Event::Completed { .. } => self.completed = true,
+            Event::Phase { .. } => self.completed = false,
             Event::Restarted { .. }
+            | Event::Functions { .. }
+            | Event::Settings { .. }
+            | Event::Server { .. }
+            | Event::LaneContinued { .. }
+            | Event::ThrottleBegan { .. }
+            | Event::ThrottleEnded { .. }
+            | Event::Finding { .. }
             | Event::CompareLaneBegan { .. }
-            | Event::Compared { .. }
-            | Event::RepairStarted { .. }
             | Event::Deleted { .. }
-            | Event::Repaired { .. }
-            | Event::Phase { .. }
             | Event::Quarantined { .. }
+            | Event::Served { .. }
             | Event::RunEnded { .. }
-            | Event::Completed { .. }
             | Event::Unknown => {}
         }
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a string can't fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 #[cfg(test)]
@@ -462,6 +272,9 @@ mod tests {
             pid: 7,
             host: "here".into(),
             version: "0.1.0".into(),
+            user: "app".into(),
+            command: "redknot migrate".into(),
+            durability: "fsync".into(),
         }
     }
 
@@ -472,8 +285,12 @@ mod tests {
                 pass: 1,
                 next_seq,
                 chain: hex(&[9; 32]),
+                cursor: Some(7),
                 counters: Counters::default(),
+                makeup: Box::default(),
+                counters_of_all_passes: Counters::default(),
             }],
+            sample: None,
         }
     }
 
@@ -603,6 +420,9 @@ mod tests {
                 seq: 4,
                 key: crate::key::Escaped(name).to_string(),
                 key_hex: hex(name),
+                key_bytes: name.len() as u64,
+                payload_bytes: None,
+                payload_type: None,
                 reason: "ERR \u{2028}bad\n".into(),
                 error: None,
             },

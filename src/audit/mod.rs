@@ -4,4 +4,7 @@
 //!
 //! Nothing in here asks a server: the audit tells what was recorded, not what is there now.
 
+pub mod entry;
 pub mod journal;
+pub mod reader;
+pub mod report;

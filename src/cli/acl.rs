@@ -76,18 +76,25 @@ const CLUSTER_OPTION: (&str, &str) = (
     "for a cluster, where all of this is pasted at every node, replicas too",
 );
 
+/// What `--functions` needs, and `compare` to tell whether libraries are equal.
+const FUNCTIONS_SOURCE: &[&str] = &["function|dump", "function|list"];
+const FUNCTIONS_TARGET: &[&str] = &["function|list", "function|restore"];
+
 /// Prints the lines of the sides that are asked for.
 pub fn run(args: &AclArgs, console: &Console) -> ExitCode {
     let sides = match args.side {
         Some(side) => vec![side],
         None => vec![Side::Source, Side::Target],
     };
-    let text: Vec<String> = sides.into_iter().map(lines).collect();
+    let text: Vec<String> = sides
+        .into_iter()
+        .map(|side| lines(side, args.functions))
+        .collect();
     console.out(&text.join("\n"));
     ExitCode::Done
 }
 
-fn lines(side: Side) -> String {
+fn lines(side: Side, functions: bool) -> String {
     let (does, options) = match side {
         Side::Source => ("only reads", SOURCE_OPTIONS),
         Side::Target => ("writes by RESTORE alone", TARGET_OPTIONS),
@@ -98,6 +105,17 @@ fn lines(side: Side) -> String {
         user(side, Generation::Seven),
         user(side, Generation::Six),
     );
+    if functions {
+        let more = match side {
+            Side::Source => FUNCTIONS_SOURCE,
+            Side::Target => FUNCTIONS_TARGET,
+        };
+        let more: Vec<String> = more.iter().map(|command| format!("+{command}")).collect();
+        text.push_str(&format!(
+            "# For --functions, Redis 7.0 and newer, Valkey: its libraries run as whoever calls them\nACL SETUSER redknot-{side} {}\n",
+            more.join(" ")
+        ));
+    }
     for (command, why) in options {
         text.push_str(&format!(
             "# May be added: {why}\nACL SETUSER redknot-{side} +{command}\n"
@@ -141,7 +159,7 @@ mod tests {
     #[test]
     fn the_source_is_never_written_and_the_target_never_wiped() {
         for side in [Side::Source, Side::Target] {
-            let text = lines(side);
+            let text = lines(side, false);
             for word in ["+del", "+flush", "+@", "+set", "allcommands", "+config"] {
                 assert!(!text.contains(word), "{word} in {text}");
             }

@@ -7,9 +7,11 @@
 //! - What is not said is `None`: the defaults stand in [`redknot::config::limits`] and are filled in after the
 //!   configuration file had its say.
 
+mod audit;
 mod compare;
 mod keys;
 mod repair;
+mod selection;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,9 +27,11 @@ use redknot::state::Durability;
 
 use super::server_args::{SourceArgs, TargetArgs};
 
+pub use audit::{AuditArgs, AuditCommand, ReportArgs};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
+pub use selection::{Mapped, SelectionArgs};
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -110,6 +114,8 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
     Repair(Box<RepairArgs>),
+    /// What was done, when, and proven how: audit report NAME makes a page of it
+    Audit(AuditArgs),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
@@ -119,7 +125,7 @@ pub enum Command {
     /// The old spelling: rump -from URL -to URL [-ttl] [-silent]
     #[command(disable_help_flag = true)]
     Rump(RumpArgs),
-    /// More about a command, or about: exit-codes, environment, urls, guarantees
+    /// More about a command, or about: exit-codes, environment, urls, selection, guarantees
     Help(HelpArgs),
 }
 
@@ -198,6 +204,9 @@ pub struct MigrateArgs {
     #[arg(long, env = "REDKNOT_FIELD_TTL", value_name = "POLICY", value_parser = field_ttl(), help_heading = "What is moved")]
     pub field_ttl: Option<FieldTtl>,
 
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+
     /// A key that the target already has: replace it, skip it, or fail; not given, the target has to be empty
     #[arg(long, env = "REDKNOT_ON_CONFLICT", value_name = "POLICY", value_parser = on_conflict(), help_heading = "Safety")]
     pub on_conflict: Option<OnConflict>,
@@ -219,6 +228,9 @@ pub struct MigrateArgs {
     /// Compare both sides when the copy is complete
     #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub compare: bool,
+    /// Carry the libraries of functions too (Redis 7.0), when all keys have arrived
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is moved")]
+    pub functions: bool,
     /// What a checkpoint survives: a power cut, or only the death of the process [default: fsync]
     #[arg(long, env = "REDKNOT_DURABILITY", value_name = "POLICY", value_parser = durability(), help_heading = "Safety")]
     pub durability: Option<Durability>,
@@ -273,6 +285,7 @@ impl MigrateArgs {
             types,
             ttl,
             field_ttl,
+            selection,
             on_conflict,
             on_source_change,
             trust_cursor,
@@ -280,6 +293,7 @@ impl MigrateArgs {
             new_pass,
             restart,
             compare,
+            functions,
             durability,
             max_quarantine,
             batch,
@@ -303,6 +317,7 @@ impl MigrateArgs {
             types: if types.is_empty() { other.types } else { types },
             ttl: ttl.or(other.ttl),
             field_ttl: field_ttl.or(other.field_ttl),
+            selection: selection.or(other.selection),
             on_conflict: on_conflict.or(other.on_conflict),
             on_source_change: on_source_change.or(other.on_source_change),
             trust_cursor: trust_cursor || other.trust_cursor,
@@ -310,6 +325,7 @@ impl MigrateArgs {
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
             compare: compare || other.compare,
+            functions: functions || other.functions,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),
             batch: batch.or(other.batch),
@@ -337,6 +353,9 @@ pub struct AclArgs {
     /// Of one side only
     #[arg(long, env = "REDKNOT_SIDE", value_name = "SIDE", value_parser = side())]
     pub side: Option<Side>,
+    /// Also the rights for --functions
+    #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub functions: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::json::Header;
 use super::settings::{self, OnCommandLine};
 use super::stored::{self, Logins};
-use super::{Exit, format, names, progress, signals};
+use super::{Exit, audit, format, names, progress, signals};
 
 /// Compares what the flags say until every key has its verdict.
 ///
@@ -53,9 +53,12 @@ pub fn run(
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
-    let name = request.name.clone();
+    let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
     let end = compare::run(request, Rc::new(observer), shutdown);
     exit.set_header(drawing.finish());
+    if matches!(end, Ok(CompareEnd::Compared { .. })) {
+        audit::report::after(&state_dir, &name, console);
+    }
     tell(end, &name, console)
 }
 
@@ -131,6 +134,7 @@ fn request(
             name,
             state_dir: dir,
             restart: args.restart,
+            new_list: asked.new_list,
         });
     }
     let name = names::one(&dir, args.name.as_deref(), "compare")?;
@@ -142,7 +146,9 @@ fn request(
         (args.source.from_db.is_some(), "--from-db"),
         (args.target.to_db.is_some(), "--to-db"),
     ];
-    if let Some((_, flag)) = filters.into_iter().find(|(given, _)| *given) {
+    let filters = filters.into_iter().find(|(given, _)| *given);
+    let given = filters.map(|(_, flag)| flag);
+    if let Some(flag) = given.or_else(|| args.selection.first_given()) {
         return Err(Failure::usage(
             format!("{flag} and the name of a migration contradict each other"),
             format!("the plan of {name} says which keys are compared"),
@@ -168,6 +174,7 @@ fn request(
         name,
         state_dir: dir,
         restart: args.restart,
+        new_list: None,
     })
 }
 
@@ -188,6 +195,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         name: name.to_owned(),
         state_dir: migration.state_dir.clone(),
         restart: false,
+        new_list: None,
     }
 }
 
@@ -202,6 +210,7 @@ fn of_servers(args: &CompareArgs) -> MigrateArgs {
         match_glob: args.match_glob.clone(),
         types: args.types.clone(),
         ttl: args.ttl,
+        selection: args.selection.clone(),
         ..MigrateArgs::default()
     }
 }
@@ -227,11 +236,13 @@ fn options(args: &CompareArgs) -> CompareOptions {
 /// The migration between these servers, if there is one; else a state of its own, which no migration uses.
 fn named(dir: &Path, plan: Plan) -> Result<(String, Plan), Failure> {
     let same = |other: &Plan| {
-        // What happens to keys that are there already makes no difference to what they should be.
-        Plan {
+        // What happens to keys that are there already makes no difference to what they should be; and which databases
+        // there are, is known only to the other.
+        let other = Plan {
             on_conflict: OnConflict::RequireEmpty,
             ..other.clone()
-        } == plan
+        };
+        other.keys_from == plan.keys_from && other.as_asked() == plan.as_asked()
     };
     let own = format!("compare-{}", plan.default_name());
     let mut found: Vec<(String, Plan)> = status::list(dir)

@@ -129,10 +129,17 @@ fn one(
             HINT,
         ))
     };
-    let words: Vec<OsString> = match (text(value.get_ref()), wants_value) {
+    let several = matches!(arg.get_action(), clap::ArgAction::Append);
+    let words: Vec<OsString> = match (texts(value.get_ref()), wants_value) {
         (Some(Text::Switch(false)), false) => return Ok(MigrateArgs::default()),
         (Some(Text::Switch(true)), false) => vec![format!("--{name}").into()],
-        (Some(Text::Value(text)), true) => vec![format!("--{name}={text}").into()],
+        (Some(Text::Values(texts)), true) if several && arg.get_value_delimiter().is_none() => {
+            let words = texts
+                .into_iter()
+                .map(|text| format!("--{name}={text}").into());
+            words.collect()
+        }
+        (Some(Text::Values(texts)), true) => vec![format!("--{name}={}", texts.join(",")).into()],
         (_, true) => return wrong_type("it takes text, a number, or a list of them"),
         (_, false) => return wrong_type("it is true or false"),
     };
@@ -164,28 +171,28 @@ fn one(
 
 enum Text {
     Switch(bool),
-    Value(String),
+    Values(Vec<String>),
 }
 
-/// The value as it would stand on the command line.
-fn text(value: &DeValue<'_>) -> Option<Text> {
+/// The value, or the values, as they would stand on the command line.
+fn texts(value: &DeValue<'_>) -> Option<Text> {
     let value = match value {
         DeValue::Boolean(switch) => return Some(Text::Switch(*switch)),
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().to_owned(),
         DeValue::Array(items) => {
-            let mut texts = Vec::new();
+            let mut all = Vec::new();
             for item in items.iter() {
-                match text(item.get_ref())? {
-                    Text::Value(text) => texts.push(text),
+                match texts(item.get_ref())? {
+                    Text::Values(texts) => all.extend(texts),
                     Text::Switch(_) => return None,
                 }
             }
-            texts.join(",")
+            return Some(Text::Values(all));
         }
         _ => return None,
     };
-    Some(Text::Value(value))
+    Some(Text::Values(vec![value]))
 }
 
 fn has_password(url: &str) -> bool {

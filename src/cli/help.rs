@@ -5,7 +5,13 @@ use super::console::Console;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 
-const TOPICS: [&str; 4] = ["exit-codes", "environment", "urls", "guarantees"];
+const TOPICS: [&str; 5] = [
+    "exit-codes",
+    "environment",
+    "urls",
+    "selection",
+    "guarantees",
+];
 
 /// Shown when nothing is asked.
 pub const SHORT: &str = "\
@@ -18,6 +24,7 @@ Commands:
   status    how migrations stand
   compare   are both sides equal, by value?
   repair    make the target right where a comparison found it wrong
+  audit     what was done, as a page to look at, to print and to send
   keys      list keys by what became of them
   acl       users for both servers that may do what is needed and nothing else
   demo      see it work on two throw-away servers
@@ -44,6 +51,7 @@ pub fn print(topic: Option<&str>, console: &Console) -> Result<ExitCode, Failure
         Some("exit-codes") => exit_codes(),
         Some("environment") => environment(),
         Some("urls") => URLS.into(),
+        Some("selection") => SELECTION.into(),
         Some("guarantees") => GUARANTEES.into(),
         Some(name) => {
             // Flags that all commands share are handed down only by building.
@@ -146,6 +154,8 @@ How a server is named
   redis://[2001:db8::7]:6379            IPv6 stands in brackets
   rediss://…                            the same over TLS; also valkeys://
   redis+unix:///path/to/socket?db=N     also unix:///path/to/socket
+  redis-sentinel://host:port,host/service/db       whoever is the master of the service, which its
+                                        sentinels are asked; port 26379; rediss-sentinel:// with TLS
 
 In a URL any byte of user, password and path can be written as %XX, and these have to be:
   @ %40   : %3A   / %2F   ? %3F   # %23   % %25
@@ -158,6 +168,8 @@ Passwords, best first; the first one that is given is used
   in the URL              other users of this machine may see it in the list of processes
 
 The same for the target with --to-pass-file, REDKNOT_TO_PASSWORD, --to-askpass.
+With sentinels, user and password above are those of the servers; their own are given by
+  --from-sentinel-user, --from-sentinel-pass-file or REDKNOT_FROM_SENTINEL_PASSWORD.
 Passwords are not stored: a command that continues a migration needs them again.
 
 TLS, with rediss:// or --from-tls; the same for the target with --to-…
@@ -171,7 +183,49 @@ What fails with TLS ends the run (exit 21); nothing is tried again without it.
 
 Rights: redknot acl prints a user for each side that may do what is needed and nothing else.
 
-migrate takes a cluster by the address of any of its nodes. This version speaks no Sentinel.
+migrate takes a cluster by the address of any of its nodes.
+";
+
+const SELECTION: &str = "\
+Which keys are moved, and what they are called on the target
+
+All of it is part of the plan: a run that continues, compare, repair and keys go by the same, and
+another command line is another migration. Names are bytes; patterns are those of KEYS.
+
+Databases
+  --db 0,3                each to the same number
+  --all-dbs               all that hold keys when the migration is created; a run that continues
+                          keeps them, and databases that got keys later are named, not moved
+  --db-map 3:0,5:1        other numbers on the target; alone, it also says which are moved
+  --db-map '*:0'          all others of --db or --all-dbs, for example into a cluster
+  Where several go to one, a name belongs to the lowest-numbered database that has it: its key is
+  moved, the others of that name are quarantined, each with both databases in its reason. Which
+  one that is, the source is asked each time. --db-prefix keeps them all.
+
+Names that are moved; a key has to pass all that is given
+  --match GLOB            one pattern, which SCAN filters by: what it leaves out is not counted
+  --exclude GLOB          none of these patterns; may be given several times. In --config a list
+  --type TYPE,TYPE        only these types
+  --shard K/N             the K-th of N parts that together are all keys: those for which the first
+                          eight bytes of the name's BLAKE3, as a big-endian number, times N, divided
+                          by 2^64 and rounded down, is K-1
+  --strip-prefix TEXT     only names that begin so. What these flags leave out counts as filtered
+
+Names on the target, put together in this order
+  --prefix TEXT           goes first
+  --db-prefix[=TEXT]      then this, with {db} for the number of the database [db{db}:]; something
+                          other than a digit has to follow {db}
+  --strip-prefix TEXT     and then the name without this
+  A comparison passes over names of the target that no key can have by that.
+
+Lists, for servers that nobody may SCAN
+  --keys-from FILE        only these keys; `-` is standard input. Nothing is scanned
+                          One name a line, escaped as redknot keys prints it: \\n \\r \\t \\\\ \\\" \\xHH.
+                          What follows a tab is left out, so the output of redknot keys fits.
+  -0, --keys-from0        the names as they are, each followed by a NUL
+  The list is kept beside the state (keys-from), and its BLAKE3 is in the plan: another list is
+  another migration, and a pipe has to be read only once. A name that the source does not have
+  counts as vanished. What only the target has is looked for among the names of the list alone.
 ";
 
 const GUARANTEES: &str = "\
@@ -220,6 +274,8 @@ mod tests {
             "REDKNOT_TO_ASKPASS",
             "REDKNOT_STATE_DIR",
             "REDKNOT_WATCH",
+            "REDKNOT_ALL_DBS",
+            "REDKNOT_KEYS_FROM0",
             "REDKNOT_KEYS",
         ] {
             assert!(text.contains(&format!("  {variable} ")), "{variable}");
@@ -228,7 +284,7 @@ mod tests {
 
     #[test]
     fn help_fits_a_terminal_of_100_columns() {
-        for text in [SHORT, URLS, GUARANTEES, &exit_codes()] {
+        for text in [SHORT, URLS, SELECTION, GUARANTEES, &exit_codes()] {
             for line in text.lines() {
                 assert!(line.chars().count() <= 100, "{line}");
             }

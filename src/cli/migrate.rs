@@ -11,7 +11,7 @@ use super::console::Console;
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
 use super::json::Header;
-use super::{Exit, compare, format, progress, signals};
+use super::{Exit, audit, compare, format, progress, signals};
 
 /// Connections, the files of the state, and room for what the system's resolver and libraries open.
 const OPEN_FILES_MIN: u64 = 64;
@@ -51,6 +51,7 @@ pub fn run(
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
+    let state_dir = request.state_dir.clone();
     let comparison = compare.then(|| compare::of_migration(&request, &name));
     let end = copy::run(request, Rc::new(observer.clone()), shutdown.clone());
     let compared = match (&end, comparison) {
@@ -60,6 +61,9 @@ pub fn run(
         _ => None,
     };
     exit.set_header(drawing.finish());
+    if matches!(end, Ok(CopyEnd::Complete { .. })) {
+        audit::report::after(&state_dir, &name, console);
+    }
     match end {
         Ok(CopyEnd::Complete {
             status,

@@ -9,15 +9,16 @@
 
 mod acl;
 mod args;
+mod audit;
 mod compare;
 mod config_file;
 mod console;
 mod demo;
 mod exit_code;
 mod failure;
-mod format;
 mod help;
 mod json;
+mod key_list;
 mod keys;
 mod log;
 mod migrate;
@@ -27,6 +28,7 @@ mod passwords;
 mod progress;
 mod repair;
 mod rump;
+mod selection;
 mod server_args;
 mod servers;
 mod settings;
@@ -50,6 +52,7 @@ use console::Console;
 pub use exit_code::ExitCode;
 use failure::Failure;
 use json::Header;
+use redknot::figures as format;
 use settings::OnCommandLine;
 
 /// Runs the command that `words`, the command line, asks for.
@@ -193,6 +196,7 @@ fn dispatch(
                 .unwrap_or_default();
             repair::run(&args, visible, &common, console, exit)
         }
+        Some(Command::Audit(args)) => audit::run(&args, &common, console),
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),

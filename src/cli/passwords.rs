@@ -122,13 +122,27 @@ pub fn contradictions(
     source: &SourceArgs,
     target: &TargetArgs,
     no_input: bool,
-) -> [(bool, &'static str, &'static str); 7] {
+) -> [(bool, &'static str, &'static str); 9] {
     let is_stdin = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
     let (from_stdin, to_stdin) = (
         is_stdin(&source.from_pass_file),
         is_stdin(&target.to_pass_file),
     );
+    let sentinels_stdin = [
+        is_stdin(&source.from_sentinel_pass_file),
+        is_stdin(&target.to_sentinel_pass_file),
+    ];
     [
+        (
+            sentinels_stdin[0] && sentinels_stdin[1],
+            "--from-sentinel-pass-file - and --to-sentinel-pass-file -",
+            "standard input can hold only one password",
+        ),
+        (
+            sentinels_stdin.contains(&true) && (from_stdin || to_stdin),
+            "a server's --…-pass-file - and its sentinels' --…-sentinel-pass-file -",
+            "standard input can hold only one password",
+        ),
         (
             from_stdin && to_stdin,
             "--from-pass-file - and --to-pass-file -",

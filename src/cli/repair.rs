@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::json::Header;
 use super::settings::OnCommandLine;
 use super::stored::{self, Logins};
-use super::{Exit, format, names, progress, signals};
+use super::{Exit, audit, format, names, progress, signals};
 
 /// Shows or repairs.
 ///
@@ -147,8 +147,12 @@ fn apply(
         )
         .hint("is `ulimit -u` or `ulimit -n` too low?")
     })?;
+    let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
     let end = repair::run(request, Rc::new(observer), shutdown);
     exit.set_header(drawing.finish());
+    if matches!(end, Ok(RepairEnd::Done(_))) {
+        audit::report::after(&state_dir, &name, console);
+    }
     let paint = match console.json {
         true => console.err_paint,
         false => console.out_paint,

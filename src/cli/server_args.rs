@@ -72,6 +72,22 @@ pub struct SourceArgs {
     /// Believe any certificate of the source: whoever stands in between can read and change everything
     #[arg(long, env = "REDKNOT_FROM_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "source-insecure")]
     pub from_insecure: bool,
+    /// User of the sentinels, where the address of the source is redis-sentinel://…
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_SENTINEL_USER",
+        value_name = "NAME",
+        alias = "source-sentinel-user"
+    )]
+    pub from_sentinel_user: Option<String>,
+    /// File with the password of these sentinels, which is not that of their servers
+    #[arg(
+        long,
+        env = "REDKNOT_FROM_SENTINEL_PASS_FILE",
+        value_name = "FILE",
+        alias = "source-sentinel-pass-file"
+    )]
+    pub from_sentinel_pass_file: Option<PathBuf>,
 }
 
 impl SourceArgs {
@@ -89,6 +105,8 @@ impl SourceArgs {
             from_key,
             from_sni,
             from_insecure,
+            from_sentinel_user,
+            from_sentinel_pass_file,
         } = self;
         Self {
             from_user: from_user.or(other.from_user),
@@ -101,6 +119,8 @@ impl SourceArgs {
             from_key: from_key.or(other.from_key),
             from_sni: from_sni.or(other.from_sni),
             from_insecure: from_insecure || other.from_insecure,
+            from_sentinel_user: from_sentinel_user.or(other.from_sentinel_user),
+            from_sentinel_pass_file: from_sentinel_pass_file.or(other.from_sentinel_pass_file),
         }
     }
 }
@@ -170,6 +190,22 @@ pub struct TargetArgs {
     /// Believe any certificate of the target: whoever stands in between can read and change everything
     #[arg(long, env = "REDKNOT_TO_INSECURE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, alias = "target-insecure")]
     pub to_insecure: bool,
+    /// User of the sentinels, where the address of the target is redis-sentinel://…
+    #[arg(
+        long,
+        env = "REDKNOT_TO_SENTINEL_USER",
+        value_name = "NAME",
+        alias = "target-sentinel-user"
+    )]
+    pub to_sentinel_user: Option<String>,
+    /// File with the password of these sentinels, which is not that of their servers
+    #[arg(
+        long,
+        env = "REDKNOT_TO_SENTINEL_PASS_FILE",
+        value_name = "FILE",
+        alias = "target-sentinel-pass-file"
+    )]
+    pub to_sentinel_pass_file: Option<PathBuf>,
 }
 
 impl TargetArgs {
@@ -187,6 +223,8 @@ impl TargetArgs {
             to_key,
             to_sni,
             to_insecure,
+            to_sentinel_user,
+            to_sentinel_pass_file,
         } = self;
         Self {
             to_user: to_user.or(other.to_user),
@@ -199,6 +237,8 @@ impl TargetArgs {
             to_key: to_key.or(other.to_key),
             to_sni: to_sni.or(other.to_sni),
             to_insecure: to_insecure || other.to_insecure,
+            to_sentinel_user: to_sentinel_user.or(other.to_sentinel_user),
+            to_sentinel_pass_file: to_sentinel_pass_file.or(other.to_sentinel_pass_file),
         }
     }
 }

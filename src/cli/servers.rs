@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use redknot::endpoint::url::{self, UrlError};
-use redknot::endpoint::{Address, Endpoint, Side};
+use redknot::endpoint::{Address, Endpoint, HostPort, SentinelLogin, Side};
 
 use super::console::Console;
 use super::failure::Failure;
@@ -26,6 +26,8 @@ pub struct Said<'a> {
     pub askpass: bool,
     pub db: Option<u32>,
     pub tls: TlsSaid<'a>,
+    pub sentinel_user: Option<&'a str>,
+    pub sentinel_pass_file: Option<&'a Path>,
     pub no_input: bool,
     /// Whether nothing may be said in the clear to another machine.
     pub require_tls: bool,
@@ -50,6 +52,8 @@ impl<'a> Said<'a> {
                 sni: flags.from_sni.as_deref(),
                 insecure: flags.from_insecure,
             },
+            sentinel_user: flags.from_sentinel_user.as_deref(),
+            sentinel_pass_file: flags.from_sentinel_pass_file.as_deref(),
             no_input: false,
             require_tls: false,
         }
@@ -73,6 +77,8 @@ impl<'a> Said<'a> {
                 sni: flags.to_sni.as_deref(),
                 insecure: flags.to_insecure,
             },
+            sentinel_user: flags.to_sentinel_user.as_deref(),
+            sentinel_pass_file: flags.to_sentinel_pass_file.as_deref(),
             no_input: false,
             require_tls: false,
         }
@@ -148,6 +154,7 @@ pub fn server(said: &Said<'_>, console: &Console) -> Result<Server, Failure> {
     if let Some(password) = password {
         endpoint.set_password(password);
     }
+    endpoint.sentinel_login = sentinel_login(said, &endpoint.address, console)?;
     if endpoint.tls.is_none()
         && endpoint
             .password()
@@ -184,6 +191,53 @@ fn password(
     Ok(None)
 }
 
+/// How to log in to the sentinels, if they want that.
+fn sentinel_login(
+    said: &Said<'_>,
+    address: &Address,
+    console: &Console,
+) -> Result<Option<SentinelLogin>, Failure> {
+    let (user, file) = (
+        flag(said.side, "-sentinel-user"),
+        flag(said.side, "-sentinel-pass-file"),
+    );
+    let from_env = passwords::from_env(&variable(said.side, "_SENTINEL_PASSWORD"));
+    if !matches!(address, Address::Sentinel(_)) {
+        let first = [
+            (said.sentinel_user.is_some(), user),
+            (said.sentinel_pass_file.is_some(), file),
+        ];
+        // A variable may be there for another command.
+        return match first.into_iter().find(|(given, _)| *given) {
+            None => Ok(None),
+            Some((_, given)) => Err(Failure::usage(
+                format!("{given} has no effect without sentinels"),
+                format!("{} names a server itself", flag(said.side, "")),
+                format!("write redis-sentinel://host:26379/SERVICE, or leave {given} away"),
+            )),
+        };
+    }
+    let password = match said.sentinel_pass_file {
+        Some(path) => Some(passwords::from_file(path, &file, console)?),
+        None => from_env,
+    };
+    match (password, said.sentinel_user) {
+        (Some(password), user) => {
+            let user = user.map(str::to_owned);
+            Ok(Some(SentinelLogin::new(user, password)))
+        }
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(Failure::usage(
+            format!("{user} needs a password"),
+            "a user without one can't log in",
+            format!(
+                "give it with {file} or {}",
+                variable(said.side, "_SENTINEL_PASSWORD")
+            ),
+        )),
+    }
+}
+
 /// Everything that leaves this machine is to be encrypted, for somebody whom we know.
 fn require_tls(side: Side, endpoint: &Endpoint) -> Result<(), Failure> {
     let name = flag(side, "");
@@ -218,11 +272,17 @@ fn require_tls(side: Side, endpoint: &Endpoint) -> Result<(), Failure> {
 fn stays_here(address: &Address) -> bool {
     match address {
         Address::Unix { .. } => true,
-        Address::Tcp { host, .. } => match host.parse::<IpAddr>() {
-            Ok(ip) => ip.is_loopback(),
-            // By RFC 6761 this name means nothing else.
-            Err(_) => host.eq_ignore_ascii_case("localhost"),
-        },
+        Address::Tcp { host, .. } => is_this_machine(host),
+        // Whom the sentinels name is known only when they are asked.
+        Address::Sentinel(_) => false,
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        // By RFC 6761 this name means nothing else.
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
     }
 }
 
@@ -292,15 +352,25 @@ fn name_alone(side: Side) -> Failure {
 /// Whether a server is neither on this machine nor in a private network. A name that can't be resolved at once is not
 /// held against anybody: the connection will say what is wrong with it.
 fn crosses_public_networks(address: &Address) -> bool {
-    let Address::Tcp { host, port } = address else {
-        return false;
+    let (host, port) = match address {
+        Address::Tcp { host, port } => (host, port),
+        Address::Unix { .. } => return false,
+        // Where they are, their servers are.
+        Address::Sentinel(sentinels) => {
+            let mut hosts = sentinels.hosts().iter();
+            return hosts.any(|HostPort { host, port }| is_out_in_the_world(host, *port));
+        }
     };
+    is_out_in_the_world(host, *port)
+}
+
+fn is_out_in_the_world(host: &str, port: u16) -> bool {
     if let Ok(ip) = host.parse() {
         return is_public(ip);
     }
     // Resolvers may take many seconds to fail, and a warning is not worth them.
     let (sender, receiver) = std::sync::mpsc::channel();
-    let name = (host.clone(), *port);
+    let name = (host.to_owned(), port);
     let resolver = std::thread::Builder::new().spawn(move || {
         let ips = name
             .to_socket_addrs()

@@ -1,20 +1,22 @@
 //! From the flags of `migrate` to a request: plain values, checked once.
 
-use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
-use redknot::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
+use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
 use super::args::{Common, MigrateArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
+use super::key_list;
 use super::passwords;
-use super::servers::{self, Said, Server};
+use super::selection;
+use super::servers::{self, Said};
 
 /// Which of the flags stood on the command line itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -67,10 +69,7 @@ pub fn migration(
         None => args,
     };
     refuse_contradictions(&args, common)?;
-    let match_glob = args.match_glob.map(OsStringExt::into_vec);
-    if let Some(glob) = &match_glob {
-        check_glob(glob)?;
-    }
+    let named = selection::names(Plan::default(), args.match_glob, &args.selection)?;
     let source = servers::server(
         &Said {
             url_on_command_line: visible.from,
@@ -92,15 +91,30 @@ pub fn migration(
     let mut types = args.types;
     types.sort_unstable();
     types.dedup();
-    let plan = Plan {
+    let (databases, lanes) = selection::databases(&args.db, &args.selection, &source, &target)?;
+    let mut plan = Plan {
         source: source.endpoint.address.to_string(),
         target: target.endpoint.address.to_string(),
-        lanes: lanes(&args.db, &source, &target)?,
-        match_glob,
+        databases,
+        lanes,
         types,
         on_conflict: args.on_conflict.unwrap_or(OnConflict::RequireEmpty),
         ttl: args.ttl.unwrap_or(TtlPolicy::Keep),
         field_ttl: args.field_ttl.unwrap_or(FieldTtl::Quarantine),
+        ..named
+    };
+    let new_list = match &args.selection.keys_from {
+        None => None,
+        Some(path) => {
+            let said = key_list::Said {
+                path,
+                null: args.selection.keys_from0,
+                state_dir: &common.state_dir(),
+                name: args.name.as_deref(),
+                restart: args.restart,
+            };
+            key_list::read(&said, &mut plan)?
+        }
     };
     let options = CopyOptions {
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),
@@ -116,6 +130,7 @@ pub fn migration(
         trust_cursor: args.trust_cursor,
         trust_target: args.trust_target,
         new_pass: args.new_pass,
+        functions: args.functions,
         durability: args.durability.unwrap_or(Durability::Fsync),
         max_quarantine: args.max_quarantine,
     };
@@ -127,6 +142,7 @@ pub fn migration(
         name: args.name,
         state_dir: common.state_dir(),
         restart: args.restart,
+        new_list,
     };
     Ok((request, args.compare))
 }
@@ -149,9 +165,28 @@ fn refuse_contradictions(args: &MigrateArgs, common: &Common) -> Result<(), Fail
             "--restart and --new-pass",
             "one sets the state aside, the other continues it",
         ),
+        (
+            reads_stdin_twice(args),
+            "--keys-from - and a password from standard input",
+            "what is read from there once is gone",
+        ),
     ];
+    if args.selection.keys_from0 && args.selection.keys_from.is_none() {
+        return Err(Failure::usage(
+            "--keys-from0 says nothing without --keys-from",
+            "it says how the names of a list are written",
+            "give --keys-from FILE as well, or leave it away",
+        ));
+    }
     let logins = passwords::contradictions(&args.source, &args.target, common.no_input);
     refuse_pairs(pairs.into_iter().chain(logins))
+}
+
+fn reads_stdin_twice(args: &MigrateArgs) -> bool {
+    let is_stdin =
+        |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    is_stdin(&args.selection.keys_from)
+        && (is_stdin(&args.source.from_pass_file) || is_stdin(&args.target.to_pass_file))
 }
 
 /// Refuses the first pair of flags that is there; with each stands why they can't both be meant.
@@ -165,84 +200,5 @@ pub fn refuse_pairs(
             "leave one of them away; it may also stand in the environment or in --config",
         )),
         None => Ok(()),
-    }
-}
-
-/// Refuses patterns that Redis reads in a way that nobody means.
-fn check_glob(glob: &[u8]) -> Result<(), Failure> {
-    const HINT: &str = "as in KEYS: * any text, ? one character, [a-z] one of them, \\ before a character that is meant itself";
-    let refuse = |why: &str| {
-        let shown = redknot::key::Escaped(glob);
-        Err(Failure::usage(
-            format!("--match can't be `{shown}`"),
-            why,
-            HINT,
-        ))
-    };
-    if glob.is_empty() {
-        return refuse(
-            "an empty pattern matches only the key with the empty name; left out, all keys are moved",
-        );
-    }
-    let (mut escaped, mut in_brackets) = (false, false);
-    for byte in glob {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'[' => in_brackets = true,
-            b']' => in_brackets = false,
-            _ => {}
-        }
-    }
-    match (escaped, in_brackets) {
-        (true, _) => refuse("nothing follows the `\\` at its end"),
-        (_, true) => refuse("a `[` is not closed"),
-        (false, false) => Ok(()),
-    }
-}
-
-/// Which databases go where.
-fn lanes(dbs: &[u32], source: &Server, target: &Server) -> Result<Vec<LanePlan>, Failure> {
-    if dbs.is_empty() {
-        return Ok(vec![LanePlan {
-            source_db: source.endpoint.db,
-            target_db: target.endpoint.db,
-        }]);
-    }
-    for (server, url, flag) in [(source, "--from", "--from-db"), (target, "--to", "--to-db")] {
-        if server.db_given {
-            return Err(Failure::usage(
-                format!("--db and the database of {url} contradict each other"),
-                format!(
-                    "--db names the databases of both sides, and {url} or {flag} names one too"
-                ),
-                "leave one of them away",
-            ));
-        }
-    }
-    let mut dbs = dbs.to_vec();
-    dbs.sort_unstable();
-    dbs.dedup();
-    Ok(dbs
-        .into_iter()
-        .map(|db| LanePlan {
-            source_db: db,
-            target_db: db,
-        })
-        .collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_that_redis_would_misread_is_refused() {
-        for glob in ["user:*", "[a-z]?", "a\\[b", "a]b", "[\\]]", "*"] {
-            assert!(check_glob(glob.as_bytes()).is_ok(), "{glob}");
-        }
-        for glob in ["[", "", "a\\", "a[b\\]"] {
-            assert!(check_glob(glob.as_bytes()).is_err(), "{glob}");
-        }
     }
 }

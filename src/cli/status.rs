@@ -121,6 +121,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
     if let Some(tls) = unverified(status) {
         line("tls", paint.red(&tls));
     }
+    if !status.plan.is_empty() {
+        line("plan", format::one_line(&status.plan.join("  ")));
+    }
     line(
         "state",
         format!("{}   run {}", state(file, paint), status.run),
@@ -158,6 +161,9 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
                 pass.reason
             ),
         );
+    }
+    if let Some(functions) = &status.functions {
+        line("functions", format::functions(functions));
     }
     line("compare", compare_text(file, paint));
     if let Some(repair) = &status.repair {

@@ -81,10 +81,18 @@ pub fn endpoints(
 
 /// The URL of an address as a plan holds it. Whoever was believed without proof has to be believed anew.
 fn url(address: &str, tls: TlsUse) -> OsString {
-    match (address.starts_with('/'), tls) {
-        (true, _) => format!("redis+unix://{}", percent_encoded(address)).into(),
-        (false, TlsUse::None) => format!("redis://{address}").into(),
-        (false, TlsUse::Verified | TlsUse::Unverified) => format!("rediss://{address}").into(),
+    let secure = match tls {
+        TlsUse::None => "",
+        TlsUse::Verified | TlsUse::Unverified => "s",
+    };
+    // Behind the address of a server stands nothing, behind those of sentinels the service that they watch.
+    let kind = match address.contains('/') {
+        true => "-sentinel",
+        false => "",
+    };
+    match address.starts_with('/') {
+        true => format!("redis+unix://{}", percent_encoded(address)).into(),
+        false => format!("redis{secure}{kind}://{address}").into(),
     }
 }
 

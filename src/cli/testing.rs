@@ -18,6 +18,7 @@ pub fn status() -> Status {
         target: "redis://10.0.0.9:6379".into(),
         source_tls: TlsUse::None,
         target_tls: TlsUse::None,
+        plan: vec![],
         state: RunState::Running,
         end: None,
         completed_ms: None,
@@ -48,6 +49,7 @@ pub fn status() -> Status {
         retries: 3,
         source_latency_ms: Some(0.9),
         strings_by: Some(StringsBy::Mget),
+        functions: None,
         read_window: 64,
         throttle: None,
         passes: vec![

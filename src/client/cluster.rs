@@ -16,6 +16,7 @@ use super::handshake::{Link, connect_source, connect_target_node};
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, Probes, Slot, Topology, slot_of};
 use crate::endpoint::{Address, Endpoint};
+use crate::plan::KeyType;
 use crate::state::record::ServerIdentity;
 
 /// `run_id` of a source that is a cluster: its positions are slots, which no process issues and none takes with it.
@@ -29,7 +30,7 @@ const NODES_IDENTITY: &str = "nodes ";
 const RUN_ID_KEPT: usize = 8;
 
 /// More processes than this are none that can be told apart: they would not fit into one record.
-const PROCESSES_MAX: usize = 400;
+const PROCESSES_MAX: usize = 300;
 
 /// How long a node may take to say what it knows, while there are others to be asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
@@ -267,6 +268,36 @@ impl Nodes {
         Ok(existing)
     }
 
+    /// For each of `keys` whether database `db` has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with a node, or a key that it sends elsewhere.
+    pub async fn exist(
+        &self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+        db: u32,
+        timeout: Duration,
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut by_node: HashMap<NodeAddress, Vec<usize>> = HashMap::new();
+        for (index, key) in keys.iter().enumerate() {
+            let (_, node) = self.owner(slot_of(key))?;
+            by_node.entry(node).or_default().push(index);
+        }
+        let mut exist = vec![false; keys.len()];
+        for (node, indices) in by_node {
+            let here: Vec<&[u8]> = indices.iter().map(|index| keys[*index]).collect();
+            let mut control = self.control_of(&node, db, timeout).await?;
+            let found = control.exist(&here, types).await;
+            let found = found.map_err(|error| error.at(&node))?;
+            for (index, found) in indices.into_iter().zip(found) {
+                exist[index] = found;
+            }
+        }
+        Ok(exist)
+    }
+
     /// The processes of all masters, asked one by one.
     pub async fn identity(&self, timeout: Duration) -> Result<ServerIdentity, LinkError> {
         let mut identities = Vec::new();
@@ -289,8 +320,8 @@ async fn view(endpoint: &Endpoint, timeout: Duration) -> Result<Topology, LinkEr
             host: host.clone(),
             port: *port,
         },
-        // Whoever is reached through a socket is on this machine.
-        Address::Unix { .. } => NodeAddress {
+        // Whoever is reached through a socket is on this machine. Sentinels watch no cluster.
+        Address::Unix { .. } | Address::Sentinel(_) => NodeAddress {
             host: "127.0.0.1".to_owned(),
             port: 0,
         },

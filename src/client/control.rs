@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 
-use super::handshake::{Clock, login, select};
-use super::wire::{LinkError, open};
+use super::handshake::{Clock, select};
+use super::sentinel::open_logged_in;
+use super::wire::LinkError;
 use crate::cluster::{NodeAddress, SlotRange, Topology};
 use crate::endpoint::Endpoint;
+use crate::plan::KeyType;
 use crate::resp::ErrorCode;
 
 /// A connection for questions.
@@ -52,8 +54,7 @@ impl Control {
     ) -> Result<Self, LinkError> {
         // Opened and logged in by the same code as the data path: there is one way to verify a server, and passwords
         // are bytes, which the crate would take as text only.
-        let mut wire = open(endpoint, timeout).await?;
-        login(&mut wire, endpoint).await?;
+        let mut wire = open_logged_in(endpoint, timeout).await?;
         select(&mut wire, db).await?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(timeout));
         let nothing_more = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -93,6 +94,16 @@ impl Control {
             Err(LinkError::Reply(..)) => Ok(Info::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// One section of INFO.
+    ///
+    /// # Errors
+    ///
+    /// Also a refusal.
+    pub async fn info_section(&mut self, name: &str) -> Result<Info, LinkError> {
+        let value = self.ask(redis::cmd("INFO").arg(name)).await?;
+        Ok(parse_info(&text(&value)))
     }
 
     /// By ROLE, else by INFO's field, else unknown.
@@ -169,6 +180,35 @@ impl Control {
         Ok(number(0)
             .zip(number(1))
             .map(|(seconds, microseconds)| Clock::read(asked, seconds, microseconds)))
+    }
+
+    /// For each of `keys` whether the selected database has it: with one of these types, if there are any.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, or an error reply.
+    pub async fn exist(
+        &mut self,
+        keys: &[&[u8]],
+        types: &[KeyType],
+    ) -> Result<Vec<bool>, LinkError> {
+        let mut pipeline = redis::pipe();
+        for key in keys {
+            let command = match types.is_empty() {
+                true => "EXISTS",
+                false => "TYPE",
+            };
+            pipeline.cmd(command).arg(key);
+        }
+        let answers: Vec<Value> = pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        let says_yes = |answer: &Value| match answer {
+            Value::Int(count) => *count > 0,
+            kind => types.iter().any(|wanted| wanted.name() == text(kind)),
+        };
+        Ok(answers.iter().map(says_yes).collect())
     }
 
     /// How many of `keys` exist in the selected database.

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::sentinel::{located, open_logged_in};
 use super::takes::{self, Takes};
 use super::tls::{self, TlsError};
 use super::wire::{LinkError, Reply, Wire, open};
@@ -165,8 +166,7 @@ async fn connect(
     name: &str,
     timeout: Duration,
 ) -> Result<Link, LinkError> {
-    let mut wire = open(endpoint, timeout).await?;
-    login(&mut wire, endpoint).await?;
+    let mut wire = open_logged_in(endpoint, timeout).await?;
     expect_ok(wire.call(&[b"PING"]).await?, "PING")?;
     let replies = wire
         .call_all(&[
@@ -236,6 +236,7 @@ pub(super) async fn select(wire: &mut Wire, db: u32) -> Result<(), LinkError> {
 /// [`LinkError::NotResp`] with what came instead, [`LinkError::Tls`] if TLS is spoken there and we did not, or what
 /// keeps the connection from being made.
 pub async fn speaks_resp(endpoint: &Endpoint, timeout: Duration) -> Result<(), LinkError> {
+    let endpoint = &located(endpoint, timeout).await?;
     let mut wire = open(endpoint, timeout).await?;
     match wire.call(&[b"PING"]).await {
         Ok(_) => Ok(()),

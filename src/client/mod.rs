@@ -3,7 +3,8 @@
 //! [`wire`] is one connection, with our own codec, and opens it, encrypted by [`tls`] where that was asked for;
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
 //! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
-//! [`retry`] says how long a server is waited for, and [`cluster`] knows the nodes of a cluster.
+//! [`functions`] are not keys, [`retry`] says how long a server is waited for, [`served`] what it was asked meanwhile,
+//! [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the master of a service.
 //!
 //! # Invariant
 //!
@@ -13,8 +14,13 @@
 pub mod canary;
 pub mod cluster;
 pub mod control;
+pub mod databases;
+pub mod functions;
 pub mod handshake;
 pub mod retry;
+mod rivals;
+pub mod sentinel;
+pub mod served;
 mod takes;
 pub mod tls;
 pub mod topology;
@@ -22,6 +28,8 @@ pub mod wire;
 
 pub use cluster::Nodes;
 pub use handshake::{Clock, Link, connect_source, connect_target, connect_target_node};
+pub use rivals::Rivals;
+pub use sentinel::SentinelError;
 pub use takes::Takes;
 pub use tls::TlsError;
 pub use wire::{LinkError, Reply, Wire, WireReader, WireWriter};

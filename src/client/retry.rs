@@ -179,6 +179,7 @@ pub fn fatal(side: Side, error: &LinkError) -> Option<Error> {
                     .on(side),
             );
         }
+        LinkError::Sentinel(error) => return Some(error.explained(side)),
         _ => return None,
     };
     let flag = match side {

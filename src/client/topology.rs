@@ -20,6 +20,10 @@ use crate::resp::ErrorCode;
 /// Redis takes no argument above this, unless its operator has raised the limit.
 const PROTO_MAX_BULK_LEN: u64 = 512 * 1024 * 1024;
 
+/// What to give instead of a sentinel's address.
+pub const SENTINEL_HINT: &str =
+    "redis-sentinel://host:26379/SERVICE is the master that it watches by that name";
+
 /// Why it is not begun.
 #[derive(Debug)]
 pub enum Refusal {
@@ -87,9 +91,7 @@ impl Asked {
                 "it is a sentinel: it watches servers and has no keys",
             )
             .on(self.side)
-            .hint(
-                "give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)",
-            )
+            .hint(SENTINEL_HINT)
             .into());
         }
         Ok(())
@@ -120,7 +122,12 @@ impl Asked {
                 return Err(
                     Error::new(Class::Usage, format!("use database {db} of the {side}"), cause)
                         .on(side)
-                        .hint("a cluster has database 0 only, and more of them since Valkey 9 (cluster-databases)")
+                        .hint(match side {
+                            Side::Source => "leave the number of the database away; clusters have several since Valkey 9 (cluster-databases)",
+                            Side::Target => {
+                                "leave the number of the database away; --db-map '*:0' puts the keys of several there, and --db-prefix keeps them apart"
+                            }
+                        })
                         .into(),
                 );
             }
@@ -158,6 +165,43 @@ impl Asked {
             .hint("give --to the address of its master (INFO replication, master_host)")
             .into()),
             Role::Master | Role::Unknown | Role::Sentinel => Ok(()),
+        }
+    }
+
+    /// That it, as target, has the databases that are written.
+    ///
+    /// # Errors
+    ///
+    /// If it has fewer.
+    pub async fn must_have_databases(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
+        let failed = |error| Refusal::Link(self.side, error);
+        // They are numbered without a gap.
+        let highest = lanes.iter().max_by_key(|lane| lane.target_db);
+        let Some(&LanePlan {
+            source_db,
+            target_db: db @ 1..,
+        }) = highest
+        else {
+            return Ok(());
+        };
+        match self.control.ask(redis::cmd("SELECT").arg(db)).await {
+            Ok(_) => {}
+            Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
+                let databases = self.control.config("databases").await.map_err(failed)?;
+                let cause = match databases {
+                    Some(databases) => format!("it has {databases} databases, from 0 on"),
+                    None => format!("it has fewer databases: \"{line}\""),
+                };
+                return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
+                    .on(self.side)
+                    .hint(format!("--db-map {source_db}:0 puts its keys elsewhere; or raise `databases` in the configuration of the {}", self.side))
+                    .into());
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        match self.control.ask(redis::cmd("SELECT").arg(0)).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -200,6 +244,52 @@ pub fn different_servers(source: &Info, target: &Info, lanes: &[LanePlan]) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// What is to be said of a server that is both read and written, which [`different_servers`] has allowed.
+pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<String> {
+    let run_id = source.get("run_id").filter(|id| !id.is_empty())?;
+    let same = target.get("run_id") == Some(run_id);
+    let moves: Vec<String> = lanes.iter().map(ToString::to_string).collect();
+    same.then(|| {
+        format!(
+            "source and target are the same server (run_id {}): its keys are copied from database to database ({})",
+            run_id.get(..12).unwrap_or(run_id),
+            moves.join(",")
+        )
+    })
+}
+
+/// Servers that replicate each other have the same data already, or will lose what is written.
+///
+/// # Errors
+///
+/// If one of them is the other's replica, or both are of one master.
+pub fn not_replicated(source: &Asked, target: &Asked) -> Result<(), Refusal> {
+    // Shared by a master and all that is in step with it. It outlives restarts, so it counts only with a role.
+    let history = |asked: &Asked| asked.info.get("master_replid").cloned();
+    if history(source).is_none() || history(source) != history(target) {
+        return Ok(());
+    }
+    let (side, cause, hint) = match (source.role, target.role) {
+        (_, Role::Replica) => (
+            Side::Target,
+            "it is a replica of the source, or of the same master: replication overwrites what is written to it",
+            "the target has to be a server that replicates nobody; if it is to have the source's data, it has them already",
+        ),
+        (Role::Replica, _) => (
+            Side::Source,
+            "it is a replica of the target: it has what the target has, and what is written to the target comes back to it",
+            "give the address of another server on one of both sides",
+        ),
+        _ => return Ok(()),
+    };
+    Err(
+        Error::new(Class::Topology, format!("use the {side}"), cause)
+            .on(side)
+            .hint(hint)
+            .into(),
+    )
 }
 
 /// Two nodes of one cluster would copy keys onto themselves.

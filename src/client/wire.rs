@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::sentinel::SentinelError;
 use super::tls::{self, TlsError};
 use crate::cluster::NodeAddress;
 use crate::endpoint::{Address, Endpoint};
@@ -34,6 +35,8 @@ pub enum LinkError {
     Connect(String),
     /// TLS can't be spoken, or not with somebody to be believed.
     Tls(TlsError),
+    /// The sentinels name no master, and will not the next time.
+    Sentinel(SentinelError),
     /// The operating system's words about a read or a write.
     Io(String),
     /// The server closed it.
@@ -57,6 +60,7 @@ impl fmt::Display for LinkError {
         match self {
             Self::Connect(why) | Self::Io(why) => f.write_str(why),
             Self::Tls(error) => error.fmt(f),
+            Self::Sentinel(error) => error.fmt(f),
             Self::Closed => f.write_str("the server closed the connection"),
             Self::Silent(time) => write!(f, "no answer for {}", humantime::format_duration(*time)),
             Self::NotResp(why) => write!(f, "what answers is not a Redis server: {why}"),
@@ -190,6 +194,10 @@ async fn open_stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, LinkError> 
             let stream = UnixStream::connect(path).await.map_err(failed)?;
             Ok(Box::new(stream))
         }
+        // Whoever opens a connection has asked the sentinels before.
+        Address::Sentinel(sentinels) => Err(LinkError::Connect(format!(
+            "{sentinels} is a service and no server"
+        ))),
     }
 }
 

@@ -4,7 +4,7 @@ use super::judge::{Difference, Judged};
 use super::names::Names;
 use crate::client::handshake::unix_ms;
 use crate::digest::{KeyspaceDigest, NamesDigest};
-use crate::progress::CompareCounters;
+use crate::progress::{CompareCounters, ComparedLives};
 use crate::state::record::{CANARY_KEYS, CandidateRecord};
 
 /// A key of a batch that is open.
@@ -41,6 +41,8 @@ pub struct Counted {
     pub target_keys: KeyspaceDigest,
     /// Names that both sides have.
     pub names_of_both: NamesDigest,
+    /// For how long the equal ones live on.
+    pub lives: ComparedLives,
     /// Keys that differ, to be read again.
     pub candidates: Vec<(Vec<u8>, CandidateRecord)>,
 }
@@ -117,8 +119,8 @@ impl Batch {
         self.open -= 1;
     }
 
-    /// A key of the target's that the source does not have, for now.
-    pub fn unknown_to_source(&mut self, index: u32) {
+    /// A key of the target's that the source does not have, for now; it would be called `name` there.
+    pub fn unknown_to_source(&mut self, name: Vec<u8>) {
         self.open -= 1;
         let now = unix_ms();
         let record = CandidateRecord {
@@ -133,7 +135,6 @@ impl Batch {
             from_target: true,
         };
         self.counted.counters.candidates += 1;
-        let name = self.names.get(index as usize).to_vec();
         self.counted.candidates.push((name, record));
     }
 
@@ -160,7 +161,11 @@ impl Counted {
             Judged::Equal {
                 digest,
                 other_bytes,
+                lives,
             } => {
+                if let Some(both) = lives {
+                    self.lives.count(both);
+                }
                 counters.equal += 1;
                 counters.keys_compared += 1;
                 counters.equal_other_bytes += u64::from(other_bytes);

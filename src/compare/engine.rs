@@ -19,13 +19,15 @@ use tokio::task::JoinSet;
 use super::lane::{Lane, SOURCE, TARGET, Trouble};
 use super::link::{Env, Waited, connected};
 use super::nodes::{Reached, drive_node};
+use super::rivals::place_names;
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::Budget;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::{Endpoint, Side};
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::shutdown::StopReason;
+use crate::state::KeyList;
 use crate::state::record::ServerIdentity;
 
 /// How often the source's latency is probed.
@@ -60,6 +62,10 @@ pub struct Shared {
     pub lane: RefCell<Lane>,
     /// Keys have verdicts.
     pub settled: Notify,
+    /// Keys of the target may have to be looked for in other databases.
+    pub unplaced: Notify,
+    /// Where names come from, if they come from a list.
+    list: Option<KeyList>,
     /// A side's node may be asked for more.
     ask: [Vec<Notify>; 2],
     /// Its answers may be read again.
@@ -79,6 +85,7 @@ impl Traffic {
         env: &Rc<Env>,
         index: usize,
         lane: Lane,
+        list: Option<KeyList>,
         sides: [Reached; 2],
     ) -> (Rc<Shared>, Self) {
         let identities = sides.each_ref().map(|side| side.identity.clone());
@@ -92,6 +99,8 @@ impl Traffic {
             index,
             lane: RefCell::new(lane),
             settled: Notify::new(),
+            unplaced: Notify::new(),
+            list,
             ask,
             read,
             identities,
@@ -111,6 +120,9 @@ impl Traffic {
             }
         }
         tasks.spawn_local(probe(Rc::clone(&shared)));
+        if shared.lane.borrow().asks_rivals() {
+            tasks.spawn_local(place_names(Rc::clone(&shared)));
+        }
         (shared, Self { tasks })
     }
 
@@ -182,6 +194,7 @@ async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
                 ));
             }
             Trouble::UnknownNode(_) => unreachable!("only a cluster has other nodes"),
+            Trouble::List(error) => return list_is_lost(error),
         };
         let next = connected(&env, name_of(side), &mut budget, db, Some(failure)).await;
         link = match next {
@@ -198,6 +211,12 @@ async fn drive(shared: Rc<Shared>, side: usize, mut link: Link) -> End {
     }
 }
 
+/// The list of names can't be read any more.
+pub(super) fn list_is_lost(error: String) -> End {
+    let doing = "read the list of keys beside the state";
+    Error::new(Class::StateIo, doing, error).into()
+}
+
 /// Asks and reads on one connection, until it is of no more use.
 pub(super) async fn move_bytes(shared: &Shared, side: usize, pipe: usize, link: Link) -> Trouble {
     let (reader, writer) = link.wire.split();
@@ -210,6 +229,11 @@ pub(super) async fn move_bytes(shared: &Shared, side: usize, pipe: usize, link: 
 async fn send(shared: &Shared, side: usize, pipe: usize, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(64 * 1024);
     loop {
+        if let (SOURCE, Some(list)) = (side, &shared.list)
+            && let Err(trouble) = read_ahead(shared, list).await
+        {
+            return trouble;
+        }
         shared.lane.borrow_mut().request(side, pipe, &mut out);
         if out.is_empty() {
             shared.ask[side][pipe].notified().await;
@@ -250,7 +274,28 @@ async fn receive(shared: &Shared, side: usize, pipe: usize, mut reader: WireRead
         }
         // What one node answers may be a reason to ask any other, and to read it again.
         shared.wake();
+        shared.unplaced.notify_one();
         shared.settled.notify_one();
+    }
+}
+
+/// Reads the next names of the list, if the lane has room for them.
+async fn read_ahead(shared: &Shared, list: &KeyList) -> Result<(), Trouble> {
+    let keys_max = shared.env.request.options.batch_keys;
+    loop {
+        let Some(place) = shared.lane.borrow().wants_names() else {
+            return Ok(());
+        };
+        let reader = list.clone();
+        let read = tokio::task::spawn_blocking(move || reader.read(place, keys_max)).await;
+        let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let chunk = read.map_err(|error| Trouble::List(error.to_string()))?;
+        // Another node's connection may have read the same place meanwhile.
+        if shared.lane.borrow().wants_names() == Some(place) {
+            shared.lane.borrow_mut().take_names(&chunk);
+            shared.wake();
+            shared.settled.notify_one();
+        }
     }
 }
 

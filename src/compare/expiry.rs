@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use crate::client::Clock;
+use crate::progress::{BothLive, Drift, Life};
 
 /// Clocks further apart than this do not share instants.
 const CLOCKS_AGREE_MS: i64 = 1000;
@@ -103,13 +104,36 @@ impl Expiries {
 
     /// Whether a key that has this expiry is about to vanish, or has vanished since.
     pub fn is_ending(&self, side: usize, answer: Answer, now: Instant) -> bool {
+        self.left_ms(side, answer, now)
+            .is_some_and(|left| left <= self.tolerance_ms)
+    }
+
+    /// Milliseconds until a key with this expiry is gone, if it has one.
+    fn left_ms(&self, side: usize, answer: Answer, now: Instant) -> Option<i64> {
         let now = match self.clocks[side] {
             Some(clock) if self.shared => clock.at(now),
             _ => self.ours(now),
         };
         match self.of(side, answer) {
-            Expiry::Never => false,
-            Expiry::At(instant) => instant.saturating_sub(now) <= self.tolerance_ms,
+            Expiry::Never => None,
+            Expiry::At(instant) => Some(instant.saturating_sub(now)),
+        }
+    }
+
+    /// For how long a key lives on that both sides have.
+    pub fn lives(&self, answers: [Answer; 2], now: Instant) -> BothLive {
+        let life = |side: usize| {
+            self.left_ms(side, answers[side], now)
+                .map_or(Life::Forever, Life::of_ms)
+        };
+        let drift = match (self.of(0, answers[0]), self.of(1, answers[1])) {
+            (Expiry::Never, Expiry::Never) => Drift::None,
+            (Expiry::At(one), Expiry::At(other)) => Drift::of_ms(one.abs_diff(other)),
+            _ => Drift::More,
+        };
+        BothLive {
+            sides: [life(0), life(1)],
+            drift,
         }
     }
 
@@ -173,6 +197,26 @@ mod tests {
         let expiries = Expiries::new(TOLERANCE, [true; 2], [None, clock(ahead)]);
         assert!(!expiries.asks_instant(0));
         assert!(!differ(&expiries, 90_000, 90_000 + ahead));
+    }
+
+    #[test]
+    fn how_long_a_key_lives_on_is_told_for_both_sides() {
+        let check = |source: i64, target: i64, sides: [Life; 2], drift: Drift| {
+            let at = Instant::now();
+            let clocks = [clock(1_000_000), clock(1_000_000)];
+            let expiries = Expiries::new(TOLERANCE, [true; 2], clocks);
+            let answers = [source, target].map(|ms| Answer { ms, at });
+            assert_eq!(expiries.lives(answers, at), BothLive { sides, drift });
+        };
+        check(NEVER, NEVER, [Life::Forever; 2], Drift::None);
+        check(1_030_000, 1_030_000, [Life::Minute; 2], Drift::None);
+        check(
+            1_030_000,
+            1_030_007,
+            [Life::Minute; 2],
+            Drift::TenMilliseconds,
+        );
+        check(1_030_000, NEVER, [Life::Minute, Life::Forever], Drift::More);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::expiry::{Answer, Expiries, Expiry, NO_KEY};
 use crate::digest::{Comparison, DigestRules, Digester, KeyDigest, StreamLevel, of_string};
 use crate::plan::{FieldTtl, KeyType};
-use crate::progress::Verdict;
+use crate::progress::{BothLive, Verdict};
 use crate::rdb::decode::DecodeError;
 use crate::rdb::footer::{self, FOOTER_BYTES};
 use crate::rdb::visit::Kind;
@@ -300,6 +300,8 @@ pub enum Judged {
         digest: KeyDigest,
         /// The bytes were not the same.
         other_bytes: bool,
+        /// For how long it lives on, if that was asked.
+        lives: Option<BothLive>,
     },
     /// It is not on the source, or soon will not be.
     Gone,
@@ -322,6 +324,8 @@ pub struct Difference {
     pub expiries: [Option<Expiry>; 2],
     /// Whether the expiries are instants that stay the same each time that they are read.
     pub exact: bool,
+    /// For how long it lives on, if both sides have it with the same value and that was asked.
+    pub lives: Option<BothLive>,
 }
 
 impl Difference {
@@ -373,6 +377,7 @@ pub fn judge(values: Values, answers: [Answer; 2], expiries: &Expiries, now: Ins
             sides,
             expiries: [expiry(0), expiry(1)],
             exact: expiries.is_exact(),
+            lives: (verdict == Verdict::Ttl).then(|| expiries.lives(answers, now)),
         }))
     };
     let ending = |side: usize| expiries.is_ending(side, answers[side], now);
@@ -403,6 +408,7 @@ pub fn judge(values: Values, answers: [Answer; 2], expiries: &Expiries, now: Ins
                     Judged::Equal {
                         digest,
                         other_bytes,
+                        lives: Some(expiries.lives(answers, now)),
                     }
                 }
                 _ => differs(Verdict::Ttl, [seen, seen]),
@@ -423,12 +429,14 @@ pub fn without_expiries(values: Values) -> Judged {
         } => Judged::Equal {
             digest,
             other_bytes,
+            lives: None,
         },
         Values::Differ { verdict, sides } => Judged::Differs(Box::new(Difference {
             verdict,
             sides,
             expiries: [None; 2],
             exact: false,
+            lives: None,
         })),
     }
 }

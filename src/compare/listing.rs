@@ -1,4 +1,4 @@
-//! How the names of one side are listed: by SCAN, or slot after slot where it is a cluster.
+//! How the names of one side are listed: by SCAN, slot after slot where it is a cluster, or from a list.
 
 use std::rc::Rc;
 
@@ -21,6 +21,8 @@ pub enum Listing {
     Keyspace(Scan),
     /// A cluster.
     Slots(Slots),
+    /// A list that lies beside the state, of which no server is asked.
+    List(Position),
 }
 
 /// The slots of a cluster. Their numbers are the cursors.
@@ -45,7 +47,7 @@ impl Listing {
     /// The next slot to be listed, if it goes by slots.
     pub fn next_slot(&self) -> Option<Slot> {
         match self {
-            Self::Keyspace(_) => None,
+            Self::Keyspace(_) | Self::List(_) => None,
             Self::Slots(slots) => slots.walk.next_slot(),
         }
     }
@@ -55,6 +57,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.begin(),
             Self::Slots(slots) => slots.walk.begin(last).is_some(),
+            Self::List(_) => false,
         }
     }
 
@@ -65,10 +68,11 @@ impl Listing {
                 out,
                 scan.cursor().expect("only a walk that is not over asks"),
                 rules.batch_keys,
-                rules.match_glob.as_deref(),
+                rules.globs[side].as_deref(),
                 rules.scan_types[side].map(KeyType::name),
             ),
             Self::Slots(slots) => slots.walk.encode(out),
+            Self::List(_) => {}
         }
     }
 
@@ -77,6 +81,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.in_flight(),
             Self::Slots(slots) => slots.walk.in_flight(),
+            Self::List(_) => false,
         }
     }
 
@@ -85,6 +90,7 @@ impl Listing {
         match self {
             Self::Keyspace(scan) => scan.is_over(),
             Self::Slots(slots) => slots.walk.is_over(),
+            Self::List(position) => *position == Position::End,
         }
     }
 
@@ -97,6 +103,7 @@ impl Listing {
                 slots.walk.lost();
                 slots.names = Names::default();
             }
+            Self::List(_) => {}
         }
     }
 
@@ -105,21 +112,32 @@ impl Listing {
     /// # Errors
     ///
     /// An error reply, and what has the form of no answer.
-    pub fn token(&mut self, token: Token, rules: &Rules) -> Result<Option<Scanned>, LinkError> {
+    pub fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
         if let Token::Error(line) = &token {
             let shown = Escaped(line).to_string();
             return Err(LinkError::Reply(ErrorCode::of(line), shown));
         }
         match self {
             Self::Keyspace(scan) => scan.token(token),
-            Self::Slots(slots) => slots.token(token, rules),
+            Self::Slots(slots) => slots.token(token, rules, side),
+            Self::List(_) => Err(LinkError::Unexpected("nothing", format!("{token:?}"))),
         }
     }
 }
 
 impl Slots {
-    fn token(&mut self, token: Token, rules: &Rules) -> Result<Option<Scanned>, LinkError> {
-        let (glob, names) = (rules.match_glob.as_deref(), &mut self.names);
+    fn token(
+        &mut self,
+        token: Token,
+        rules: &Rules,
+        side: usize,
+    ) -> Result<Option<Scanned>, LinkError> {
+        let (glob, names) = (rules.globs[side].as_deref(), &mut self.names);
         let taken = self.walk.token(token, |name| {
             if glob.is_none_or(|glob| glob::matches(glob, name)) {
                 names.push(name);

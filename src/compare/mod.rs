@@ -13,8 +13,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::client::handshake::unix_ms;
+use crate::client::served::Served;
+use crate::databases::{self, Whereabouts};
 use crate::digest::KeyspaceDigest;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, Plan, TtlPolicy};
 use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
@@ -22,21 +24,24 @@ use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{
     CompareEnded, CompareLane, CompareRules, CompareStage, Position, ServerIdentity,
 };
-use crate::state::{self, Durability, OpenRequest, Recorder, Store};
+use crate::state::{self, Durability, KeyList, NewList, OpenRequest, Recorder, Store};
 
 mod batch;
 pub(crate) mod detail;
 mod engine;
 pub(crate) mod expiry;
+mod functions;
 pub(crate) mod judge;
 mod lane;
 mod link;
 mod listing;
+mod named;
 mod names;
 mod nodes;
 mod preflight;
 pub(crate) mod recheck;
 mod report;
+mod rivals;
 pub mod sample;
 mod scan;
 mod settle;
@@ -68,6 +73,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Forget a comparison that was left unfinished, and begin one.
     pub restart: bool,
+    /// The list that the plan means, if it has just been read.
+    pub new_list: Option<NewList>,
 }
 
 /// How is compared.
@@ -153,6 +160,23 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CompareEnd, Error> {
+    let mut request = request;
+    let whereabouts = Whereabouts {
+        state_dir: &request.state_dir,
+        name: &request.name,
+        restart: false,
+        source: &request.source,
+        max_unavailable: request.options.max_unavailable,
+        timeout: request.options.timeout,
+    };
+    if let Some(reason) =
+        databases::resolve(&mut request.plan, &whereabouts, &*observer, &shutdown)?
+    {
+        return Ok(CompareEnd::Stopped {
+            reason,
+            status: CompareStatus::default(),
+        });
+    }
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &request.name,
@@ -180,9 +204,14 @@ struct Context {
     /// One durable checkpoint a lane.
     lanes: Vec<CompareLane>,
     keyspace: Vec<Option<u64>>,
+    /// The names that are compared, if the plan has a list of them.
+    list: Option<KeyList>,
+    /// What is to be said of databases that are not in the plan.
+    came_later: Option<String>,
     report: Report,
     /// The first findings of this run.
     findings: Vec<FoundKey>,
+    served: Option<Served>,
 }
 
 enum Ended {
@@ -191,7 +220,7 @@ enum Ended {
 }
 
 async fn run_on(
-    store: Store,
+    mut store: Store,
     request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
@@ -202,6 +231,14 @@ async fn run_on(
         });
     }
     let report = Report::new(&store, &request);
+    let list = match store.key_list(request.new_list.as_ref()) {
+        Ok(list) => list,
+        Err(error) => {
+            let error = Error::from(error);
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
     let env = Rc::new(Env {
         run: store.run(),
         request,
@@ -221,8 +258,11 @@ async fn run_on(
         },
         lanes: Vec::new(),
         keyspace: Vec::new(),
+        list,
+        came_later: None,
         report,
         findings: Vec::new(),
+        served: None,
     };
     let ended = compare(&mut context).await;
     close(context, ended).await
@@ -236,7 +276,10 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
         Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.keyspace = facts.keyspace;
+    context.came_later = facts.came_later;
     env.clusters.replace(facts.clusters);
+    let sides = [&env.request.source, &env.request.target];
+    context.served = Some(Served::begin(sides, [false; 2]).await);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
@@ -385,6 +428,25 @@ impl Context {
         Ok(status)
     }
 
+    /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
+    async fn tell_served(&mut self, failed: bool) -> Result<(), Error> {
+        let Some(served) = self.served.take() else {
+            return Ok(());
+        };
+        let request = &self.env.request;
+        let calls = match failed {
+            false => served.end([&request.source, &request.target]).await,
+            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+        };
+        let told = self.recorder.with_store(move |store| {
+            [Side::Source, Side::Target]
+                .into_iter()
+                .zip(calls)
+                .try_for_each(|(side, calls)| store.tell_served(side, calls))
+        });
+        Ok(told.await.map_err(lost_store)??)
+    }
+
     /// What was not compared, in sentences.
     fn not_compared(&self, counters: &CompareCounters) -> Vec<String> {
         let mut sentences = Vec::new();
@@ -397,6 +459,7 @@ impl Context {
         if self.rules.one_way {
             sentences.push("keys that only the target has were not looked for (--one-way)".into());
         }
+        self.say_of_names(counters, &mut sentences);
         if self.rules.ttl_tolerance_ms.is_none() {
             sentences
                 .push("expiries were not compared, since they were dropped (--ttl drop)".into());
@@ -413,6 +476,44 @@ impl Context {
             ));
         }
         sentences
+    }
+
+    /// What was not compared because of its name, or of its database.
+    fn say_of_names(&self, counters: &CompareCounters, sentences: &mut Vec<String>) {
+        let plan = &self.env.request.plan;
+        sentences.extend(self.came_later.clone());
+        if plan.keys_from.is_some() {
+            sentences.push(
+                "keys that are not in the list were not looked for, on neither side (--keys-from)"
+                    .into(),
+            );
+        }
+        let renamed = plan.prefix.is_some() || plan.db_prefix.is_some();
+        if renamed && !self.rules.one_way && plan.keys_from.is_none() {
+            sentences.push(
+                "keys of the target that no key of the source can be called like were not looked at (--prefix, --db-prefix)".into(),
+            );
+        }
+        if counters.target_keys_unselected > 0 {
+            sentences.push(format!(
+                "{} keys of the target have names that the plan does not select",
+                counters.target_keys_unselected
+            ));
+        }
+        if counters.collided > 0 {
+            sentences.push(format!(
+                "{} keys have the name of a key of an earlier database, which went to the same place instead of them",
+                counters.collided
+            ));
+        }
+    }
+
+    /// The list that a stage walks.
+    fn list(&self, stage: CompareStage) -> Option<KeyList> {
+        match stage {
+            CompareStage::Source => self.list.clone(),
+            CompareStage::Target | CompareStage::Recheck | CompareStage::Done => None,
+        }
     }
 
     fn lane(&self, index: usize) -> &CompareLane {
@@ -492,6 +593,8 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Comp
         }
     };
     let findings = std::mem::take(&mut context.findings);
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
     let saved = context
         .recorder
         .with_store(move |store| store.end_run(&how))

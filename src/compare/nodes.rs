@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::engine::{End, Shared, move_bytes, name_of};
+use super::engine::{End, Shared, list_is_lost, move_bytes, name_of};
 use super::lane::Trouble;
 use super::link::{Env, Waited, connected, retrying};
 use crate::client::cluster::{identity_of_all, is_among};
@@ -121,6 +121,7 @@ pub async fn drive_node(
             Trouble::UnknownNode(other) => {
                 LinkError::Elsewhere(format!("{other} has slots by now, and had none before"))
             }
+            Trouble::List(error) => return list_is_lost(error),
             Trouble::CursorRefused(line) => LinkError::Unexpected("CLUSTER GETKEYSINSLOT", line),
         };
         link = match again(&shared, &nodes, side, &node, &mut budget, failure).await {

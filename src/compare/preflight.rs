@@ -7,10 +7,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::functions;
 use super::link::{Env, Waited, retrying};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
 use crate::client::topology::{Asked, Refusal};
+use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::progress::Event;
@@ -22,6 +24,8 @@ pub struct Facts {
     pub keyspace: Vec<Option<u64>>,
     /// The nodes of source and target, where these are clusters.
     pub clusters: [Option<Rc<Nodes>>; 2],
+    /// What is to be said of databases that are not in the plan.
+    pub came_later: Option<String>,
 }
 
 /// Looks at both servers, waiting for them if need be.
@@ -61,8 +65,13 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
         .try_into()
         .unwrap_or_else(|_| unreachable!("one for each side"));
     must_differ(env, &infos, &clusters)?;
+    functions::compare(env, &infos).await;
     let mut keyspace = Vec::new();
     for lane in &env.request.plan.lanes {
+        if let Some(list) = &env.request.plan.keys_from {
+            keyspace.push(Some(list.keys));
+            continue;
+        }
         let attempt = async |timeout| match &clusters[Side::Source as usize] {
             Some(nodes) => nodes.dbsize(lane.source_db, timeout).await,
             None => {
@@ -77,7 +86,19 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
         }
     }
-    Ok(Waited::Ready(Facts { keyspace, clusters }))
+    let (plan, source) = (&env.request.plan, &env.request.source);
+    let attempt = async |timeout| came_later(plan, source, timeout).await;
+    let mut budget = env.budget(Side::Source);
+    let later = retrying(env, Side::Source, &mut budget, None, attempt).await?;
+    let came_later = match later {
+        Waited::Ready(later) => later,
+        Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
+    };
+    Ok(Waited::Ready(Facts {
+        keyspace,
+        clusters,
+        came_later,
+    }))
 }
 
 /// One side, and its nodes if it is a cluster.

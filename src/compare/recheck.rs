@@ -148,6 +148,7 @@ mod tests {
             sides: [Some(seen(source)), target.map(seen)],
             expiries: [Some(Expiry::Never); 2],
             exact: true,
+            lives: None,
         }
     }
 

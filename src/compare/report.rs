@@ -27,6 +27,8 @@ pub struct Report {
     base: Status,
     compare: CompareStatus,
     keyspace: Vec<Option<u64>>,
+    /// Length of the list that is walked instead of the source, if there is one.
+    list_bytes: Option<u64>,
     /// Durable totals of this run at some instants of the last seconds.
     samples: VecDeque<(Instant, CompareCounters)>,
 }
@@ -58,6 +60,7 @@ impl Report {
             base,
             compare: CompareStatus::default(),
             keyspace: Vec::new(),
+            list_bytes: request.plan.keys_from.map(|list| list.bytes),
             samples: VecDeque::new(),
         }
     }
@@ -154,14 +157,19 @@ impl Report {
         let done: f64 = lanes
             .iter()
             .zip(&weights)
-            .map(|(lane, weight)| lane_percent(lane) * weight)
+            .map(|(lane, weight)| lane_percent(lane, self.list_bytes) * weight)
             .sum();
         done / weights.iter().sum::<f64>().max(1.0)
     }
 }
 
-fn lane_percent(lane: &CompareLane) -> f64 {
+fn lane_percent(lane: &CompareLane, list_bytes: Option<u64>) -> f64 {
     match lane.stage {
+        CompareStage::Source if list_bytes.is_some() => {
+            let bytes = list_bytes.unwrap_or_default().max(1) as f64;
+            let place = lane.position.cursor();
+            SOURCE_PERCENT * place.map_or(1.0, |place| place as f64 / bytes)
+        }
         CompareStage::Source => SOURCE_PERCENT * share(lane.position),
         CompareStage::Target => SOURCE_PERCENT + TARGET_PERCENT * share(lane.position),
         CompareStage::Recheck => SOURCE_PERCENT + TARGET_PERCENT,
@@ -217,6 +225,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         target: request.target.to_string(),
         source_tls: TlsUse::of(&request.source),
         target_tls: TlsUse::of(&request.target),
+        plan: request.plan.flags(),
         state: RunState::Stopped,
         end: Some("nothing was copied".to_owned()),
         completed_ms: None,
@@ -238,6 +247,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        functions: None,
         read_window: 0,
         throttle: None,
         passes: Vec::new(),

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::engine::{End, Shared, Traffic};
 use super::judge::Judged;
+use super::link::Env;
 use super::names::Names;
 use super::recheck::{Next, decide, due_ms, finding};
+use super::rivals::Others;
 use super::walk::next_stage;
 use super::{Context, FoundKey, lost_store};
 use crate::client::handshake::unix_ms;
@@ -40,6 +42,7 @@ pub async fn recheck(
     checkpoint: &mut CompareLane,
 ) -> Result<(), End> {
     let settle = context.env.request.options.settle;
+    let others = Others::of(&context.env, shared.index);
     let mut after = None;
     let mut next_due = u64::MAX;
     let mut told = std::time::Instant::now();
@@ -64,7 +67,8 @@ pub async fn recheck(
         }
         for part in parts(due) {
             let settled = read(shared, traffic, &part, &context.env.shutdown).await?;
-            book(context, shared, checkpoint, part, settled).await?;
+            let taken = taken(&context.env, &others, &part, &settled).await?;
+            book(context, shared, checkpoint, part, settled, &taken).await?;
             if told.elapsed() >= TELL_EVERY {
                 told = std::time::Instant::now();
                 context.tell();
@@ -166,6 +170,36 @@ async fn read(
     }
 }
 
+/// For each candidate that still differs the database to which its name belongs instead of this lane's, if there is one.
+async fn taken(
+    env: &Env,
+    others: &Others,
+    part: &[Candidate],
+    read: &Read,
+) -> Result<HashMap<u32, u32>, End> {
+    let mut taken = HashMap::new();
+    for extra in [false, true] {
+        let differ: Vec<u32> = read
+            .judged
+            .iter()
+            .filter(|(_, judged)| match judged {
+                Judged::Differs(difference) => (difference.verdict == Verdict::Extra) == extra,
+                _ => false,
+            })
+            .map(|(index, _)| *index)
+            .collect();
+        let name = |index: &u32| part[*index as usize].name.clone();
+        let names: Vec<Vec<u8>> = differ.iter().map(name).collect();
+        let found = match extra {
+            true => others.elsewhere(env, &names).await?,
+            false => others.in_the_way(env, &names).await?,
+        };
+        let found = differ.into_iter().zip(found);
+        taken.extend(found.filter_map(|(index, db)| Some((index, db?))));
+    }
+    Ok(taken)
+}
+
 /// Makes durable what became of each candidate, and tells what was found.
 async fn book(
     context: &mut Context,
@@ -173,6 +207,7 @@ async fn book(
     checkpoint: &mut CompareLane,
     part: Vec<Candidate>,
     read: Read,
+    taken: &HashMap<u32, u32>,
 ) -> Result<(), End> {
     let mut commit = CompareCommit {
         lane: shared.index as u32,
@@ -185,6 +220,10 @@ async fn book(
     };
     for (index, judged) in read.judged {
         let candidate = &part[index as usize];
+        if taken.contains_key(&index) {
+            book_taken(&mut commit, candidate, &judged);
+            continue;
+        }
         let detail = read.details.get(&index).map(String::as_str);
         book_one(&mut commit, candidate, judged, detail);
     }
@@ -216,6 +255,24 @@ async fn book(
     Ok(())
 }
 
+/// What the target has under this name is another database's.
+fn book_taken(commit: &mut CompareCommit, candidate: &Candidate, judged: &Judged) {
+    let counters = &mut commit.checkpoint.counters;
+    let scanned = u64::from(candidate.record.from_target);
+    counters.candidates -= 1;
+    commit.settled.push(candidate.name.clone());
+    match judged {
+        // This lane's database does not have it, or not any more.
+        Judged::Differs(difference) if difference.verdict == Verdict::Extra => {
+            counters.vanished += 1 - scanned;
+        }
+        _ => {
+            counters.keys_scanned += scanned;
+            counters.collided += 1;
+        }
+    }
+}
+
 fn book_one(
     commit: &mut CompareCommit,
     candidate: &Candidate,
@@ -241,6 +298,9 @@ fn book_one(
             _ => counters.keys_scanned += scanned,
         }
         counters.count(verdict);
+        if let Some(both) = difference.lives {
+            lane.lives.count(both);
+        }
         for (side, keys) in [(0, &mut lane.source_keys), (1, &mut lane.target_keys)] {
             if let Some(seen) = &difference.sides[side] {
                 keys.add(name, &seen.digest);
@@ -256,7 +316,11 @@ fn book_one(
         Judged::Equal {
             digest,
             other_bytes,
+            lives,
         } => {
+            if let Some(both) = lives {
+                lane.lives.count(both);
+            }
             counters.keys_scanned += scanned;
             counters.keys_compared += 1;
             counters.equal += 1;

@@ -13,10 +13,12 @@ use tokio::sync::oneshot;
 use super::batch::Counted;
 use super::engine::{End, Shared, Traffic};
 use super::expiry::Expiries;
-use super::lane::{Lane, Rules};
+use super::lane::{Lane, Rules, SOURCE, TARGET};
 use super::link::{Env, Waited};
 use super::listing::slot_at;
+use super::named::Named;
 use super::nodes::{Reached, reach};
+use super::rivals::looks_for_extras;
 use super::settle::recheck;
 use super::{CompareWith, Context, lost_store};
 use crate::client::LinkError;
@@ -24,8 +26,9 @@ use crate::client::canary::{Canary, CanaryFilter, ask_canary, same_process};
 use crate::client::retry::Budget;
 use crate::endpoint::Side;
 use crate::error::Error;
-use crate::plan::TtlPolicy;
+use crate::plan::{LanePlan, TtlPolicy};
 use crate::progress::{Event, LaneDecision};
+use crate::renaming;
 use crate::shutdown::StopReason;
 use crate::state::record::{
     CANARY_BATCHES, CANARY_BYTES, CANARY_KEYS, CanaryBatch, CompareLane, CompareStage, Position,
@@ -83,7 +86,7 @@ pub async fn compare_lane(
     };
     let (decision, reason) = match forced {
         Some(reason) => (LaneDecision::NewPass, reason),
-        None => match decide(&env, &checkpoint, &mut source, &mut target).await {
+        None => match decide(&env, plan, &checkpoint, &mut source, &mut target).await {
             Ok((LaneDecision::NewPass, reason))
                 if same_process(&checkpoint.target, &target.identity) == Some(false) =>
             {
@@ -122,10 +125,11 @@ pub async fn compare_lane(
                 Err(end) => return Ok(end),
             },
         };
-        let rules = context.rules(checkpoint.stage, &source, &target);
+        let rules = context.rules(index, checkpoint.stage, &source, &target);
         let (position, listed_to) = (checkpoint.position, checkpoint.listed_to);
         let lane = Lane::new(rules, checkpoint.stage, position, listed_to);
-        let (shared, mut traffic) = Traffic::start(&env, index, lane, [source, target]);
+        let list = context.list(checkpoint.stage);
+        let (shared, mut traffic) = Traffic::start(&env, index, lane, list, [source, target]);
         let ended = match checkpoint.stage {
             CompareStage::Source | CompareStage::Target => {
                 walk(context, &shared, &mut traffic, &mut checkpoint).await
@@ -159,7 +163,7 @@ async fn again(
     env: &Rc<Env>,
     side: Side,
     budgets: &mut [Budget; 2],
-    plan: crate::plan::LanePlan,
+    plan: LanePlan,
     error: LinkError,
 ) -> Result<LaneEnd, Error> {
     let db = match side {
@@ -177,7 +181,7 @@ async fn again(
 async fn both(
     env: &Rc<Env>,
     budgets: &mut [Budget; 2],
-    plan: crate::plan::LanePlan,
+    plan: LanePlan,
     checkpoint: &CompareLane,
 ) -> Result<Result<[Reached; 2], LaneEnd>, Error> {
     let mut reached = Vec::new();
@@ -206,6 +210,7 @@ async fn both(
 /// Is what an earlier run, or an earlier connection, found still worth anything?
 async fn decide(
     env: &Env,
+    plan: LanePlan,
     checkpoint: &CompareLane,
     source: &mut Reached,
     target: &mut Reached,
@@ -242,14 +247,18 @@ async fn decide(
         checkpoint.stage,
         CompareStage::Source | CompareStage::Target
     ) && checkpoint.position != Position::Start;
-    if walks && env.cluster(side).is_some() {
+    let in_list = side == Side::Source && env.request.plan.keys_from.is_some();
+    if walks && in_list {
+        // A place in a list means the same to everybody.
+    } else if walks && env.cluster(side).is_some() {
         // A slot is the same slot to every process. What a process said that is gone now is in doubt all the same.
         if same == Some(false) || slot_at(checkpoint.position).is_none() {
             return Ok((LaneDecision::NewPass, changed(side, NODE_IS_GONE)));
         }
     } else if walks && same != Some(true) {
+        let glob = Named::glob(&env.request.plan, plan.source_db, side as usize);
         let filter = CanaryFilter {
-            match_glob: env.request.plan.match_glob.as_deref(),
+            match_glob: glob.as_deref(),
             scan_type: scan_type(env, reached),
         };
         let [link] = reached.links.as_mut_slice() else {
@@ -312,8 +321,18 @@ fn scan_type(env: &Env, reached: &Reached) -> Option<crate::plan::KeyType> {
 
 impl Context {
     /// What plan, options and both servers make of every key.
-    fn rules(&self, stage: CompareStage, source: &Reached, target: &Reached) -> Rules {
+    fn rules(
+        &self,
+        index: usize,
+        stage: CompareStage,
+        source: &Reached,
+        target: &Reached,
+    ) -> Rules {
         let request = &self.env.request;
+        let db = request.plan.lanes[index].source_db;
+        let (earlier, later) = renaming::rivals(&request.plan, index);
+        let alone = earlier.is_empty() && later.is_empty();
+        let sides = [SOURCE, TARGET];
         let expiries = (request.plan.ttl == TtlPolicy::Keep).then(|| {
             Expiries::new(
                 request.options.ttl_tolerance,
@@ -323,11 +342,17 @@ impl Context {
         });
         Rules {
             batch_keys: request.options.batch_keys,
-            match_glob: request.plan.match_glob.clone(),
+            globs: sides.map(|side| Named::glob(&request.plan, db, side)),
             scan_types: [scan_type(&self.env, source), scan_type(&self.env, target)],
             types: request.plan.types.clone(),
             field_ttl: request.plan.field_ttl,
-            sample: self.rules.sample.clone(),
+            named: sides.map(|side| {
+                let sample = self.rules.sample.clone();
+                Named::new(&request.plan, db, side, sample)
+            }),
+            lists: !request.options.one_way && alone && request.plan.keys_from.is_none(),
+            from_list: self.list(stage).is_some(),
+            has_rivals: stage == CompareStage::Target && !alone,
             expiries,
             source_clock: source.clock(),
             strings: request.options.compare_with == CompareWith::Auto
@@ -432,6 +457,7 @@ fn take_finished(
         checkpoint.listed_to = listed.to;
         checkpoint.names_of_target.merge(&listed.names);
         checkpoint.counters.target_keys_scanned += listed.keys;
+        checkpoint.counters.target_keys_unselected += listed.unselected;
     }
     loop {
         let Some(batch) = shared.lane.borrow_mut().take_finished() else {
@@ -442,6 +468,7 @@ fn take_finished(
         }
         pending.batches += 1;
         checkpoint.counters.add(&batch.counted.counters);
+        checkpoint.lives.add(&batch.counted.lives);
         checkpoint.source_keys.merge(&batch.counted.source_keys);
         checkpoint.target_keys.merge(&batch.counted.target_keys);
         checkpoint.names_of_both.merge(&batch.counted.names_of_both);
@@ -519,13 +546,24 @@ pub async fn next_stage(
     index: usize,
     checkpoint: &mut CompareLane,
 ) -> Result<(), Error> {
+    let env = &context.env;
+    let alone = renaming::rivals(&env.request.plan, index) == (Vec::new(), Vec::new());
     checkpoint.stage = match checkpoint.stage {
-        CompareStage::Source if context.env.request.options.one_way => CompareStage::Recheck,
+        // What only the target has can't be told from what a list leaves out.
+        CompareStage::Source
+            if env.request.options.one_way || env.request.plan.keys_from.is_some() =>
+        {
+            CompareStage::Recheck
+        }
+        // The target has the names of several databases: their sum is none of this lane's.
+        CompareStage::Source if !alone && looks_for_extras(env, index) => CompareStage::Target,
+        CompareStage::Source if !alone => CompareStage::Recheck,
         // Every name that the target has was read on the source.
         CompareStage::Source if checkpoint.lists_no_others() => CompareStage::Recheck,
         CompareStage::Source => {
             // They are counted once more, one by one.
             checkpoint.counters.target_keys_scanned = 0;
+            checkpoint.counters.target_keys_unselected = 0;
             CompareStage::Target
         }
         CompareStage::Target => CompareStage::Recheck,

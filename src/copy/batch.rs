@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::progress::Counters;
+use crate::progress::{Arrived, Counters, Makeup};
 use crate::rdb::footer::{self, FooterError};
 use crate::rdb::string;
 use crate::state::record::{CANARY_KEYS, QuarantineRecord};
@@ -16,10 +16,10 @@ use crate::state::record::{CANARY_KEYS, QuarantineRecord};
 /// What became of one key. Recorded, counted and audited; never an error of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyOutcome {
-    /// The target acknowledged the payload of this many bytes.
-    Written(u64),
+    /// The target acknowledged it.
+    Written(Arrived),
     /// As [`Self::Written`]; the value was re-encoded for the target.
-    Reencoded(u64),
+    Reencoded(Arrived),
     /// Deleted or expired on the source between SCAN and RESTORE.
     Vanished,
     /// Already on the target, and the plan says to keep what is there.
@@ -49,6 +49,7 @@ pub struct Batch {
     with_outcome: Vec<bool>,
     open: usize,
     counters: Counters,
+    makeup: Box<Makeup>,
     quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
 }
 
@@ -64,6 +65,8 @@ pub struct FinishedBatch {
     pub scanned_ms: u64,
     /// Sums of the outcomes.
     pub counters: Counters,
+    /// What the keys written are like.
+    pub makeup: Box<Makeup>,
     /// As [`crate::state::record::BatchRecord::keys_digest`] says.
     pub keys_digest: [u8; 32],
     /// Up to [`CANARY_KEYS`] names.
@@ -95,6 +98,7 @@ impl Batch {
             with_outcome: Vec::new(),
             open: 0,
             counters: Counters::default(),
+            makeup: Box::default(),
             quarantined: Vec::new(),
         }
     }
@@ -151,14 +155,10 @@ impl Batch {
         *slot = true;
         self.open -= 1;
         match outcome {
-            KeyOutcome::Written(bytes) => {
-                self.counters.keys_written += 1;
-                self.counters.payload_bytes_written += bytes;
-            }
-            KeyOutcome::Reencoded(bytes) => {
-                self.counters.keys_written += 1;
+            KeyOutcome::Written(arrived) => self.arrived(arrived),
+            KeyOutcome::Reencoded(arrived) => {
                 self.counters.keys_reencoded += 1;
-                self.counters.payload_bytes_written += bytes;
+                self.arrived(arrived);
             }
             KeyOutcome::Vanished => self.counters.keys_vanished += 1,
             KeyOutcome::Kept => self.counters.keys_kept += 1,
@@ -169,6 +169,12 @@ impl Batch {
                 self.quarantined.push((name, *record));
             }
         }
+    }
+
+    fn arrived(&mut self, arrived: Arrived) {
+        self.counters.keys_written += 1;
+        self.counters.payload_bytes_written += arrived.payload_bytes;
+        self.makeup.count(arrived);
     }
 
     /// The batch as it will be recorded.
@@ -203,6 +209,7 @@ impl Batch {
             cursor_out: self.cursor_out,
             scanned_ms: self.scanned_ms,
             counters: self.counters,
+            makeup: self.makeup,
             keys_digest: hasher.finalize().into(),
             canary_keys,
             quarantined: self.quarantined,
@@ -280,6 +287,11 @@ pub enum Expiry {
 mod tests {
     use super::*;
 
+    const TEN_BYTES: Arrived = Arrived {
+        payload_bytes: 10,
+        ..Arrived::UNSEEN
+    };
+
     fn batch(keys: &[&[u8]]) -> Batch {
         let mut batch = Batch::new(7, 0, 42, 1, false);
         for key in keys {
@@ -300,7 +312,7 @@ mod tests {
     #[test]
     fn a_finished_batch_accounts_for_every_key() {
         let mut batch = batch(&[b"a", b"b", b"c", b"d", b"e"]);
-        batch.record(0, KeyOutcome::Written(10));
+        batch.record(0, KeyOutcome::Written(TEN_BYTES));
         batch.record(1, KeyOutcome::Vanished);
         batch.record(2, KeyOutcome::Kept);
         batch.record(3, KeyOutcome::Filtered);
@@ -318,6 +330,7 @@ mod tests {
         let finished = batch.finish();
         assert!(finished.counters.balance());
         assert_eq!(finished.counters.payload_bytes_written, 10);
+        assert!(finished.makeup.is_of(finished.counters.keys_written));
         assert_eq!(finished.quarantined, [(b"e".to_vec(), record)]);
     }
 
@@ -326,7 +339,7 @@ mod tests {
     fn a_second_acknowledgement_is_our_bug() {
         let mut batch = batch(&[b"a"]);
         batch.record(0, KeyOutcome::Vanished);
-        batch.record(0, KeyOutcome::Written(1));
+        batch.record(0, KeyOutcome::Written(TEN_BYTES));
     }
 
     #[test]

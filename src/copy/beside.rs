@@ -21,6 +21,8 @@ use crate::endpoint::Side;
 
 /// How often the source's latency is probed, and the pace of the target is measured.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
+/// How often the target's latency is measured.
+const PROBE_TARGET_EVERY: Duration = Duration::from_millis(200);
 /// Every so many probes the clocks are read again: servers' clocks are set, and ours drifts.
 const CLOCKS_EVERY_PROBES: u64 = 50;
 
@@ -40,6 +42,7 @@ pub async fn probe(shared: Rc<Shared>) -> End {
             .ask(&shared.env, async |control| control.ping().await)
             .await
         {
+            shared.env.pulse.probed(Side::Source, latency);
             shared.lane.borrow_mut().window.observe_latency(latency);
         }
         shared.stray_wake.notify_one();
@@ -63,6 +66,20 @@ pub async fn probe(shared: Rc<Shared>) -> End {
         }
     }
     unreachable!("the probe goes on until it is dropped")
+}
+
+/// Measures the target's latency, for the journal: nothing depends on it.
+pub async fn probe_target(shared: Rc<Shared>) -> End {
+    let mut target = Beside::new(Side::Target);
+    loop {
+        tokio::time::sleep(PROBE_TARGET_EVERY).await;
+        if let Some(latency) = target
+            .ask_single(&shared.env, async |control| control.ping().await)
+            .await
+        {
+            shared.env.pulse.probed(Side::Target, latency);
+        }
+    }
 }
 
 /// How much the target takes.
@@ -168,13 +185,17 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
             shared.doubt_wake.notified().await;
             continue;
         };
+        let there = {
+            let lane = shared.lane.borrow();
+            lane.rules.renaming.to_target(&name)
+        };
         let attempt = async |_| {
             let kept = connected.borrow_mut().take();
             let (mut source, mut target) = match kept {
                 Some(pair) => pair,
-                None => both_sides(&shared, &name).await?,
+                None => both_sides(&shared, [&name, &there]).await?,
             };
-            let same = match same_value(&mut source, &mut target, &name).await {
+            let same = match same_value(&mut source, &mut target, [&name, &there]).await {
                 Ok(same) => same,
                 Err(error) => return Err(at_nodes(&shared, error).await),
             };
@@ -201,17 +222,24 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
     }
 }
 
-async fn both_sides(shared: &Shared, name: &[u8]) -> Result<(Control, Control), LinkError> {
+async fn both_sides(shared: &Shared, names: [&[u8]; 2]) -> Result<(Control, Control), LinkError> {
     let request = &shared.env.request;
     let plan = request.plan.lanes[shared.index];
     let timeout = request.options.timeout;
-    let slot = slot_of(name);
     let source = match shared.env.cluster(Side::Source) {
-        Some(nodes) => nodes.control(slot, plan.source_db, timeout).await?,
+        Some(nodes) => {
+            nodes
+                .control(slot_of(names[0]), plan.source_db, timeout)
+                .await?
+        }
         None => Control::connect(&request.source, plan.source_db, timeout).await?,
     };
     let target = match shared.env.cluster(Side::Target) {
-        Some(nodes) => nodes.control(slot, plan.target_db, timeout).await?,
+        Some(nodes) => {
+            nodes
+                .control(slot_of(names[1]), plan.target_db, timeout)
+                .await?
+        }
         None => Control::connect(&request.target, plan.target_db, timeout).await?,
     };
     Ok((source, target))

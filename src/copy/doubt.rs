@@ -12,7 +12,7 @@ use redis::Value;
 use crate::client::LinkError;
 use crate::client::control::{Control, text};
 
-/// Whether both sides hold the same value under `key`, compared by what the type's own read command returns.
+/// Whether the source holds the same value under the first of `names` as the target under the second, compared by what the type's own read command returns.
 ///
 /// # Errors
 ///
@@ -20,23 +20,27 @@ use crate::client::control::{Control, text};
 pub async fn same_value(
     source: &mut Control,
     target: &mut Control,
-    key: &[u8],
+    names: [&[u8]; 2],
 ) -> Result<bool, LinkError> {
-    let dump = |mut control: Control| async move { control.ask(redis::cmd("DUMP").arg(key)).await };
+    let [here, there] = names;
+    let dump =
+        async |control: &mut Control, key: &[u8]| control.ask(redis::cmd("DUMP").arg(key)).await;
     // Equal bytes are equal values; unequal bytes say nothing, since tables are dumped in an order of their own.
-    let (a, b) = (dump(source.clone()).await?, dump(target.clone()).await?);
+    let (a, b) = (dump(source, here).await?, dump(target, there).await?);
     if a == b {
         return Ok(true);
     }
-    let kind = text(&source.ask(redis::cmd("TYPE").arg(key)).await?);
-    if kind != text(&target.ask(redis::cmd("TYPE").arg(key)).await?) {
+    let kind = text(&source.ask(redis::cmd("TYPE").arg(here)).await?);
+    if kind != text(&target.ask(redis::cmd("TYPE").arg(there)).await?) {
         return Ok(false);
     }
-    let Some(read) = read_command(&kind, key) else {
+    let (Some(read_here), Some(read_there)) =
+        (read_command(&kind, here), read_command(&kind, there))
+    else {
         return Ok(false);
     };
-    let a = in_order(&kind, source.ask(&read).await?);
-    let b = in_order(&kind, target.ask(&read).await?);
+    let a = in_order(&kind, source.ask(&read_here).await?);
+    let b = in_order(&kind, target.ask(&read_there).await?);
     Ok(a == b)
 }
 

@@ -17,25 +17,31 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{probe, resolve_doubts};
+use super::beside::{probe, probe_target, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
+use super::list::read_ahead;
 use super::nodes;
 use super::preflight::Facts;
 use super::report::Report;
+use super::rivals::ask_rivals;
+use super::sentinel;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::{Request, lost_store};
+use crate::audit::entry::EndKind;
 use crate::client::canary::same_process;
 use crate::client::handshake::{end_earlier, unix_ms};
+use crate::client::served::Served;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Status};
+use crate::renaming;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::LaneCheckpoint;
-use crate::state::{AcknowledgedBatch, Durable, Recorder, Store};
+use crate::state::{AcknowledgedBatch, Durable, KeyList, Recorder, Store};
 
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -51,35 +57,47 @@ pub struct Context {
     durable: watch::Receiver<Durable>,
     report: Report,
     facts: Option<Facts>,
+    /// The names that are moved, if the plan has a list of them.
+    list: Option<KeyList>,
+    served: Option<Served>,
 }
 
 impl Context {
     /// A run on an opened state.
     pub fn new(
         store: Store,
+        list: Option<KeyList>,
         request: Request,
         observer: Rc<dyn Observer>,
         shutdown: Shutdown,
     ) -> Self {
         let report = Report::new(&store, &request);
+        let (name, run) = (store.name().to_owned(), store.run());
         for note in store.notes() {
             observer.event(&Event::Warning {
                 message: note.clone(),
             });
         }
+        let pulse = store.pulse();
+        pulse.begin();
+        let lanes = 0..request.plan.lanes.len() as u32;
+        let rebuilt = lanes.map(|lane| store.rebuilt_pass(lane)).collect();
+        let recorder = Recorder::start(store);
+        let durable = recorder.durable();
         let env = Rc::new(Env {
             request: request.clone(),
-            name: store.name().to_owned(),
-            run: store.run(),
+            name,
+            run,
+            pulse,
+            rebuilt,
             observer,
             shutdown,
             retries: std::cell::Cell::new(0),
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            functions: RefCell::default(),
         });
-        let recorder = Recorder::start(store);
-        let durable = recorder.durable();
         Self {
             request,
             env,
@@ -87,6 +105,8 @@ impl Context {
             durable,
             report,
             facts: None,
+            list,
+            served: None,
         }
     }
 
@@ -125,6 +145,36 @@ impl Context {
             .clusters
             .replace([facts.source_nodes.clone(), facts.target_nodes.clone()]);
         self.facts = Some(facts);
+    }
+
+    /// Asks both servers what they have served so far, for the audit.
+    pub async fn count_served(&mut self) {
+        let sides = [&self.request.source, &self.request.target];
+        let are_clusters =
+            [Side::Source, Side::Target].map(|side| self.env.cluster(side).is_some());
+        self.served = Some(Served::begin(sides, are_clusters).await);
+    }
+
+    /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
+    pub async fn tell_served(&mut self, failed: bool) -> Result<(), Error> {
+        let Some(served) = self.served.take() else {
+            return Ok(());
+        };
+        let calls = match failed {
+            false => {
+                served
+                    .end([&self.request.source, &self.request.target])
+                    .await
+            }
+            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+        };
+        let told = self.recorder.with_store(move |store| {
+            [Side::Source, Side::Target]
+                .into_iter()
+                .zip(calls)
+                .try_for_each(|(side, calls)| store.tell_served(side, calls))
+        });
+        Ok(told.await.map_err(lost_store)??)
     }
 
     /// Remembers for the status that a pass begins.
@@ -170,11 +220,18 @@ impl Context {
         mut self,
         state: RunState,
         how: String,
+        class: Option<Class>,
     ) -> Result<(Status, Rc<dyn Observer>), Error> {
         let ended = how.clone();
+        let kind = match state {
+            RunState::Complete => EndKind::Complete,
+            RunState::Stopped => EndKind::Stopped,
+            RunState::Failed => EndKind::Failed,
+            RunState::Running => EndKind::Unknown,
+        };
         let saved = self
             .recorder
-            .with_store(move |store| store.end_run(&ended))
+            .with_store(move |store| store.end_run_as(&ended, kind, class))
             .await;
         self.report.sample(&self.durable.borrow(), Instant::now());
         let mut status = self.status(state, None);
@@ -210,6 +267,10 @@ pub struct Shared {
     pub doubt_wake: Notify,
     /// Keys may have to be looked for at another node.
     pub stray_wake: Notify,
+    /// Names may have to be asked about.
+    pub rival_wake: Notify,
+    /// Where names come from, if they come from a list.
+    list: Option<KeyList>,
 }
 
 /// Why a task ended. None of them ends because all is done: that is the supervisor's word.
@@ -245,8 +306,14 @@ pub async fn drive(
         settled_wake: Notify::new(),
         doubt_wake: Notify::new(),
         stray_wake: Notify::new(),
+        rival_wake: Notify::new(),
+        list: context.list.clone(),
     });
     let mut tasks = JoinSet::new();
+    let (earlier, _) = renaming::rivals(&context.env.request.plan, index);
+    if !earlier.is_empty() {
+        tasks.spawn_local(ask_rivals(Rc::clone(&shared), earlier));
+    }
     match context.env.cluster(Side::Source) {
         None => {
             tasks.spawn_local(source_side(Rc::clone(&shared), source));
@@ -268,6 +335,10 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    if sentinel::is_used(&context.env) {
+        tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
+    }
+    tasks.spawn_local(probe_target(Rc::clone(&shared)));
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
     let end = tokio::select! {
         end = supervise(context, &shared) => end,
@@ -367,6 +438,7 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
         count: env.request.options.batch_keys,
         keyspace,
         counters: batch.counters,
+        makeup: batch.makeup,
         keys_digest: batch.keys_digest,
         scanned_ms: batch.scanned_ms,
         acknowledged_ms: unix_ms(),
@@ -437,7 +509,10 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
         // The durable position may be the start while cursors are in use that are not durable yet: those die with the
         // process as well.
         let same = same_process(&checkpoint.source, &next.identity) == Some(true);
-        let unproven = checkpoint.canary.is_empty() && !same && !env.request.options.trust_cursor;
+        let unproven = checkpoint.canary.is_empty()
+            && !same
+            && !env.request.options.trust_cursor
+            && shared.list.is_none();
         if decision == LaneDecision::NewPass || unproven {
             return changed_source(&env, reason);
         }
@@ -462,6 +537,11 @@ fn changed_source(env: &Env, reason: String) -> End {
 pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(64 * 1024);
     loop {
+        if let Some(list) = &shared.list
+            && let Err(trouble) = read_ahead(shared, list).await
+        {
+            return trouble;
+        }
         shared.lane.borrow_mut().request(&mut out);
         if out.is_empty() {
             if shared.lane.borrow().must_change_node() {
@@ -495,6 +575,7 @@ pub(super) async fn source_receive(shared: &Shared, mut reader: WireReader) -> T
         }
         shared.source_wake.notify_one();
         shared.stray_wake.notify_one();
+        shared.rival_wake.notify_one();
         shared.target_wake.iter().for_each(Notify::notify_one);
         shared.settled_wake.notify_one();
     }
@@ -547,7 +628,7 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     Err(error) => return error.into(),
                 };
             match still_trusted(&shared, &earlier, &mut next).await {
-                Ok(Trust::Kept) => {
+                Ok(None) => {
                     let mut lane = shared.lane.borrow_mut();
                     lane.rules.set_target_clock(next.clock);
                     lane.set_takes(next.takes.take());
@@ -555,26 +636,14 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     shared.read_wake.notify_one();
                     break next;
                 }
-                Ok(Trust::Lost(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
-                Ok(Trust::NothingRecorded) => return End::Lane(LaneEnd::Again),
+                Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
                 Err(error) => failure = Some(error),
             }
         };
     }
 }
 
-/// What an acknowledgement of the target is worth after its connection was lost.
-enum Trust {
-    /// It is the same process.
-    Kept,
-    /// It may be another one, for this reason.
-    Lost(String),
-    /// It is another one, and nothing is durable yet that the earlier one has acknowledged. What it has acknowledged all
-    /// the same is on its way to the disk, and must not arrive there as the work of this one.
-    NothingRecorded,
-}
-
-/// Whether the new connection leads to the process that has acknowledged so far.
+/// Whether the new connection leads to the process that has acknowledged so far; the reason, if it does not.
 ///
 /// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
 /// a newer one. In another process its number would be somebody else's.
@@ -582,7 +651,7 @@ async fn still_trusted(
     shared: &Shared,
     earlier: &(Option<i64>, Option<String>),
     next: &mut Link,
-) -> Result<Trust, LinkError> {
+) -> Result<Option<String>, LinkError> {
     if let (Some(client_id), run_id) = earlier
         && *run_id == next.identity.run_id
     {
@@ -590,14 +659,14 @@ async fn still_trusted(
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
-    let now = &next.identity;
-    let suspect = link::suspect(&shared.env, &checkpoint, plan.target_db, now).await?;
-    let same = same_process(&checkpoint.target, now);
-    Ok(match suspect {
-        Some(reason) => Trust::Lost(reason),
-        None if same == Some(false) && checkpoint.canary.is_empty() => Trust::NothingRecorded,
-        None => Trust::Kept,
-    })
+    if checkpoint.canary.is_empty()
+        && same_process(&checkpoint.target, &next.identity) == Some(false)
+    {
+        // Nothing is durable yet, but what the old process acknowledged is counted already.
+        let reason = "the target is another process than the one that acknowledged (run_id changed), so its acknowledgements are suspect";
+        return Ok(Some(reason.to_owned()));
+    }
+    link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
 }
 
 pub(super) async fn target_send(

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Request;
 use super::engine::Context;
 use super::preflight::{self, Facts};
+use crate::audit::entry::ThrottleKind;
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::{Budget, Verdict};
@@ -18,8 +19,12 @@ use crate::client::topology::{Refusal, is_cluster};
 use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
-use crate::progress::{Event, Observer, StringsBy};
+use crate::plan::LanePlan;
+use crate::progress::{Event, FunctionsStatus, Observer, StringsBy};
+use crate::renaming::Renaming;
+use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
+use crate::state::Pulse;
 use crate::state::record::{LaneCheckpoint, Phase, ServerIdentity};
 
 /// What every part of a run shares.
@@ -34,6 +39,10 @@ pub struct Env {
     pub observer: Rc<dyn Observer>,
     /// Whether a stop has been asked for.
     pub shutdown: Shutdown,
+    /// What the copy feels, for the journal.
+    pub pulse: Pulse,
+    /// By lane, the pass that was made anew from the journal, if one was.
+    pub rebuilt: Vec<Option<u32>>,
     /// Failures of a side that were tried again.
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
@@ -42,6 +51,8 @@ pub struct Env {
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
     pub strings_by: Cell<Option<StringsBy>>,
+    /// What became of the libraries of functions in this run.
+    pub functions: RefCell<Option<FunctionsStatus>>,
 }
 
 /// What came of waiting.
@@ -79,6 +90,11 @@ impl Env {
         if self.strings_by.replace(Some(now)) != Some(now) {
             tracing::info!("{now}");
         }
+    }
+
+    /// See [`Store::rebuilt_pass`](crate::state::Store::rebuilt_pass).
+    pub fn rebuilt_pass(&self, lane: usize) -> Option<u32> {
+        self.rebuilt.get(lane).copied().flatten()
     }
 
     /// Tells the operator something; the run goes on.
@@ -133,6 +149,7 @@ async fn pause(
         Verdict::GiveUp(error) => return Err(*error),
     };
     env.retries.set(env.retries.get() + 1);
+    env.pulse.waits(side, kind(error), &error.to_string());
     *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
     env.observer.event(&Event::Retry {
         side,
@@ -147,7 +164,16 @@ async fn pause(
     }
 }
 
+/// Whether the server is gone, or answers that it can't serve at the moment.
+fn kind(error: &LinkError) -> ThrottleKind {
+    match error {
+        LinkError::Reply(..) | LinkError::Elsewhere(_) => ThrottleKind::Refused,
+        _ => ThrottleKind::Lost,
+    }
+}
+
 fn recovered(env: &Env, side: Side) {
+    env.pulse.answers(side);
     env.throttle.borrow_mut().take();
     env.observer.event(&Event::Recovered { side });
 }
@@ -210,23 +236,37 @@ pub async fn preflight(context: &mut Context, phase: Phase) -> Result<Waited<Fac
 pub async fn suspect(
     env: &Env,
     checkpoint: &LaneCheckpoint,
-    target_db: u32,
+    lane: LanePlan,
     now: &ServerIdentity,
 ) -> Result<Option<String>, LinkError> {
     let same = same_process(&checkpoint.target, now);
     if checkpoint.pass == 0 || same == Some(true) || checkpoint.canary.is_empty() {
         return Ok(None);
     }
+    let plan = &env.request.plan;
+    let selection = Selection::of(plan);
+    let renaming = Renaming::of(plan, lane.source_db);
     let names: Vec<Vec<u8>> = checkpoint
         .canary
         .iter()
-        .flat_map(|batch| batch.keys.iter().cloned())
+        .flat_map(|batch| batch.keys.iter())
+        .filter(|name| {
+            selection
+                .as_ref()
+                .is_none_or(|selection| selection.contains(name))
+        })
+        .map(|name| renaming.to_target(name))
         .collect();
     let timeout = env.request.options.timeout;
     let found = match env.cluster(Side::Target) {
-        Some(nodes) => nodes.count_existing(&names, target_db, timeout).await?,
+        Some(nodes) => {
+            nodes
+                .count_existing(&names, lane.target_db, timeout)
+                .await?
+        }
         None => {
-            let mut control = Control::connect(&env.request.target, target_db, timeout).await?;
+            let mut control =
+                Control::connect(&env.request.target, lane.target_db, timeout).await?;
             control.count_existing(&names).await?
         }
     };
@@ -245,6 +285,10 @@ pub async fn suspect(
             "the target is another process than the one that acknowledged (run_id changed; {sample}), so its acknowledgements are suspect"
         )),
         // Without an identity only emptiness can be noticed.
+        None if names.is_empty() && env.rebuilt.iter().flatten().any(|pass| *pass == checkpoint.pass) => Some(
+            "the target can't be identified (no run_id), and the names of the keys that it acknowledged last were lost with the state, so its acknowledgements are suspect"
+                .to_owned(),
+        ),
         None if found == 0 && !names.is_empty() => Some(format!(
             "the target can't be identified (no run_id) and {sample}, so its acknowledgements are suspect"
         )),
@@ -257,8 +301,8 @@ pub async fn suspect(
 pub async fn target_changed_since(context: &Context) -> Option<String> {
     let env = &context.env;
     let timeout = env.request.options.timeout;
-    let lane = context.lanes().into_iter().next()?;
-    let db = env.request.plan.lanes.first()?.target_db;
+    let checkpoint = context.lanes().into_iter().next()?;
+    let lane = *env.request.plan.lanes.first()?;
     let mut control = Control::connect(&env.request.target, 0, timeout)
         .await
         .ok()?;
@@ -275,5 +319,5 @@ pub async fn target_changed_since(context: &Context) -> Option<String> {
             version: String::new(),
         },
     };
-    suspect(env, &lane, db, &now).await.ok().flatten()
+    suspect(env, &checkpoint, lane, &now).await.ok().flatten()
 }

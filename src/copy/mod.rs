@@ -13,31 +13,38 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::databases::{self, Whereabouts};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
 use crate::progress::{Event, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{Phase, Position};
-use crate::state::{self, Durability, OpenRequest, Store};
+use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
 mod doubt;
 mod engine;
+mod functions;
 pub mod lane;
 mod link;
+mod list;
 mod nodes;
 mod preflight;
 mod report;
 pub mod resume;
+mod rivals;
 mod scan;
+mod sentinel;
 mod slots;
 mod strays;
 mod walk;
 pub mod window;
 
 use engine::Context;
+use functions::Stage;
+use sentinel::Objection;
 use walk::{LaneEnd, copy_lane};
 
 /// How fast and how carefully, as opposed to what: none of this is part of the plan.
@@ -67,6 +74,8 @@ pub struct CopyOptions {
     pub new_pass: bool,
     /// What a checkpoint survives.
     pub durability: Durability,
+    /// Carry the libraries of functions too.
+    pub functions: bool,
     /// More quarantined keys than this end the run.
     pub max_quarantine: Option<u64>,
 }
@@ -106,6 +115,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Set an existing state aside and begin anew.
     pub restart: bool,
+    /// The list that the plan means, if it has just been read.
+    pub new_list: Option<NewList>,
 }
 
 /// How a run ended that did not fail.
@@ -142,10 +153,30 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
+    let mut request = request;
     let name = request
         .name
         .clone()
         .unwrap_or_else(|| request.plan.default_name());
+    let whereabouts = Whereabouts {
+        state_dir: &request.state_dir,
+        name: &name,
+        restart: request.restart,
+        source: &request.source,
+        max_unavailable: request.options.max_unavailable,
+        timeout: request.options.timeout,
+    };
+    if let Some(reason) =
+        databases::resolve(&mut request.plan, &whereabouts, &*observer, &shutdown)?
+    {
+        return Ok(CopyEnd::Stopped {
+            reason,
+            status: Status {
+                migration: name,
+                ..Status::default()
+            },
+        });
+    }
     let store = state::open(&OpenRequest {
         state_dir: &request.state_dir,
         name: &name,
@@ -164,13 +195,21 @@ pub fn run(
 }
 
 async fn run_on(
-    store: Store,
+    mut store: Store,
     request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
     let phase = store.meta().phase;
-    let mut context = Context::new(store, request, observer, shutdown);
+    let list = match store.key_list(request.new_list.as_ref()) {
+        Ok(list) => list,
+        Err(error) => {
+            let error = Error::from(error);
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
+    let mut context = Context::new(store, list, request, observer, shutdown);
     let ended = match phase {
         Phase::Copied if !context.request.options.new_pass => already_complete(&mut context).await,
         Phase::Planned | Phase::Copying | Phase::Copied => copy(&mut context, phase).await,
@@ -186,6 +225,12 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         link::Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
     };
     context.learn(facts);
+    context.count_served().await;
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Check).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     context
         .recorder
         .with_store(|store| store.set_phase(Phase::Copying))
@@ -198,7 +243,17 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     }
     let mut index = 0;
     let mut again = false;
-    while index < lanes {
+    loop {
+        if index == lanes {
+            match sentinel::objection(context).await? {
+                None => break,
+                Some(Objection::Stopped(reason)) => return Ok(Ended::Stopped(reason)),
+                Some(Objection::Suspect(reason)) => {
+                    begin_all_anew(context, &mut forced, &reason);
+                    index = 0;
+                }
+            }
+        }
         let begun_before = std::mem::take(&mut again);
         match copy_lane(context, index, forced[index].take(), begun_before).await? {
             LaneEnd::Complete => index += 1,
@@ -207,15 +262,17 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
             LaneEnd::Again => again = true,
             // What the target acknowledged is in doubt, in whichever lane.
             LaneEnd::TargetSuspect(reason) => {
-                for (lane, forced) in context.lanes().iter().zip(&mut forced) {
-                    if lane.pass > 0 {
-                        *forced = Some(reason.clone());
-                    }
-                }
+                begin_all_anew(context, &mut forced, &reason);
                 index = 0;
             }
         }
     }
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
+    preflight::say_what_came_later(&context.env).await;
     let lanes = context.lanes();
     assert!(
         lanes
@@ -234,10 +291,24 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
     })
 }
 
-/// A migration that an earlier run completed: nothing is sent. Whether the target still is who acknowledged is asked,
+/// What the target acknowledged does not count, for the reason that is given.
+fn begin_all_anew(context: &Context, forced: &mut [Option<String>], reason: &str) {
+    for (lane, forced) in context.lanes().iter().zip(forced) {
+        if lane.pass > 0 {
+            *forced = Some(reason.to_owned());
+        }
+    }
+}
+
+/// A migration that an earlier run completed: nothing is sent, but functions if they are asked for. Whether the target still is who acknowledged is asked,
 /// once and politely; the source may be gone for good.
 async fn already_complete(context: &mut Context) -> Result<Ended, Error> {
     let suspect = link::target_changed_since(context).await;
+    if context.request.options.functions
+        && let link::Waited::Stopped(reason) = functions::between(context, Stage::Carry).await?
+    {
+        return Ok(Ended::Stopped(reason));
+    }
     Ok(Ended::Complete {
         already: true,
         suspect,
@@ -253,7 +324,7 @@ enum Ended {
 }
 
 /// Saves what is pending, records how the run ended, and writes the last status.
-async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
+async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
         Ok(Ended::Stopped(reason)) => (
@@ -262,7 +333,10 @@ async fn close(context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd,
         ),
         Err(error) => (RunState::Failed, error.to_string()),
     };
-    let saved = context.finish(state, how).await;
+    // A store that refuses this refuses the end as well, and says why then.
+    let _ = context.tell_served(ended.is_err()).await;
+    let class = ended.as_ref().err().map(|error| error.class);
+    let saved = context.finish(state, how, class).await;
     match (ended, saved) {
         // The first trouble is the cause; a state store that can't be closed after it adds nothing.
         (Err(error), _) => Err(error),

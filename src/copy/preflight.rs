@@ -8,9 +8,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Request;
+use super::link::Env;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
+use crate::client::topology::{
+    Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
+};
+use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
@@ -49,23 +53,33 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let dbs = lanes.iter().map(|lane| lane.target_db);
     let target_nodes = target.nodes(&request.target, timeout, dbs).await?;
     different_servers(&source.info, &target.info, lanes)?;
+    different_addresses(request)?;
+    warnings.extend(same_server(&source.info, &target.info, lanes));
+    let later = came_later(&request.plan, &request.source, timeout).await;
+    warnings.extend(later.map_err(|error| Refusal::Link(Side::Source, error))?);
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
+        not_replicated(&source, &target)?;
         target.must_take_writes()?;
+        target.must_have_databases(lanes).await?;
     }
     if source.role == Role::Replica && source_nodes.is_none() {
-        warnings.push(
-            "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
-                .to_owned(),
-        );
+        warnings.extend(replica(&source.info));
     }
     warnings.extend(eviction(&target.info));
+    if !request.options.functions {
+        warnings.extend(left_behind(&source.info));
+    }
     if phase == Phase::Planned && request.plan.on_conflict == OnConflict::RequireEmpty {
         must_be_empty(request, lanes, target_nodes.as_deref()).await?;
     }
     let mut keyspace = Vec::with_capacity(lanes.len());
     for lane in lanes {
+        if let Some(list) = &request.plan.keys_from {
+            keyspace.push(Some(list.keys));
+            continue;
+        }
         let nodes = source_nodes.as_deref();
         let db = lane.source_db;
         keyspace.push(dbsize(Side::Source, &request.source, nodes, db, timeout).await?);
@@ -80,6 +94,50 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     })
 }
 
+/// Where INFO may not be asked, equal addresses still say that it is one server.
+fn different_addresses(request: &Request) -> Result<(), Refusal> {
+    let lanes = &request.plan.lanes;
+    let read = |db: u32| lanes.iter().any(|lane| lane.source_db == db);
+    match lanes.iter().find(|lane| read(lane.target_db)) {
+        Some(lane) if request.source.address == request.target.address => {
+            let cause = format!(
+                "source and target have the same address, and database {} is both read and written",
+                lane.target_db
+            );
+            Err(Error::new(Class::Topology, "begin", cause)
+                .hint("give another server, or another database of it (--to redis://…/1)")
+                .into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says which databases of the source are not in the plan because they got keys only later. Not to be had: nothing is said.
+pub async fn say_what_came_later(env: &Env) {
+    let (plan, source) = (&env.request.plan, &env.request.source);
+    let later = came_later(plan, source, env.request.options.timeout).await;
+    if let Ok(Some(warning)) = later {
+        env.warn(warning);
+    }
+}
+
+/// What it means to read a replica.
+fn replica(source: &Info) -> Vec<String> {
+    let mut warnings = vec![
+        "the source is a replica: it lags behind its master, hides expired keys a little early, and its cursors die with it"
+            .to_owned(),
+    ];
+    if source
+        .get("master_link_status")
+        .is_some_and(|link| link == "down")
+    {
+        warnings.push(
+            "the replica is alone: it has lost its master, so what it has may be old".to_owned(),
+        );
+    }
+    warnings
+}
+
 /// A target that evicts may lose keys while they arrive.
 fn eviction(target: &Info) -> Option<String> {
     let limited = target.get("maxmemory").is_some_and(|bytes| bytes != "0");
@@ -87,6 +145,16 @@ fn eviction(target: &Info) -> Option<String> {
     (limited && policy != "noeviction").then(|| {
         format!("the target evicts keys when it is full ({policy}): set maxmemory-policy noeviction until the migration is done")
     })
+}
+
+/// Functions are no keys, and stay where they are unless somebody says so.
+fn left_behind(source: &Info) -> Option<String> {
+    let libraries = source
+        .get("number_of_libraries")
+        .filter(|number| *number != "0")?;
+    Some(format!(
+        "the source has libraries of functions ({libraries}), which are no keys and stay behind: --functions carries them"
+    ))
 }
 
 async fn dbsize(

@@ -10,7 +10,8 @@ use crate::client::cluster::SLOTS_IDENTITY;
 use crate::client::handshake::unix_ms;
 use crate::cluster::SLOTS;
 use crate::progress::{
-    CompareStatus, Counters, LaneStatus, PassStatus, RepairStatus, RunState, Status, TlsUse,
+    CompareStatus, Counters, FunctionsStatus, LaneStatus, PassStatus, RepairStatus, RunState,
+    Status, TlsUse,
 };
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
 use crate::state::{Durable, Store, status};
@@ -27,6 +28,7 @@ pub struct Report {
     target: String,
     source_tls: TlsUse,
     target_tls: TlsUse,
+    plan: Vec<String>,
     run: u32,
     began_ms: u64,
     /// When an earlier run completed the migration.
@@ -38,7 +40,11 @@ pub struct Report {
     /// How far the lanes were when the run began.
     copied: Vec<(u32, u64)>,
     repair: Option<RepairStatus>,
+    /// What an earlier run carried beside the keys.
+    functions: Option<FunctionsStatus>,
     lanes: Vec<(u32, u32)>,
+    /// Length of the list that is walked instead of the source, if there is one.
+    list_bytes: Option<u64>,
     /// DBSIZE a lane.
     keyspace: Vec<Option<u64>>,
     /// Durable totals of this run at some instants of the last seconds.
@@ -60,6 +66,7 @@ impl Report {
             target: request.target.to_string(),
             source_tls: TlsUse::of(&request.source),
             target_tls: TlsUse::of(&request.target),
+            plan: request.plan.flags(),
             run: store.run(),
             began_ms: unix_ms(),
             completed_ms: match store.meta().phase {
@@ -73,12 +80,16 @@ impl Report {
             compare: store.compare_status(),
             copied: copied(store.lanes()),
             repair: store.repair_status(),
+            functions: status::read(&request.state_dir, store.name())
+                .ok()
+                .and_then(|file| file.status.functions),
             lanes: request
                 .plan
                 .lanes
                 .iter()
                 .map(|lane| (lane.source_db, lane.target_db))
                 .collect(),
+            list_bytes: request.plan.keys_from.map(|list| list.bytes),
             keyspace: vec![None; request.plan.lanes.len()],
             samples: VecDeque::new(),
         }
@@ -162,6 +173,7 @@ impl Report {
             target: self.target.clone(),
             source_tls: self.source_tls,
             target_tls: self.target_tls,
+            plan: self.plan.clone(),
             state,
             end: None,
             completed_ms: match state {
@@ -206,6 +218,15 @@ impl Report {
                 ..compare
             }),
             repair: self.repair.clone(),
+            functions: env.functions.borrow().or(self.functions),
+        }
+    }
+
+    fn walked(&self, lane: &LaneCheckpoint) -> Walked {
+        match self.list_bytes {
+            Some(bytes) => Walked::List { bytes },
+            None if lane.source.run_id.as_deref() == Some(SLOTS_IDENTITY) => Walked::Slots,
+            None => Walked::Cursors,
         }
     }
 
@@ -220,28 +241,35 @@ impl Report {
         let done: f64 = lanes
             .iter()
             .zip(&weights)
-            .map(|(lane, weight)| share(lane.position, is_by_slot(lane)) * weight)
+            .map(|(lane, weight)| share(lane.position, self.walked(lane)) * weight)
             .sum();
         100.0 * done / weights.iter().sum::<f64>()
     }
 }
 
-/// How much of the hash table lies behind a cursor, 0–1.
+/// What a position counts.
+#[derive(Clone, Copy)]
+enum Walked {
+    Cursors,
+    Slots,
+    List { bytes: u64 },
+}
+
+/// How much of what is walked lies behind a position, 0–1.
 ///
 /// A cursor counts in reversed bits: read backwards it is a fraction of the table, whatever the table's size. Cursors
 /// of servers that count otherwise give a number that means little, and only the display knows it. In a cluster the
 /// position is a slot.
-fn share(position: Position, by_slot: bool) -> f64 {
-    match position {
-        Position::Start => 0.0,
-        Position::At(slot) if by_slot => slot.get() as f64 / f64::from(SLOTS),
-        Position::At(cursor) => cursor.get().reverse_bits() as f64 / 2_f64.powi(64),
-        Position::End => 1.0,
+fn share(position: Position, walked: Walked) -> f64 {
+    match (position, walked) {
+        (Position::Start, _) => 0.0,
+        (Position::At(slot), Walked::Slots) => slot.get() as f64 / f64::from(SLOTS),
+        (Position::At(place), Walked::List { bytes }) => place.get() as f64 / bytes.max(1) as f64,
+        (Position::At(cursor), Walked::Cursors) => {
+            cursor.get().reverse_bits() as f64 / 2_f64.powi(64)
+        }
+        (Position::End, _) => 1.0,
     }
-}
-
-fn is_by_slot(lane: &LaneCheckpoint) -> bool {
-    lane.source.run_id.as_deref() == Some(SLOTS_IDENTITY)
 }
 
 fn copied(lanes: &[LaneCheckpoint]) -> Vec<(u32, u64)> {
@@ -285,14 +313,19 @@ mod tests {
     fn a_cursor_read_backwards_is_a_share_of_the_table() {
         let check = |cursor: u64, wanted: f64| {
             let position = NonZeroU64::new(cursor).map_or(Position::Start, Position::At);
-            assert!((share(position, false) - wanted).abs() < 1e-9, "{cursor}");
+            assert!(
+                (share(position, Walked::Cursors) - wanted).abs() < 1e-9,
+                "{cursor}"
+            );
         };
         check(0, 0.0);
         check(1, 0.5);
         check(2, 0.25);
         check(3, 0.75);
-        assert!((share(Position::End, false) - 1.0).abs() < f64::EPSILON);
+        assert!((share(Position::End, Walked::Cursors) - 1.0).abs() < f64::EPSILON);
         let half = NonZeroU64::new(8192).map_or(Position::Start, Position::At);
-        assert!((share(half, true) - 0.5).abs() < f64::EPSILON);
+        assert!((share(half, Walked::Slots) - 0.5).abs() < f64::EPSILON);
+        let list = Walked::List { bytes: 16_384 };
+        assert!((share(half, list) - 0.5).abs() < f64::EPSILON);
     }
 }

@@ -103,6 +103,7 @@ mod tests {
             source: identity(run_id),
             target: identity(Some("t")),
             counters: Default::default(),
+            makeup: Default::default(),
             canary: vec![],
             chain: [0; 32],
         }

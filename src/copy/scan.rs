@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::batch::Batch;
 use super::lane::{Rules, Trouble};
+use super::list::ListWalk;
 use super::slots::SlotScan;
 use crate::client::LinkError;
 use crate::client::handshake::unix_ms;
@@ -25,11 +26,16 @@ pub enum Walk {
     Keyspace(Scan),
     /// A cluster, by its slots.
     Slots(Box<SlotScan>),
+    /// A list of names, of which no server is asked.
+    List(ListWalk),
 }
 
 impl Walk {
     /// A walk that goes on at `position`; its next batch gets number `seq`.
     pub fn new(rules: &Rules, position: Position, seq: u64) -> Self {
+        if rules.from_list {
+            return Self::List(ListWalk::new(position, seq));
+        }
         match &rules.by_slot {
             None => Self::Keyspace(Scan::new(position, seq)),
             Some(probes) => {
@@ -54,6 +60,7 @@ impl Walk {
         let scan = match self {
             Self::Keyspace(scan) => scan,
             Self::Slots(slots) => return slots.ask(out, in_doubt),
+            Self::List(_) => return false,
         };
         let Some(cursor) = scan.begin() else {
             return false;
@@ -73,6 +80,7 @@ impl Walk {
         match self {
             Self::Keyspace(scan) => scan.in_flight(),
             Self::Slots(slots) => slots.in_flight(),
+            Self::List(_) => false,
         }
     }
 
@@ -81,6 +89,7 @@ impl Walk {
         match self {
             Self::Keyspace(scan) => scan.is_over(),
             Self::Slots(slots) => slots.is_over(),
+            Self::List(list) => list.is_over(),
         }
     }
 
@@ -89,6 +98,7 @@ impl Walk {
         match self {
             Self::Keyspace(scan) => scan.lost(),
             Self::Slots(slots) => slots.lost(),
+            Self::List(_) => {}
         }
     }
 
@@ -102,6 +112,9 @@ impl Walk {
         let slots = match self {
             Self::Keyspace(scan) => return scan.token(token, in_doubt),
             Self::Slots(slots) => slots,
+            Self::List(_) => {
+                return Err(LinkError::Unexpected("nothing", format!("{token:?}")).into());
+            }
         };
         slots.token(token, rules.batch_keys)
     }

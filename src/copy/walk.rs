@@ -17,6 +17,8 @@ use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
 use crate::progress::{Event, LaneDecision};
+use crate::renaming::{self, Renaming};
+use crate::selection::Selection;
 use crate::shutdown::StopReason;
 use crate::state::record::{LaneCheckpoint, Position, ServerIdentity};
 
@@ -112,9 +114,10 @@ pub async fn copy_lane(
         decision,
         reason,
     });
-    let rules = rules(context, &source, &targets);
+    let rules = rules(context, index, &source, &targets);
     // What a dead run, or an earlier pass, wrote without being able to record it.
     let in_doubt = match (checkpoint.pass, env.run) {
+        _ if env.rebuilt_pass(index) == Some(checkpoint.pass) => u64::MAX,
         (1, 1) if !again => 0,
         (1, _) => 2 * IN_FLIGHT_BATCHES_MAX,
         _ => u64::MAX,
@@ -184,7 +187,7 @@ async fn suspect(
     now: &ServerIdentity,
 ) -> Result<Waited<Option<String>>, Error> {
     let mut budget = env.budget(Side::Target);
-    let attempt = async |_| link::suspect(env, checkpoint, plan.target_db, now).await;
+    let attempt = async |_| link::suspect(env, checkpoint, plan, now).await;
     retrying(env, Side::Target, &mut budget, None, attempt).await
 }
 
@@ -222,6 +225,11 @@ pub async fn judge(
     checkpoint: &LaneCheckpoint,
     source: &mut Link,
 ) -> Result<(LaneDecision, String), LinkError> {
+    let begun = checkpoint.pass > 0 && checkpoint.position != Position::End;
+    if env.request.plan.keys_from.is_some() && begun {
+        let reason = "a place in the list of keys means the same to every server".to_owned();
+        return Ok((LaneDecision::Continue, reason));
+    }
     let (scan_type, _) = Rules::filter(&env.request.plan, source.scan_type);
     let filter = CanaryFilter {
         match_glob: env.request.plan.match_glob.as_deref(),
@@ -303,7 +311,7 @@ async fn begin(
             checkpoint.target = target.clone();
             context
                 .recorder
-                .with_store(move |store| store.update_identity(lane, source, target))
+                .with_store(move |store| store.update_identity(lane, source, target, &reason))
         }
     };
     written.await.map_err(lost_store)??;
@@ -311,13 +319,16 @@ async fn begin(
 }
 
 /// What plan, options and both servers make of every key.
-fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
+fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Rules {
     let env = &context.env;
     let plan = &env.request.plan;
+    let dbs = plan.lanes[index];
     let target = &targets[0];
     let by_slot = env.cluster(Side::Source).map(|nodes| nodes.probes());
-    // A slot is listed with all its keys, of whatever type.
-    let (scan_type, ask_types) = Rules::filter(plan, source.scan_type && by_slot.is_none());
+    let from_list = plan.keys_from.is_some();
+    // A slot is listed with all its keys, of whatever type, and so is a list.
+    let scans = by_slot.is_none() && !from_list;
+    let (scan_type, ask_types) = Rules::filter(plan, source.scan_type && scans);
     let skews = targets.iter().map(|target| {
         let (source, target) = source.clock.zip(target.clock)?;
         Some(target.ahead_of(&source))
@@ -339,6 +350,14 @@ fn rules(context: &Context, source: &Link, targets: &[Link]) -> Rules {
         match_glob: plan.match_glob.clone(),
         scan_type,
         ask_types,
+        selection: match from_list {
+            true => Selection::of(plan),
+            false => Selection::beside_scan(plan),
+        },
+        renaming: Renaming::of(plan, dbs.source_db),
+        from_list,
+        dbs,
+        has_rivals: !renaming::rivals(plan, index).0.is_empty(),
         // Keys of several slots can't be asked for at once.
         read_with: match by_slot {
             Some(_) => ReadWith::Dump,

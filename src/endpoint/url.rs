@@ -1,7 +1,8 @@
 //! From the text that names a server to an [`Endpoint`].
 //!
 //! `redis://[user[:password]@]host[:port][/db][?db=n]`, the same with `rediss://` for TLS,
-//! `redis+unix://[user:password@]/path[?db=n]`, or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
+//! `redis+unix://[user:password@]/path[?db=n]`, `redis-sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]`
+//! (`rediss-sentinel://` for TLS), or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
 //!
 //! # Invariants
 //!
@@ -15,10 +16,17 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{Address, Endpoint};
+use super::{Address, Endpoint, HostPort};
+
+mod sentinel;
+#[cfg(test)]
+mod tests;
 
 /// The port of a URL that names none.
 pub const PORT_DEFAULT: u16 = 6379;
+
+/// The same of a sentinel.
+pub const SENTINEL_PORT_DEFAULT: u16 = 26379;
 
 /// The highest database number that SELECT can take; a server usually has 16.
 pub const DB_MAX: u32 = i32::MAX as u32;
@@ -53,14 +61,12 @@ pub enum UrlError {
     /// A scheme that is none of ours.
     #[error("the scheme `{0}` is not known")]
     UnknownScheme(String),
-    /// A scheme of a later version.
-    #[error("`{scheme}://` means {meaning}, which this version of redknot does not speak yet")]
-    NotYet {
-        /// As written.
-        scheme: &'static str,
-        /// What the scheme stands for.
-        meaning: &'static str,
-    },
+    /// `redis-sentinel://host`: the sentinels of what?
+    #[error("the name of the service is missing behind the sentinels")]
+    NoService,
+    /// A name that no sentinel knows a service by.
+    #[error("the name of the service has a character that no service's name has")]
+    ServiceCharacter,
     /// `redis:/host`, `unix:/path`.
     #[error("`{0}:` is not followed by `//`")]
     SlashesMissing(&'static str),
@@ -128,15 +134,15 @@ pub struct Mark {
 impl UrlError {
     /// What to write instead.
     pub fn hint(&self) -> String {
-        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port";
+        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port";
         match self {
             Self::Unescaped(character) => format!(
                 "write it as %{:02X}, or keep the password out of the URL with --from-pass-file / --to-pass-file",
                 u32::from(*character)
             ),
             Self::Percent => "write a `%` as %25, or keep the password out of the URL with --from-pass-file / --to-pass-file".into(),
-            Self::NotYet { .. } => {
-                "the redis:// address of a single server works today".into()
+            Self::NoService | Self::ServiceCharacter => {
+                "for example redis-sentinel://host:26379,host:26379/mymaster".into()
             }
             Self::SlashesMissing(scheme @ ("unix" | "redis+unix")) => format!("{scheme}:///path/to/socket"),
             Self::SlashesMissing(scheme) => format!("{scheme}://host:port"),
@@ -166,12 +172,33 @@ impl UrlError {
     }
 }
 
+/// What may stand before `://`.
+const SCHEMES: [&str; 9] = [
+    "redis",
+    "valkey",
+    "redis-cluster",
+    "rediss",
+    "valkeys",
+    "unix",
+    "redis+unix",
+    "redis-sentinel",
+    "rediss-sentinel",
+];
+
 /// Which kind of address a scheme announces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scheme {
     Tcp,
     Tls,
     Unix,
+    Sentinel,
+    SentinelTls,
+}
+
+impl Scheme {
+    fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::SentinelTls)
+    }
 }
 
 /// Reads `text` as the address of a server.
@@ -198,8 +225,16 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
                 userinfo: userinfo.is_some(),
             };
             let (path, query) = split_at(tail, |byte| matches!(byte, b'?' | b'#'));
-            let address = tcp_address(host, shown)?;
-            (address, one_db(path_db(path)?, query_db(query)?)?)
+            let HostPort { host, port } = host_port(host, PORT_DEFAULT, shown)?;
+            let db = one_db(path_db(path)?, query_db(query)?)?;
+            (Address::Tcp { host, port }, db)
+        }
+        Scheme::Sentinel | Scheme::SentinelTls => {
+            let shown = Shown {
+                scheme,
+                userinfo: userinfo.is_some(),
+            };
+            sentinel::address(host, tail, shown)?
         }
         Scheme::Unix if !host.is_empty() => return Err(UrlError::SocketRelative),
         Scheme::Unix => {
@@ -217,7 +252,7 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
         endpoint,
         db_given: db.is_some(),
         scheme_given,
-        tls: scheme == Some(Scheme::Tls),
+        tls: scheme.is_some_and(Scheme::has_tls),
         name_alone: credentials.name_alone,
     })
 }
@@ -238,23 +273,18 @@ fn split_scheme(text: &[u8]) -> Result<(Option<Scheme>, &[u8]), UrlError> {
     };
     let Some(rest) = rest.strip_prefix(b"/") else {
         // `name:/` can be nothing else than a mistake: a port is never empty and a host never has a slash.
-        return Err(
-            match ["redis", "valkey", "rediss", "valkeys", "unix", "redis+unix"]
-                .into_iter()
-                .find(|known| *known == name)
-            {
-                Some(known) => UrlError::SlashesMissing(known),
-                None => UrlError::PortMissing,
-            },
-        );
+        return Err(match SCHEMES.into_iter().find(|known| *known == name) {
+            Some(known) => UrlError::SlashesMissing(known),
+            None => UrlError::PortMissing,
+        });
     };
-    let not_yet = |scheme, meaning| Err(UrlError::NotYet { scheme, meaning });
     match name.as_str() {
         // A cluster says itself that it is one.
         "redis" | "valkey" | "redis-cluster" => Ok((Some(Scheme::Tcp), rest)),
         "rediss" | "valkeys" => Ok((Some(Scheme::Tls), rest)),
         "unix" | "redis+unix" => Ok((Some(Scheme::Unix), rest)),
-        "redis-sentinel" => not_yet("redis-sentinel", "servers found through Sentinel"),
+        "redis-sentinel" => Ok((Some(Scheme::Sentinel), rest)),
+        "rediss-sentinel" => Ok((Some(Scheme::SentinelTls), rest)),
         _ => Err(UrlError::UnknownScheme(name)),
     }
 }
@@ -345,7 +375,7 @@ struct Shown {
 }
 
 /// `host`, `host:port`, `[ipv6]`, `[ipv6]:port`.
-fn tcp_address(text: &[u8], shown: Shown) -> Result<Address, UrlError> {
+fn host_port(text: &[u8], port_default: u16, shown: Shown) -> Result<HostPort, UrlError> {
     let (host, port) = match text.strip_prefix(b"[") {
         Some(rest) => {
             let (host, rest) = split_at(rest, |byte| byte == b']');
@@ -366,12 +396,12 @@ fn tcp_address(text: &[u8], shown: Shown) -> Result<Address, UrlError> {
         }
     };
     let port = match port {
-        b"" => PORT_DEFAULT,
+        b"" => port_default,
         b":" => return Err(UrlError::PortMissing),
         [b':', digits @ ..] => port_number(digits).ok_or_else(|| bad_port(&host, digits, shown))?,
         _ => return Err(UrlError::NotIpv6),
     };
-    Ok(Address::Tcp { host, port })
+    Ok(HostPort { host, port })
 }
 
 fn port_number(digits: &[u8]) -> Option<u16> {
@@ -430,6 +460,8 @@ fn bad_port(host: &str, port: &[u8], shown: Shown) -> UrlError {
     let scheme = match shown.scheme {
         Some(Scheme::Tls) => "rediss://",
         Some(Scheme::Tcp | Scheme::Unix) => "redis://",
+        Some(Scheme::Sentinel) => "redis-sentinel://",
+        Some(Scheme::SentinelTls) => "rediss-sentinel://",
         None => "",
     };
     let userinfo = if shown.userinfo { "***@" } else { "" };
@@ -486,213 +518,4 @@ fn unix_address(path: &[u8]) -> Result<Address, UrlError> {
     Ok(Address::Unix {
         path: PathBuf::from(OsString::from_vec(path)),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn endpoint(text: &str) -> Endpoint {
-        parse(text.as_bytes())
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .endpoint
-    }
-
-    fn encode(bytes: &[u8]) -> String {
-        percent_encode(bytes, NON_ALPHANUMERIC).to_string()
-    }
-
-    #[test]
-    fn an_address_is_what_the_operator_means() {
-        let check = |text, shown: &str| assert_eq!(endpoint(text).to_string(), shown, "{text}");
-        check("foo", "redis://foo:6379/0");
-        check("foo:7000", "redis://foo:7000/0");
-        check("redis:6379", "redis://redis:6379/0");
-        check("foo:7000/2", "redis://foo:7000/2");
-        check("redis://cache.prod", "redis://cache.prod:6379/0");
-        check("REDIS://cache.prod/", "redis://cache.prod:6379/0");
-        check("valkey://h", "redis://h:6379/0");
-        check("redis://h:1/3", "redis://h:1/3");
-        check("redis://h?db=3", "redis://h:6379/3");
-        check("redis://h:65535/?db=3", "redis://h:65535/3");
-        check("redis://h/3?db=3", "redis://h:6379/3");
-        check("redis://[::1]", "redis://[::1]:6379/0");
-        check("[2001:db8::7]:7000", "redis://[2001:db8::7]:7000/0");
-        check("redis://app:secret@h", "redis://app@h:6379/0");
-        check("redis://:secret@h", "redis://h:6379/0");
-        check(
-            "unix:///run/redis@1.sock",
-            "redis+unix:///run/redis@1.sock?db=0",
-        );
-        check(
-            "redis+unix://u:p@/r%20d/x?db=4",
-            "redis+unix://u@/r d/x?db=4",
-        );
-    }
-
-    #[test]
-    fn what_a_url_leaves_unsaid_is_known() {
-        let parsed = parse(b"foo").expect("parses");
-        assert!(!parsed.scheme_given && !parsed.db_given && parsed.name_alone.is_none());
-        let parsed = parse(b"redis://foo/0").expect("parses");
-        assert!(parsed.scheme_given && parsed.db_given && !parsed.tls);
-        for secure in [
-            "rediss://u:p@foo:1/3",
-            "valkeys://u:p@foo:1/3",
-            "REDISS://u:p@foo:1?db=3",
-        ] {
-            let parsed = parse(secure.as_bytes()).expect("parses");
-            assert!(parsed.tls && parsed.scheme_given, "{secure}");
-            // Without settings there is no TLS, so it must not look as if there were.
-            assert_eq!(parsed.endpoint.to_string(), "redis://u@foo:1/3");
-        }
-        let parsed = parse(b"redis://s3cret@foo").expect("parses");
-        assert_eq!(parsed.name_alone.as_deref(), Some("s3cret"));
-        assert!(!format!("{parsed:?} {}", parsed.endpoint).contains("s3cret"));
-        let user_without_password = endpoint("redis://app:@foo");
-        assert_eq!(user_without_password.user.as_deref(), Some("app"));
-        assert_eq!(user_without_password.password(), Some(b"".as_slice()));
-        assert_eq!(endpoint("redis://:@foo").password(), None);
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_with_its_reason() {
-        let check = |text: &[u8], error: UrlError| {
-            assert_eq!(
-                parse(text).expect_err("refused"),
-                error,
-                "{}",
-                text.escape_ascii()
-            );
-        };
-        check(b"", UrlError::Empty);
-        check(b"http://h", UrlError::UnknownScheme("http".into()));
-        check(
-            b"redis+sentinel://h",
-            UrlError::UnknownScheme("redis+sentinel".into()),
-        );
-        check(b"unix:/run/redis.sock", UrlError::SlashesMissing("unix"));
-        check(b"redis:/h", UrlError::SlashesMissing("redis"));
-        check(b"/run/redis.sock", UrlError::PathWithoutScheme);
-        check(b"unix://run/redis.sock", UrlError::SocketRelative);
-        check(b"unix:///run/", UrlError::SocketRelative);
-        check(b"unix:///run/%00", UrlError::SocketNul);
-        check(b"redis://", UrlError::NoHost);
-        check(b"redis://:6379", UrlError::NoHost);
-        check(b"redis://:p@", UrlError::NoHost);
-        check(b"redis://h:", UrlError::PortMissing);
-        check(b"h:/3", UrlError::PortMissing);
-        check(b"redis://a b", UrlError::HostCharacter);
-        check(b"redis://h\xff", UrlError::HostCharacter);
-        check(b"redis://h/abc", UrlError::Db);
-        check(b"redis://h/-1", UrlError::Db);
-        check(b"redis://h/+1", UrlError::Db);
-        check(b"redis://h/2147483648", UrlError::Db);
-        check(b"redis://h/1?db=2", UrlError::DbTwice);
-        check(b"redis://h?timeout=5", UrlError::Parameter);
-        check(b"::1", UrlError::Ipv6WithoutBrackets(Ipv6Addr::LOCALHOST));
-        check(
-            b"redis://::1:6379",
-            UrlError::Ipv6WithoutBrackets(Ipv6Addr::LOCALHOST),
-        );
-        check(b"redis://a:b:c", UrlError::Colons);
-        check(b"[::1", UrlError::NotIpv6);
-        check(b"[::1]x", UrlError::NotIpv6);
-        check(b"[localhost]:1", UrlError::NotIpv6);
-        check(b"redis://:p@ss@h", UrlError::Unescaped('@'));
-        check(b"redis://:p/ss@h", UrlError::Unescaped('/'));
-        check(b"redis://:p?ss@h", UrlError::Unescaped('?'));
-        check(b"redis://:p#ss@h", UrlError::Unescaped('#'));
-        check(b"redis://h#x", UrlError::Unescaped('#'));
-        check(b"unix://:p/ss@/run/x", UrlError::Unescaped('/'));
-        check(b"redis://:p%ss@h", UrlError::Percent);
-        check(b"redis://:p%4@h", UrlError::Percent);
-        check(b"redis://%ff:p@h", UrlError::UserNotText);
-        check(b"rediss:/h", UrlError::SlashesMissing("rediss"));
-        let error = parse(b"redis-sentinel://h").expect_err("refused");
-        assert!(matches!(error, UrlError::NotYet { .. }), "{error:?}");
-    }
-
-    #[test]
-    fn a_bad_port_is_underlined_unless_it_could_be_a_password() {
-        let check = |text: &str, marked: &str| {
-            let error = parse(text.as_bytes()).expect_err("refused");
-            let mark = error.mark().unwrap_or_else(|| panic!("{text}: {error:?}"));
-            let carets: String = mark
-                .text
-                .chars()
-                .enumerate()
-                .map(|(at, c)| match mark.range.contains(&at) {
-                    true => format!("[{c}]"),
-                    false => c.to_string(),
-                })
-                .collect();
-            assert_eq!(carets.replace("][", ""), marked);
-        };
-        check("redis://h:0", "redis://h:[0]");
-        check("rediss://u:secret@h:0", "rediss://***@h:[0]");
-        check("h:65536", "h:[65536]");
-        check("redis://h:-1/3", "redis://h:[-1]");
-        check(
-            "redis://u:secret@[::1]:123456",
-            "redis://***@[::1]:[123456]",
-        );
-        check("redis://h:abc", "redis://h:[***]");
-        check("redis://user:hunter2", "redis://user:[***]");
-        check("redis://user:123456789", "redis://user:[***]");
-        check("h:+6379", "h:[***]");
-    }
-
-    proptest! {
-        #[test]
-        fn any_user_and_any_password_survive_percent_encoding(
-            user in ".{0,12}",
-            password in proptest::collection::vec(any::<u8>(), 1..40),
-            socket in any::<bool>(),
-        ) {
-            let place = if socket { "redis+unix" } else { "redis" };
-            let host = if socket { "/run/x.sock" } else { "h:1/2" };
-            let text = format!("{place}://{}:{}@{host}", encode(user.as_bytes()), encode(&password));
-            let endpoint = endpoint(&text);
-            prop_assert_eq!(endpoint.user.as_deref().unwrap_or(""), user.as_str());
-            prop_assert_eq!(endpoint.password(), Some(password.as_slice()));
-        }
-
-        #[test]
-        fn no_text_makes_the_parser_panic(text in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = parse(&text);
-        }
-
-        /// Passwords made of the pieces that matter, written without any escape, reach further than random bytes do.
-        #[test]
-        fn a_password_is_not_shown_however_it_is_mistyped(
-            scheme in prop::sample::select(vec!["redis://", "unix://", "rediss://", "http://", ""]),
-            user in prop::sample::select(vec!["", "u", "%41", "%"]),
-            before in pieces("@"),
-            after in pieces(""),
-        ) {
-            let text = format!("{scheme}{user}:{before}swordfish{after}");
-            let shown = match parse(text.as_bytes()) {
-                Ok(parsed) => format!("{} {:?} {:?}", parsed.endpoint, parsed.endpoint, parsed),
-                Err(error) => format!("{error} {error:?} {} {:?}", error.hint(), error.mark()),
-            };
-            prop_assert!(!shown.contains("swordfish"), "{text} is shown as {shown}");
-        }
-    }
-
-    /// Up to four of the pieces that URLs are made of.
-    fn pieces(without: &'static str) -> impl Strategy<Value = String> {
-        let mut all = vec![
-            "://", ":/", ":", "/", "?", "#", "%", "%41", "[", "]", "::1", "db=", "h", "0", "65536",
-            "-1",
-        ];
-        if without != "@" {
-            all.push("@");
-        }
-        proptest::collection::vec(prop::sample::select(all), 0..5)
-            .prop_map(|pieces| pieces.concat())
-    }
 }

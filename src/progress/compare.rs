@@ -76,14 +76,18 @@ pub struct CompareCounters {
     pub not_compared: u64,
     /// Gone from the source when they were read, or about to expire there.
     pub vanished: u64,
-    /// Not of a type that the plan asks for.
+    /// Not of a type, or without a name, that the plan asks for.
     pub filtered: u64,
+    /// Different from what the target has, where a key of another database has their name.
+    pub collided: u64,
     /// Not in the sample.
     pub unsampled: u64,
     /// Returned by SCAN again while they waited to be read again.
     pub doubled: u64,
     /// Names that the target's SCAN returned.
     pub target_keys_scanned: u64,
+    /// Of those: names that the plan does not select, or that no key which it moves can have there.
+    pub target_keys_unselected: u64,
     /// See [`Verdict::Extra`].
     pub extra: u64,
     /// Waiting to be read again.
@@ -112,9 +116,11 @@ impl CompareCounters {
             not_compared,
             vanished,
             filtered,
+            collided,
             unsampled,
             doubled,
             target_keys_scanned,
+            target_keys_unselected,
             extra,
             candidates,
             settled_ms_max,
@@ -133,9 +139,11 @@ impl CompareCounters {
         self.not_compared += not_compared;
         self.vanished += vanished;
         self.filtered += filtered;
+        self.collided += collided;
         self.unsampled += unsampled;
         self.doubled += doubled;
         self.target_keys_scanned += target_keys_scanned;
+        self.target_keys_unselected += target_keys_unselected;
         self.extra += extra;
         self.candidates += candidates;
         self.settled_ms_max = self.settled_ms_max.max(*settled_ms_max);
@@ -180,7 +188,7 @@ impl CompareCounters {
     }
 
     /// Whether every scanned key is accounted for, once none waits any more: scanned = compared + vanished + not compared
-    /// + filtered + unsampled + doubled, and compared = equal + missing + value + type + ttl + undecided.
+    /// + filtered + collided + unsampled + doubled, and compared = equal + missing + value + type + ttl + undecided.
     pub fn balance(&self) -> bool {
         let differing = self.findings() - self.extra;
         self.candidates == 0
@@ -190,6 +198,7 @@ impl CompareCounters {
                     + self.vanished
                     + self.not_compared
                     + self.filtered
+                    + self.collided
                     + self.unsampled
                     + self.doubled
     }

@@ -18,6 +18,7 @@ use crate::compare::recheck;
 use crate::endpoint::Side;
 use crate::plan::LanePlan;
 use crate::progress::Verdict;
+use crate::renaming::Renaming;
 use crate::resp::{ExpiryQuery, encode_dump, encode_expiry};
 use crate::state::record::FindingRecord;
 
@@ -28,6 +29,7 @@ pub struct Again {
     /// `None`: expiries are not compared.
     expiries: Option<Expiries>,
     source_clock: Option<Clock>,
+    renaming: Renaming,
 }
 
 /// What both sides hold under a name.
@@ -75,12 +77,18 @@ impl Again {
             judge,
             expiries: ttl_tolerance.map(|tolerance| Expiries::new(tolerance, instants, clocks)),
             source_clock: clocks[0],
+            renaming: Renaming::of(&request.plan, plan.source_db),
         })
     }
 
     /// Compares what both sides hold under each of `names`.
     pub async fn compare(&mut self, names: &[&[u8]]) -> Result<Vec<Seen>, Broken> {
-        for side in [0, 1] {
+        let there: Vec<Vec<u8>> = names
+            .iter()
+            .map(|name| self.renaming.to_target(name))
+            .collect();
+        let there: Vec<&[u8]> = there.iter().map(Vec::as_slice).collect();
+        for (side, names) in [names, &there].into_iter().enumerate() {
             let end = &mut self.ends[side];
             for name in names {
                 end.ask(name, |out| encode_dump(out, name));

@@ -6,6 +6,7 @@
 
 use super::ends::{Answer, Broken, End};
 use crate::client::Reply;
+use crate::renaming::Renaming;
 use crate::resp::{ErrorCode, encode_command};
 
 /// What became of a key that was to be deleted.
@@ -25,6 +26,7 @@ pub enum Deleted {
 ///
 /// A side that is of no use for now. What was deleted until then is asked for once more by the next try.
 pub async fn delete(
+    renaming: &Renaming,
     names: &[&[u8]],
     source: &mut End,
     target: &mut End,
@@ -41,10 +43,11 @@ pub async fn delete(
         });
     }
     crate::crash_point!("repair_before_delete");
-    let unknown = remove("UNLINK", names, &mut fates, target).await?;
+    let there: Vec<Vec<u8>> = names.iter().map(|name| renaming.to_target(name)).collect();
+    let unknown = remove("UNLINK", &there, &mut fates, target).await?;
     if unknown {
         // Before Redis 4.
-        remove("DEL", names, &mut fates, target).await?;
+        remove("DEL", &there, &mut fates, target).await?;
     }
     Ok(fates)
 }
@@ -52,7 +55,7 @@ pub async fn delete(
 /// Sends `command` for every key that is to go. Returns whether the target does not know the command.
 async fn remove(
     command: &'static str,
-    names: &[&[u8]],
+    names: &[Vec<u8>],
     fates: &mut [Deleted],
     target: &mut End,
 ) -> Result<bool, Broken> {

@@ -30,6 +30,7 @@ mod ends;
 mod expiry;
 mod preview;
 mod report;
+mod rivals;
 mod sides;
 mod walk;
 mod write;

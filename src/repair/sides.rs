@@ -8,6 +8,7 @@ use super::again::Again;
 use super::convert::ConvertRules;
 use super::ends::{Broken, End};
 use super::expiry::Expiries;
+use super::rivals::Others;
 use super::write::WriteRules;
 use crate::client::retry::{Budget, Verdict};
 use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
@@ -16,6 +17,7 @@ use crate::cluster::{NodeAddress, Topology};
 use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 use crate::rdb::dialect::Dialect;
+use crate::renaming::Renaming;
 
 /// Both sides of one lane.
 pub struct Sides {
@@ -27,6 +29,8 @@ pub struct Sides {
     pub target: End,
     /// How keys are written between these two.
     pub rules: WriteRules,
+    /// Other databases that may have a name.
+    pub others: Others,
     /// Compares what was written.
     pub again: Again,
 }
@@ -225,6 +229,7 @@ impl Sides {
             ttl: request.plan.ttl,
             types: request.plan.types.clone(),
             replace: permits.replace,
+            renaming: Renaming::of(&request.plan, plan.source_db),
             convert: ConvertRules {
                 takes: target.takes(),
                 field_ttl: request.plan.field_ttl,
@@ -237,6 +242,7 @@ impl Sides {
             lane,
             source: source.end(Side::Source, silence(Side::Source)),
             target: target.end(Side::Target, silence(Side::Target)),
+            others: Others::of(&connections, lane, silence(Side::Source)),
             rules,
             again,
         })

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use super::again::Seen;
 use super::decide::{Action, Rules};
-use super::delete::{Deleted, delete};
+use super::delete::Deleted;
 use super::ends::Broken;
 use super::report::Report;
+use super::rivals::{delete_nobodys, write_own};
 use super::sides::{Connections, Patience, Permits, Sides, check};
-use super::write::{Written, write_anew};
+use super::write::Written;
 use super::{RepairEnd, Request};
 use crate::client::handshake::unix_ms;
 use crate::client::topology::Refusal;
@@ -324,10 +325,9 @@ impl Walk {
                 .map(|work| work.finding.name.as_slice())
                 .collect()
         };
-        let (rules, source, target) = (&sides.rules, &mut sides.source, &mut sides.target);
-        let written = write_anew(rules, &named(Action::Write), source, target).await?;
+        let written = write_own(sides, &named(Action::Write)).await?;
         crate::crash_point!("repair_written");
-        let deleted = delete(&named(Action::Delete), source, target).await?;
+        let deleted = delete_nobodys(sides, &named(Action::Delete)).await?;
         crate::crash_point!("repair_deleted");
         let names: Vec<&[u8]> = work
             .iter()

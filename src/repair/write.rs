@@ -16,6 +16,7 @@ use super::expiry::{Expiries, Ttl};
 use crate::client::Reply;
 use crate::plan::{KeyType, TtlPolicy};
 use crate::rdb::footer;
+use crate::renaming::Renaming;
 use crate::resp::{
     RestoreOptions, encode_command, encode_dump, encode_expiry, encode_restore_head,
     encode_restore_tail,
@@ -37,6 +38,8 @@ pub struct WriteRules {
     pub replace: bool,
     /// What the target takes.
     pub convert: ConvertRules,
+    /// What keys are called on the target.
+    pub renaming: Renaming,
 }
 
 /// What became of a key that was to be written.
@@ -257,9 +260,10 @@ async fn restore(
         replace: rules.replace,
         absttl: ttl.absolute,
     };
-    let node = target.node_of(name);
-    target.ask(name, |out| {
-        encode_restore_head(out, name, ttl.ms, payload.len(), options);
+    let name = rules.renaming.to_target(name);
+    let node = target.node_of(&name);
+    target.ask(&name, |out| {
+        encode_restore_head(out, &name, ttl.ms, payload.len(), options);
     });
     if payload.len() > PAYLOAD_COPIED_MAX {
         target.send_to(node).await?;

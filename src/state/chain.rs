@@ -25,6 +25,7 @@ impl LaneCheckpoint {
             source: ServerIdentity::default(),
             target: ServerIdentity::default(),
             counters: Counters::default(),
+            makeup: Box::default(),
             canary: Vec::new(),
             chain: [0; 32],
         }
@@ -62,6 +63,11 @@ impl LaneCheckpoint {
             self.next_seq,
             batch.counters
         );
+        assert!(
+            batch.makeup.is_of(batch.counters.keys_written),
+            "lane {lane}: batch {} has other keys written than it counts",
+            self.next_seq
+        );
         let mut record = BatchRecord {
             run: batch.run,
             cursor_in: batch.cursor_in,
@@ -77,6 +83,7 @@ impl LaneCheckpoint {
         self.position = Position::after(batch.cursor_out);
         self.next_seq += 1;
         self.counters.add(&batch.counters);
+        self.makeup.add(&batch.makeup);
         self.remember(batch);
         record
     }

@@ -11,13 +11,13 @@ use super::engine::Writes;
 use super::error::StoreError;
 use super::layout;
 use super::record::{
-    BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, QUARANTINED_NAME_BYTES,
-    QuarantineEntry, QuarantineRecord,
+    BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, MakeupRecord,
+    QUARANTINED_NAME_BYTES, QuarantineEntry, QuarantineRecord,
 };
 use super::store::{Durability, Store, shortened};
 use crate::audit::journal::{Event, hex};
 use crate::key::Escaped;
-use crate::progress::Counters;
+use crate::progress::{Counters, Makeup};
 
 /// How often a lane's canary is written. An older canary of the same pass proves a cursor as well as the newest, and
 /// writing it with every commit would be most of what is written.
@@ -47,6 +47,8 @@ pub struct AcknowledgedBatch {
     pub keyspace: Option<u64>,
     /// Outcomes; they must balance.
     pub counters: Counters,
+    /// What the keys written are like; as many as the outcomes say.
+    pub makeup: Box<Makeup>,
     /// See [`BatchRecord::keys_digest`].
     pub keys_digest: [u8; 32],
     /// When SCAN's reply came, Unix milliseconds.
@@ -89,6 +91,7 @@ impl Store {
                 writes.put(key, layout::encode(&records));
             }
             put_lane(&mut writes, lane, &checkpoint);
+            put_makeup(&mut writes, lane, &checkpoint);
             if self.canary_at[lane as usize].is_none_or(|at| at.elapsed() >= CANARY_EVERY) {
                 put_canary(&mut writes, lane, &checkpoint);
                 self.canary_at[lane as usize] = Some(Instant::now());
@@ -96,8 +99,10 @@ impl Store {
             advanced.push((lane, checkpoint));
         }
         let (events, added) = self.attempt(|store| store.put_quarantined(&mut writes, commits))?;
+        self.put_seal(&mut writes);
         self.attempt(|store| store.commit_writes(writes))?;
         for (lane, checkpoint) in advanced {
+            self.totals[lane as usize].add(&counted(commits, lane));
             self.lanes[lane as usize] = checkpoint;
             self.moved.insert(lane);
         }
@@ -142,14 +147,33 @@ impl Store {
     }
 }
 
+/// What the commit of `lane` among `commits` counts.
+fn counted(commits: &[Commit], lane: u32) -> Counters {
+    let mut sum = Counters::default();
+    let commits = commits.iter().filter(|commit| commit.lane == lane);
+    commits
+        .flat_map(|commit| &commit.batches)
+        .for_each(|batch| sum.add(&batch.counters));
+    sum
+}
+
 pub(super) fn put_lane(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
     let without_canary = LaneCheckpoint {
         canary: Vec::new(),
+        makeup: Box::default(),
         source: checkpoint.source.clone(),
         target: checkpoint.target.clone(),
         ..*checkpoint
     };
     writes.put(layout::lane(lane), layout::encode(&without_canary));
+}
+
+pub(super) fn put_makeup(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
+    let makeup = MakeupRecord {
+        pass: checkpoint.pass,
+        makeup: checkpoint.makeup.clone(),
+    };
+    writes.put(layout::makeup(lane), layout::encode(&makeup));
 }
 
 pub(super) fn put_canary(writes: &mut Writes, lane: u32, checkpoint: &LaneCheckpoint) {
@@ -174,6 +198,7 @@ fn quarantine_entry(lane: u32, name: &[u8], record: &QuarantineRecord) -> (Vec<u
 }
 
 fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event {
+    let key_bytes = name.len() as u64;
     let name = &name[..name.len().min(QUARANTINED_NAME_BYTES)];
     Event::Quarantined {
         lane,
@@ -181,6 +206,9 @@ fn quarantine_event(lane: u32, name: &[u8], record: &QuarantineRecord) -> Event 
         seq: record.seq,
         key: Escaped(name).to_string(),
         key_hex: hex(name),
+        key_bytes,
+        payload_bytes: record.payload_bytes,
+        payload_type: record.payload_type,
         reason: shortened(&record.reason),
         error: record.error.as_deref().map(shortened),
     }

@@ -237,17 +237,7 @@ impl Store {
             writes.put(layout::compare_lane(lane), layout::encode(checkpoint));
         }
         self.write_through(writes)?;
-        let sample = record.rules.sample.as_ref();
-        self.journal.append(
-            record.began_ms,
-            Event::CompareStarted {
-                compare: record.compare,
-                run: record.run,
-                sample: sample.map(|sample| sample.asked.clone()),
-                seed: sample.map(|sample| sample.seed),
-                one_way: record.rules.one_way,
-            },
-        );
+        self.tell_compare_started(&record);
         self.compared = Compared {
             record: Some(record),
             lanes,
@@ -377,17 +367,7 @@ impl Store {
         let mut writes = Writes::default();
         writes.put(layout::compare(), layout::encode(&record));
         self.write_through(writes)?;
-        self.journal.append(
-            ended.at_ms,
-            Event::Compared {
-                compare: record.compare,
-                run: ended.run,
-                counters: ended.counters,
-                source_digest: ended.source_digest,
-                target_digest: ended.target_digest,
-                not_compared: ended.not_compared,
-            },
-        );
+        self.tell_compared(record.compare, ended)?;
         self.compared.record = Some(record);
         self.sync_journal()
     }

@@ -274,7 +274,7 @@ impl From<StoreError> for Error {
                     super::layout::RECORD_BYTES_MAX
                 ),
             )
-            .hint("use a shorter `--match` or fewer databases"),
+            .hint("use shorter patterns (--match, --exclude) and prefixes, or fewer databases"),
         }
     }
 }

@@ -39,6 +39,14 @@ pub(super) fn check_name(name: &str) -> Result<(), StoreError> {
     }
 }
 
+/// Makes sure that there is a folder for migrations, before it is known which one.
+pub(super) fn ensure_state_dir(state_dir: &Path) -> Result<(), StoreError> {
+    match exists(state_dir)? {
+        true => check_safe(state_dir),
+        false => create(state_dir),
+    }
+}
+
 /// Makes sure that `state_dir/name` is a folder of ours, creating both if they are missing. Returns its path.
 pub(super) fn prepare(state_dir: &Path, name: &str) -> Result<PathBuf, StoreError> {
     check_name(name)?;
@@ -101,6 +109,18 @@ pub(super) fn set_aside(dir: &Path, now_ms: u64) -> Result<Option<PathBuf>, Stor
         sync(changed)?;
     }
     Ok(Some(aside))
+}
+
+/// As [`set_aside`], of one folder within `dir`.
+pub(super) fn set_aside_only(dir: &Path, name: &str, now_ms: u64) -> Result<PathBuf, StoreError> {
+    let aside = new_aside(dir, now_ms)?;
+    let from = dir.join(name);
+    fs::rename(&from, aside.join(name))
+        .map_err(|error| StoreError::io("set aside", &from, &error))?;
+    for changed in [aside.as_path(), dir, dir.parent().unwrap_or(dir)] {
+        sync(changed)?;
+    }
+    Ok(aside)
 }
 
 /// `<dir>.set-aside-20261122T140211Z`, with a number if two fall into one second.

@@ -35,6 +35,9 @@ pub(super) enum Kind {
     Finding = 12,
     Name = 13,
     Repair = 14,
+    Makeup = 15,
+    Seal = 40,
+    Foundation = 41,
 }
 
 impl Kind {
@@ -55,6 +58,9 @@ impl Kind {
             Self::Finding => "finding",
             Self::Name => "name",
             Self::Repair => "repair",
+            Self::Makeup => "makeup",
+            Self::Seal => "seal",
+            Self::Foundation => "foundation",
         }
     }
 }
@@ -69,6 +75,10 @@ pub(super) fn lane(lane: u32) -> Vec<u8> {
 
 pub(super) fn canary(lane: u32) -> Vec<u8> {
     key(Kind::Canary, &[&lane.to_be_bytes()])
+}
+
+pub(super) fn makeup(lane: u32) -> Vec<u8> {
+    key(Kind::Makeup, &[&lane.to_be_bytes()])
 }
 
 pub(super) fn run(run: u32) -> Vec<u8> {
@@ -157,6 +167,22 @@ pub(super) fn name(id: SuspectId, piece: u32) -> Vec<u8> {
 /// The newest repair.
 pub(super) fn repair() -> Vec<u8> {
     vec![Kind::Repair as u8]
+}
+
+/// How far the journal was in a run.
+pub(super) fn seal(run: u32) -> Vec<u8> {
+    key(Kind::Seal, &[&run.to_be_bytes()])
+}
+
+/// Reads back what [`seal`] or [`run`] made.
+pub(super) fn parse_run(key: &[u8]) -> Option<u32> {
+    let (_, run) = key.split_first()?;
+    Some(u32::from_be_bytes(run.try_into().ok()?))
+}
+
+/// Where a lane went on after its state was lost.
+pub(super) fn foundation(lane: u32) -> Vec<u8> {
+    key(Kind::Foundation, &[&lane.to_be_bytes()])
 }
 
 /// All records of a kind from one walk up to, without, another.

@@ -92,6 +92,22 @@ pub(super) fn host() -> String {
         .into_owned()
 }
 
+/// Who runs this process: the login name, or the number where the machine knows no name for it.
+pub(super) fn user() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let names = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of(uid, &names).unwrap_or_else(|| format!("uid {uid}"))
+}
+
+/// The login name of `uid` in a text of the form of `passwd(5)`.
+fn name_of(uid: u32, passwd: &str) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
 fn locked(holder: Option<Holder>) -> StoreError {
     match holder {
         Some(holder) => StoreError::Locked {

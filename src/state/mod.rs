@@ -20,13 +20,18 @@ mod compare;
 mod engine;
 mod error;
 mod folder;
+mod key_list;
 mod layout;
 mod lock;
 mod open;
 mod plan;
+mod pulse;
 mod reader;
+mod rebuild;
 mod recorder;
 mod repair;
+mod report;
+mod retell;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -37,11 +42,15 @@ mod witness;
 pub use commit::{AcknowledgedBatch, Commit};
 pub use compare::{Candidate, CompareCommit, Finding};
 pub use error::{IoFailure, StoreError};
+pub use key_list::{Chunk, KeyList, ListWriter, NewList};
 pub use open::open;
 pub use plan::plan_of;
+pub use pulse::Pulse;
 pub use reader::{QuarantinedKey, Reader};
+pub use rebuild::{Rebuilt, rebuild};
 pub use recorder::{Durable, Recorder};
 pub use repair::RepairCommit;
+pub use report::{report, write_report};
 pub use store::{Durability, OpenRequest, Store};
 
 /// Unix time in milliseconds; 0 on a clock before 1970.

@@ -17,15 +17,17 @@ use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind, RECORD_BYTES_MAX};
 use super::lock::{self, Lock};
+use super::pulse::Pulse;
 use super::record::{
-    CanaryRecord, FORMAT_VERSION, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
-    RunRecord,
+    CanaryRecord, FORMAT_VERSION, Foundation, LaneCheckpoint, MakeupRecord, Meta, PassRecord,
+    Phase, QuarantineEntry, RunRecord,
 };
-use super::store::{OpenRequest, Store};
+use super::store::{Durability, OpenRequest, Store};
 use super::witness::journal_error;
 use super::{engine, folder, now_ms, verify};
 use crate::audit::journal::{Event, Journal, Known, hex};
 use crate::plan::Plan;
+use crate::progress::Counters;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -74,14 +76,22 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         this_run: this_run(found.meta.runs + 1),
         meta: found.meta,
         lanes: found.lanes,
+        totals: found.totals,
         passes: found.passes,
         last_run: found.last_run,
         quarantine_len: found.quarantine_len,
         durability: request.durability,
+        command: request.command.to_owned(),
         notes,
         failed: None,
         moved: BTreeSet::new(),
         milestone_at: Instant::now(),
+        opened: Instant::now(),
+        pulse: Pulse::default(),
+        sampled: Counters::default(),
+        sampled_at: Instant::now(),
+        to_seal: None,
+        foundations: found.foundations,
         canary_at,
         compared,
         repair,
@@ -89,6 +99,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         dir,
         _lock: lock,
     };
+    store.totals.iter().for_each(|lane| store.sampled.add(lane));
     store.begin_run(&known, set_aside.as_deref())?;
     Ok(store)
 }
@@ -123,16 +134,7 @@ impl Store {
             self.journal
                 .append(now_ms(), Event::Restarted { set_aside });
         }
-        let run = &self.this_run;
-        self.journal.append(
-            run.began_ms,
-            Event::RunBegan {
-                run: run.run,
-                pid: run.pid,
-                host: run.host.clone(),
-                version: run.version.clone(),
-            },
-        );
+        self.retell(known);
         // What the run before this one made durable without being able to say so.
         self.moved = (0..)
             .zip(&self.lanes)
@@ -144,6 +146,24 @@ impl Store {
             .map(|(lane, _)| lane)
             .collect();
         self.append_milestone();
+        self.retell_results(known)?;
+        let run = &self.this_run;
+        self.journal.append(
+            run.began_ms,
+            Event::RunBegan {
+                run: run.run,
+                pid: run.pid,
+                host: run.host.clone(),
+                version: run.version.clone(),
+                user: lock::user(),
+                command: self.command.clone(),
+                durability: match self.durability {
+                    Durability::Fsync => "fsync",
+                    Durability::None => "none",
+                }
+                .to_owned(),
+            },
+        );
         self.sync_journal()?;
         // The journal's own name.
         folder::sync(&self.dir)
@@ -164,6 +184,10 @@ impl Store {
 pub(super) struct Found {
     pub(super) meta: Meta,
     lanes: Vec<LaneCheckpoint>,
+    /// Sums over all passes of each lane.
+    totals: Vec<Counters>,
+    /// Where lanes went on after the state was lost.
+    foundations: Vec<Option<Foundation>>,
     passes: Vec<PassRecord>,
     last_run: Option<RunRecord>,
     quarantine_len: u64,
@@ -199,8 +223,20 @@ impl Found {
         let damaged = |what: String| StoreError::damaged(what, dir);
         let lanes = read_lanes(engine, dir, &meta.plan)?;
         verify::against_journal(dir, &meta, &lanes, known)?;
+        let mut totals = Vec::with_capacity(lanes.len());
+        let mut foundations = Vec::with_capacity(lanes.len());
         for (lane, checkpoint) in (0..).zip(&lanes) {
-            verify::against_batches(engine, dir, lane, checkpoint, known.lanes.get(&lane))?;
+            let milestone = known.lanes.get(&lane);
+            let foundation: Option<Foundation> = read(engine, dir, &layout::foundation(lane))?;
+            totals.push(verify::against_batches(
+                engine,
+                dir,
+                lane,
+                checkpoint,
+                milestone,
+                foundation.as_ref(),
+            )?);
+            foundations.push(foundation);
         }
         let mut passes: Vec<PassRecord> = Vec::new();
         read_each(engine, dir, Kind::Pass, |_, value| {
@@ -223,6 +259,8 @@ impl Found {
         Ok(Self {
             meta,
             lanes,
+            totals,
+            foundations,
             passes,
             last_run,
             quarantine_len,
@@ -258,6 +296,8 @@ impl Found {
         }
         Ok(Self {
             lanes: vec![LaneCheckpoint::new(); meta.plan.lanes.len()],
+            totals: vec![Counters::default(); meta.plan.lanes.len()],
+            foundations: vec![None; meta.plan.lanes.len()],
             meta,
             passes: Vec::new(),
             last_run: None,
@@ -330,6 +370,14 @@ fn read_lanes(engine: &Engine, dir: &Path, plan: &Plan) -> Result<Vec<LaneCheckp
             let canary: Option<CanaryRecord> = read(engine, dir, &layout::canary(lane))?;
             if let Some(canary) = canary.filter(|canary| canary.pass == checkpoint.pass) {
                 checkpoint.canary = canary.batches;
+            }
+            let makeup: Option<MakeupRecord> = read(engine, dir, &layout::makeup(lane))?;
+            if let Some(makeup) = makeup.filter(|makeup| makeup.pass == checkpoint.pass) {
+                checkpoint.makeup = makeup.makeup;
+            }
+            if !checkpoint.makeup.is_of(checkpoint.counters.keys_written) {
+                let what = format!("lane {lane}: types and sizes are not of the keys written");
+                return Err(StoreError::damaged(what, dir));
             }
             Ok(checkpoint)
         })

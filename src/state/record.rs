@@ -7,11 +7,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
-use crate::progress::Counters;
+use crate::progress::{Counters, Makeup};
 
+mod audit;
 mod compare;
 mod repair;
 
+pub use audit::{Foundation, JournalSeal};
 pub use compare::{
     CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
     CompareStage, FindingRecord, FindingState, NAME_PIECE_BYTES, SampleRecord, SuspectId,
@@ -20,7 +22,7 @@ pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;
@@ -109,6 +111,9 @@ pub struct LaneCheckpoint {
     pub target: ServerIdentity,
     /// Sums over the batches of this pass.
     pub counters: Counters,
+    /// What the keys written in this pass are like. On disk a record of its own ([`MakeupRecord`]).
+    #[serde(skip)]
+    pub makeup: Box<Makeup>,
     /// The newest batches, oldest first, at most [`CANARY_BATCHES`]. After a crash they are some that were the newest a
     /// second before it. Never empty once the pass has a batch.
     pub canary: Vec<CanaryBatch>,
@@ -123,6 +128,15 @@ pub struct CanaryRecord {
     pub pass: u32,
     /// See [`LaneCheckpoint::canary`].
     pub batches: Vec<CanaryBatch>,
+}
+
+/// What the keys of a lane are like, in one of its passes. Written in the same step as the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MakeupRecord {
+    /// If it is not the lane's current pass, nothing has been written in that one.
+    pub pass: u32,
+    /// See [`LaneCheckpoint::makeup`].
+    pub makeup: Box<Makeup>,
 }
 
 /// Names that SCAN from `cursor_in` returned; if it does not return them again, the cursor is dead.

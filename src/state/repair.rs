@@ -169,16 +169,7 @@ impl Store {
             ..self.repair_under_way().clone()
         };
         self.put_repair(record.clone())?;
-        self.journal.append(
-            ended.at_ms,
-            Event::Repaired {
-                repair: record.repair,
-                compare: record.compare,
-                run: ended.run,
-                counters: record.counters,
-                findings_left,
-            },
-        );
+        self.tell_repaired(&record, ended);
         self.sync_journal()?;
         Ok(record)
     }

@@ -15,14 +15,18 @@ use super::engine::{Engine, Writes};
 use super::error::StoreError;
 use super::layout::{self, Kind};
 use super::lock::Lock;
+use super::pulse::Pulse;
 use super::record::{
-    BatchRecord, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry, QuarantineRecord,
-    RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
+    BatchRecord, Foundation, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
+    QuarantineRecord, RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
 use super::{now_ms, status};
+use crate::audit::entry::EndKind;
 use crate::audit::journal::{Event, Journal};
+use crate::error::Class;
 use crate::plan::Plan;
-use crate::progress::{Counters, Status};
+
+use crate::progress::{Counters, FunctionsStatus, Status};
 
 /// What is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -59,17 +63,32 @@ pub struct Store {
     pub(super) dir: PathBuf,
     pub(super) meta: Meta,
     pub(super) lanes: Vec<LaneCheckpoint>,
+    /// Sums over all passes of each lane.
+    pub(super) totals: Vec<Counters>,
     pub(super) passes: Vec<PassRecord>,
     pub(super) this_run: RunRecord,
     pub(super) last_run: Option<RunRecord>,
     pub(super) quarantine_len: u64,
     pub(super) durability: Durability,
+    /// What this process runs, for the journal.
+    pub(super) command: String,
     pub(super) notes: Vec<String>,
     /// The first error of a write.
     pub(super) failed: Option<StoreError>,
     /// Lanes that moved since the last milestone.
     pub(super) moved: BTreeSet<u32>,
     pub(super) milestone_at: Instant,
+    /// When this process opened it.
+    pub(super) opened: Instant,
+    /// What the copy feels.
+    pub(super) pulse: Pulse,
+    /// Sums over everything at the last sample, and when that was.
+    pub(super) sampled: Counters,
+    pub(super) sampled_at: Instant,
+    /// Durable lines of the journal that the state is not bound to yet: how many there are, and the newest one's hash.
+    pub(super) to_seal: Option<(u64, [u8; 32])>,
+    /// Where lanes went on after the state was lost.
+    pub(super) foundations: Vec<Option<Foundation>>,
     /// When the canary of each lane was written, if it was in this run and pass.
     pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) compared: Compared,
@@ -165,6 +184,24 @@ impl Store {
         })
     }
 
+    /// Notes in the journal what became of the libraries of functions.
+    pub fn note_functions(&mut self, functions: FunctionsStatus) -> Result<(), StoreError> {
+        let FunctionsStatus {
+            libraries,
+            written,
+            kept,
+        } = functions;
+        self.journal.append(
+            now_ms(),
+            Event::Functions {
+                libraries,
+                written,
+                kept,
+            },
+        );
+        self.sync_journal()
+    }
+
     /// Moves on to `phase`; durable on return.
     pub fn set_phase(&mut self, phase: Phase) -> Result<(), StoreError> {
         let meta = Meta {
@@ -176,12 +213,8 @@ impl Store {
         self.write_through(writes)?;
         self.meta = meta;
         if phase == Phase::Copied {
-            let mut counters = Counters::default();
-            self.lanes
-                .iter()
-                .for_each(|lane| counters.add(&lane.counters));
             self.append_milestone();
-            self.journal.append(now_ms(), Event::Completed { counters });
+            self.tell_completed();
         } else {
             let phase = match phase {
                 Phase::Planned => "planned",
@@ -236,6 +269,7 @@ impl Store {
             Event::PassBegan {
                 lane,
                 pass: pass.pass,
+                run: pass.run,
                 reason: pass.reason.clone(),
                 source_run_id: checkpoint.source.run_id.clone(),
                 target_run_id: checkpoint.target.run_id.clone(),
@@ -254,6 +288,7 @@ impl Store {
         lane: u32,
         source: ServerIdentity,
         target: ServerIdentity,
+        reason: &str,
     ) -> Result<(), StoreError> {
         let checkpoint = tame(LaneCheckpoint {
             source,
@@ -263,12 +298,47 @@ impl Store {
         let mut writes = Writes::default();
         put_lane(&mut writes, lane, &checkpoint);
         self.write_through(writes)?;
+        self.journal.append(
+            now_ms(),
+            Event::LaneContinued {
+                lane,
+                pass: checkpoint.pass,
+                run: self.run(),
+                reason: shortened(reason),
+                source_run_id: checkpoint.source.run_id.clone(),
+                target_run_id: checkpoint.target.run_id.clone(),
+            },
+        );
         self.lanes[lane as usize] = checkpoint;
-        Ok(())
+        self.sync_journal()
+    }
+
+    /// The pass of a lane that was made anew from the journal, if one was: of its keys, more than were in flight may
+    /// have been written without being counted.
+    pub fn rebuilt_pass(&self, lane: u32) -> Option<u32> {
+        let foundation = self.foundations.get(lane as usize)?.as_ref()?;
+        Some(foundation.pass)
+    }
+
+    /// What the copy feels, to be told with the milestones.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Says how this run ended; durable on return.
     pub fn end_run(&mut self, how: &str) -> Result<(), StoreError> {
+        self.end_run_as(how, EndKind::Unknown, None)
+    }
+
+    /// As [`Self::end_run`], with what programs make of it; of a failure its class.
+    ///
+    /// The journal is told first: where the state says that a run has ended, the journal is whole.
+    pub fn end_run_as(
+        &mut self,
+        how: &str,
+        kind: EndKind,
+        class: Option<Class>,
+    ) -> Result<(), StoreError> {
         let end = RunEnd {
             at_ms: now_ms(),
             how: shortened(how),
@@ -277,6 +347,20 @@ impl Store {
             end: Some(end.clone()),
             ..self.this_run.clone()
         };
+        // The journal must not know more than the engine.
+        self.attempt(|store| store.engine.make_durable())?;
+        self.tell_waits(true);
+        self.append_milestone();
+        self.journal.append(
+            end.at_ms,
+            Event::RunEnded {
+                run: record.run,
+                how: end.how,
+                end: kind,
+                class: class.and_then(name_of),
+            },
+        );
+        self.sync_journal()?;
         let mut writes = Writes::default();
         writes.put(layout::run(record.run), layout::encode(&record));
         for (lane, checkpoint) in (0..).zip(&self.lanes) {
@@ -284,17 +368,10 @@ impl Store {
                 put_canary(&mut writes, lane, checkpoint);
             }
         }
+        self.put_seal(&mut writes);
         self.write_through(writes)?;
-        self.append_milestone();
-        self.journal.append(
-            end.at_ms,
-            Event::RunEnded {
-                run: record.run,
-                how: end.how,
-            },
-        );
         self.this_run = record;
-        self.sync_journal()
+        Ok(())
     }
 
     /// Replaces the status file.
@@ -350,6 +427,12 @@ impl Store {
     }
 }
 
+/// As it stands in JSON.
+fn name_of(class: Class) -> Option<String> {
+    let value = serde_json::to_value(class).ok()?;
+    value.as_str().map(str::to_owned)
+}
+
 /// Cuts what servers said about themselves to what a record has room for.
 fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
     LaneCheckpoint {
@@ -362,7 +445,7 @@ fn tame(checkpoint: LaneCheckpoint) -> LaneCheckpoint {
 pub(super) fn tame_identity(mut identity: ServerIdentity) -> ServerIdentity {
     if let Some(run_id) = &mut identity.run_id {
         // Those of a cluster are many.
-        truncate(run_id, 4096);
+        truncate(run_id, 3000);
     }
     truncate(&mut identity.version, 128);
     identity

@@ -7,7 +7,7 @@ use super::chain::chain;
 use super::engine::Engine;
 use super::error::StoreError;
 use super::layout;
-use super::record::{BatchRecord, LaneCheckpoint, Meta, Position};
+use super::record::{BatchRecord, Foundation, LaneCheckpoint, Meta, Position};
 use crate::audit::journal::{Known, Milestone, hex};
 use crate::progress::Counters;
 
@@ -47,15 +47,19 @@ pub(super) fn against_journal(
 }
 
 /// Walks all batches of a lane; refuses a checkpoint that they do not lead to, or batches that are not those of the
-/// journal's milestone.
+/// journal's milestone. Returns the sums over all passes.
 pub(super) fn against_batches(
     engine: &Engine,
     dir: &Path,
     lane: u32,
     checkpoint: &LaneCheckpoint,
     milestone: Option<&Milestone>,
-) -> Result<(), StoreError> {
+    foundation: Option<&Foundation>,
+) -> Result<Counters, StoreError> {
     let mut walk = Walk::new(lane, milestone);
+    if let Some(foundation) = foundation {
+        walk.stand_on(foundation);
+    }
     let mut broken = None;
     let range = (layout::batches(lane, 0, 0), layout::batches(lane + 1, 0, 0));
     engine.visit(range, |key, value| match walk.step(key, value) {
@@ -65,8 +69,9 @@ pub(super) fn against_batches(
             ControlFlow::Break(())
         }
     })?;
+    let total = walk.total;
     match broken.or_else(|| walk.end(checkpoint)) {
-        None => Ok(()),
+        None => Ok(total),
         Some(what) => Err(StoreError::damaged(format!("lane {lane}: {what}"), dir)),
     }
 }
@@ -80,6 +85,8 @@ struct Walk<'a> {
     next_seq: u64,
     position: Position,
     counters: Counters,
+    /// Over all passes.
+    total: Counters,
     chain: [u8; 32],
 }
 
@@ -92,8 +99,19 @@ impl<'a> Walk<'a> {
             next_seq: 0,
             position: Position::Start,
             counters: Counters::default(),
+            total: Counters::default(),
             chain: [0; 32],
         }
+    }
+
+    /// The batches before it are gone; it takes their place.
+    fn stand_on(&mut self, foundation: &Foundation) {
+        self.pass = foundation.pass;
+        self.next_seq = foundation.next_seq;
+        self.position = foundation.position;
+        self.counters = foundation.counters;
+        self.total = foundation.total;
+        self.chain = foundation.chain;
     }
 
     /// Takes the batches of one record; says what is wrong with them.
@@ -114,6 +132,7 @@ impl<'a> Walk<'a> {
     fn begin(&mut self, pass: u32) {
         *self = Self {
             pass,
+            total: self.total,
             chain: self.chain,
             ..Self::new(self.lane, self.milestone)
         };
@@ -132,6 +151,7 @@ impl<'a> Walk<'a> {
         self.next_seq += 1;
         self.position = Position::after(record.cursor_out);
         self.counters.add(&record.counters);
+        self.total.add(&record.counters);
         self.chain = record.chain;
         match self.milestone {
             Some(milestone)

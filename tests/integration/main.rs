@@ -36,6 +36,15 @@ mod ttl;
 /// Clusters on either side, resharded and failed over meanwhile.
 mod cluster;
 
+/// Libraries of functions, carried and compared beside the keys.
+mod functions;
+
+/// Replicas as sources, and as targets not at all.
+mod replicas;
+
+/// Services that sentinels watch, on either side, failed over meanwhile.
+mod sentinel;
+
 /// Between versions that don't take each other's payloads: all that can arrive does, and the rest is said.
 mod convert;
 
@@ -45,6 +54,9 @@ mod payload_pairs;
 /// DUMP payloads of every server, type and encoding: recorded ones, and what the decoder says of them.
 mod payloads;
 
+/// Which databases and names a plan means: copied, compared and repaired alike.
+mod plan;
+
 /// `compare`: what is equal, what is found, what is continued.
 mod compare_basics;
 
@@ -53,6 +65,9 @@ mod compare;
 
 /// What a comparison found is made right, and nothing else.
 mod repair;
+
+/// `audit report`: its figures, how it looks, and what names can do in it.
+mod report;
 
 /// Users with few rights: what they need, what they lack, what they may not read.
 mod acl;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use redknot::progress::TlsUse;
 
+use crate::cluster::Slowed;
 use crate::support::certificates::{Authority, Files, Flaw};
 use crate::support::oracle;
 use crate::support::redknot::{Finished, Redknot, status, wait_for_status};
@@ -480,8 +481,8 @@ fn a_server_that_comes_back_with_another_authority_ends_the_run() {
                 .arg(&workshop.authority.certificate)
         };
         let again = migrate();
-        // In batches this small, of which 32 may be in flight, it takes many seconds.
-        let running = migrate().args(["--batch", "5"]).start();
+        // In batches this small, of which 32 may be in flight, and slowed, it takes many seconds.
+        let running = Slowed::new(migrate().args(["--batch", "5"]).start());
         wait_for_status(side, &workshop.state(), "some keys", |status| {
             status.counters.keys_written > 100
         });
@@ -494,7 +495,7 @@ fn a_server_that_comes_back_with_another_authority_ends_the_run() {
             &mut target
         };
         restarted.restart();
-        let finished = running.wait().expect_code(21);
+        let finished = running.release().wait().expect_code(21);
         let said = finished.stderr();
         assert!(
             said.contains(&format!("error: {side}: failed to agree on TLS\n"))

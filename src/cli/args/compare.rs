@@ -12,8 +12,8 @@ use redknot::plan::{KeyType, TtlPolicy};
 use redknot::state::Durability;
 
 use super::{
-    SourceArgs, TargetArgs, batch, db, durability, key_type, keys, max_unavailable, memory,
-    timeout, ttl,
+    SelectionArgs, SourceArgs, TargetArgs, batch, db, durability, key_type, keys, max_unavailable,
+    memory, timeout, ttl,
 };
 
 #[derive(Debug, Clone, Default, Args)]
@@ -72,6 +72,8 @@ pub struct CompareArgs {
     /// Whether expiries were kept, or dropped and are not compared [default: keep]
     #[arg(long, env = "REDKNOT_TTL", value_name = "POLICY", value_parser = ttl(), help_heading = "What is compared")]
     pub ttl: Option<TtlPolicy>,
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Do not look for keys that only the target has
     #[arg(long, env = "REDKNOT_ONE_WAY", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is compared")]
     pub one_way: bool,

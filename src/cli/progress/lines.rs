@@ -105,6 +105,15 @@ impl Lines {
                 }
             }
             Event::Warning { message } => self.console.warn(message),
+            Event::Functions(functions) => {
+                self.line(&format!("  functions {}", format::functions(functions)))
+            }
+            Event::FunctionsCompared {
+                equal,
+                missing,
+                different,
+                extra,
+            } => self.functions_compared(*equal, [missing, different, extra]),
             Event::Stopping { batches } => {
                 self.line(&format!("  stopping: {} in flight", batches_text(*batches)))
             }
@@ -207,6 +216,32 @@ impl Lines {
         });
         self.line(&format!(
             "  repair    {name}  {repair}: {findings} of comparison {compare}{delete}"
+        ));
+    }
+
+    /// Whose names: on the source alone, others of the same name, on the target alone.
+    fn functions_compared(&self, equal: u64, differ: [&Vec<String>; 3]) {
+        if differ.iter().all(|names| names.is_empty()) {
+            let equal = format::count(equal);
+            self.line(&format!(
+                "  functions libraries equal on both sides: {equal}"
+            ));
+            return;
+        }
+        let [missing, different, extra] = differ;
+        let parts: Vec<String> = [
+            (missing, "missing on the target"),
+            (different, "different"),
+            (extra, "only on the target"),
+        ]
+        .into_iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, what)| format!("{what}: {}", names.join(", ")))
+        .collect();
+        self.console.warn(&format!(
+            "libraries of functions differ ({}); the same: {}",
+            parts.join("; "),
+            format::count(equal)
         ));
     }
 

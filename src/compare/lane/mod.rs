@@ -19,16 +19,17 @@ use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
 use super::listing::Listing;
+use super::named::{Look, Named};
 use super::names::Names;
-use super::sample;
 use super::scan::Scanned;
 use super::window::Window;
 use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
 use crate::digest::NamesDigest;
 use crate::plan::{FieldTtl, KeyType};
 use crate::resp::ExpiryQuery;
-use crate::state::record::{CompareStage, Position, SampleRecord};
+use crate::state::record::{CompareStage, Position};
 
+mod given;
 mod pipe;
 mod side;
 #[cfg(test)]
@@ -54,16 +55,22 @@ const KEYS_AT_ONCE: usize = 128;
 pub struct Rules {
     /// COUNT of each SCAN.
     pub batch_keys: u32,
-    /// MATCH of each SCAN.
-    pub match_glob: Option<Vec<u8>>,
+    /// MATCH of each side's SCAN.
+    pub globs: [Option<Vec<u8>>; 2],
     /// TYPE of each side's SCAN, where one type is asked for and the side knows the option.
     pub scan_types: [Option<KeyType>; 2],
     /// Types that are asked for; empty: all.
     pub types: Vec<KeyType>,
     /// Whether the expiries of fields were kept.
     pub field_ttl: FieldTtl,
-    /// Which keys are looked at; `None`: all.
-    pub sample: Option<SampleRecord>,
+    /// Which names of each side are looked at, and what their keys are called on the other.
+    pub named: [Named; 2],
+    /// The target's names are listed beside the walk of the source.
+    pub lists: bool,
+    /// Names come from a list, and the source is not scanned.
+    pub from_list: bool,
+    /// Other databases have keys on the target as well: they are asked for names that this one does not have.
+    pub has_rivals: bool,
     /// How expiries are compared; `None`: they are not.
     pub expiries: Option<Expiries>,
     /// The source's clock, by which fields expire.
@@ -80,10 +87,11 @@ pub struct Rules {
     pub by_slot: [Option<Rc<Probes>>; 2],
 }
 
-impl Rules {
-    fn is_sampled(&self, name: &[u8]) -> bool {
-        let sample = self.sample.as_ref();
-        sample.is_none_or(|sample| sample::contains(sample, name))
+/// The side that a stage walks: a batch has names as that side has them.
+fn walked(stage: CompareStage) -> usize {
+    match stage {
+        CompareStage::Target => TARGET,
+        CompareStage::Source | CompareStage::Recheck | CompareStage::Done => SOURCE,
     }
 }
 
@@ -94,6 +102,8 @@ pub struct Listed {
     pub to: Position,
     /// How many SCAN returned.
     pub keys: u64,
+    /// Those of them that are not looked at.
+    pub unselected: u64,
     /// Those that are looked at.
     pub names: NamesDigest,
 }
@@ -121,6 +131,8 @@ pub struct Lane {
     batches: VecDeque<Batch>,
     /// Keys that no question was asked about.
     unread: VecDeque<KeyRef>,
+    /// Keys of the target that this lane's database does not have; others may.
+    unplaced: VecDeque<KeyRef>,
     /// Keys that MGET has asked for, and whether a DUMP has to follow.
     follow: VecDeque<(KeyRef, bool)>,
     sides: [Side; 2],
@@ -157,13 +169,18 @@ impl Lane {
         let listing = |side: usize, position| Listing::new(position, rules.by_slot[side].as_ref());
         let listings = match stage {
             CompareStage::Source => [
-                Some(listing(SOURCE, position)),
-                rules.extras.then(|| listing(TARGET, listed_to)),
+                Some(match rules.from_list {
+                    true => Listing::List(position),
+                    false => listing(SOURCE, position),
+                }),
+                rules.lists.then(|| listing(TARGET, listed_to)),
             ],
             CompareStage::Target => [None, Some(listing(TARGET, position))],
             CompareStage::Recheck | CompareStage::Done => [None, None],
         };
-        judge.extras = rules.extras && listings.iter().all(Option::is_none);
+        // A list names keys that the source may have lost and the target has kept.
+        let walks = listings.iter().any(Option::is_some);
+        judge.extras = rules.extras && (!walks || rules.from_list);
         let sides = rules
             .routes
             .each_mut()
@@ -177,6 +194,7 @@ impl Lane {
             next_seq: 0,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
+            unplaced: VecDeque::new(),
             follow: VecDeque::new(),
             sides,
             unmatched: VecDeque::new(),
@@ -292,8 +310,12 @@ impl Lane {
         self.fill();
         let first = self.batches.front().map_or(0, |batch| batch.seq);
         let batches = &self.batches;
-        let name = |key: KeyRef| batches[(key.seq - first) as usize].name(key.index);
         let rules = &self.rules;
+        let named = &rules.named[walked(self.stage)];
+        let name = |key: KeyRef| {
+            let name = batches[(key.seq - first) as usize].name(key.index);
+            named.on(side, name)
+        };
         let instant = rules.expiries.as_ref();
         let expiry = match instant.is_some_and(|expiries| expiries.asks_instant(side)) {
             true => ExpiryQuery::PExpireTime,
@@ -466,8 +488,12 @@ impl Lane {
             .front()
             .expect("a key belongs to a batch in flight")
             .seq;
+        if !self.sides[side].is_cluster() {
+            return 0;
+        }
         let name = self.batches[(key.seq - first) as usize].name(key.index);
-        self.sides[side].pipe_to(name)
+        let named = &self.rules.named[walked(self.stage)];
+        self.sides[side].pipe_to(&named.on(side, name))
     }
 
     /// A pipe's connection is lost: what it still owed is asked again on the next one.
@@ -495,9 +521,13 @@ impl Lane {
         let listed = self.listed.get_or_insert_default();
         listed.to = Position::after(scanned.cursor_out);
         listed.keys += scanned.names.len() as u64;
+        let named = &self.rules.named[TARGET];
+        let mut buffer = Vec::new();
         for name in scanned.names.iter() {
-            if self.rules.is_sampled(name) {
-                listed.names.add(name);
+            match named.look(name, &mut buffer) {
+                Look::Yes => listed.names.add(&named.on(SOURCE, name)),
+                Look::Unselected => listed.unselected += 1,
+                Look::Unsampled => {}
             }
         }
     }
@@ -508,19 +538,28 @@ impl Lane {
         self.next_seq += 1;
         let keys = scanned.names.len();
         let before = self.unread.len();
+        let (mut unselected, mut unsampled) = (0, 0);
+        let named = &self.rules.named[walked(self.stage)];
+        let mut buffer = Vec::new();
         for (index, name) in (0..).zip(scanned.names.iter()) {
-            if self.rules.is_sampled(name) {
-                self.unread.push_back(KeyRef { seq, index });
+            match named.look(name, &mut buffer) {
+                Look::Yes => self.unread.push_back(KeyRef { seq, index }),
+                Look::Unselected => unselected += 1,
+                Look::Unsampled => unsampled += 1,
             }
         }
         let open = self.unread.len() - before;
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
         match self.stage {
-            CompareStage::Target => batch.counters().target_keys_scanned = keys as u64,
+            CompareStage::Target => {
+                batch.counters().target_keys_scanned = keys as u64;
+                batch.counters().target_keys_unselected = unselected;
+            }
             _ => {
                 batch.counters().keys_scanned = keys as u64;
-                batch.counters().unsampled = (keys - open) as u64;
+                batch.counters().filtered = unselected;
+                batch.counters().unsampled = unsampled;
             }
         }
         self.batches.push_back(batch);
@@ -624,13 +663,20 @@ impl Lane {
 
     /// The source has all of these keys, or it has not this one.
     fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
-        let batch = self.batch(first);
-        for index in first.index..first.index + count {
+        let run = first.index..first.index + count;
+        if !exist && self.rules.has_rivals {
+            self.unplaced
+                .extend(run.map(|index| KeyRef { index, ..first }));
+            return;
+        }
+        for index in run {
+            let key = KeyRef { index, ..first };
             match exist {
-                true => batch.known(),
-                false => batch.unknown_to_source(index),
+                true => self.batch(key).known(),
+                false => self.unknown_to_source(key),
             }
         }
+        let batch = self.batch(first);
         if batch.open() == 0 {
             self.hand_on();
         }
@@ -638,7 +684,7 @@ impl Lane {
 
     /// Notes what was read, whatever it says.
     fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
-        let lists = self.stage == CompareStage::Source && self.rules.extras;
+        let lists = self.stage == CompareStage::Source && self.rules.lists;
         let batch = self.batch(key);
         batch.counters().bytes_read += source.len() as u64;
         if lists && *source != Value::Missing && *target != Value::Missing {

@@ -5,6 +5,7 @@
 //! Answers come in the order of the questions that were sent on the present connection. What a lost connection leaves
 //! unanswered is sent on the next one.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
@@ -123,15 +124,16 @@ impl Pipe {
         &mut self,
         expiry: ExpiryQuery,
         names: impl Fn(&mut BytesMut),
-        name: impl Fn(KeyRef) -> &'a [u8],
+        name: impl Fn(KeyRef) -> Cow<'a, [u8]>,
         out: &mut BytesMut,
     ) {
         let run = |first: KeyRef, count: u32| {
             (first.index..first.index + count).map(move |index| KeyRef { index, ..first })
         };
         let several = |out: &mut BytesMut, command: &'static [u8], first, count| {
+            let names: Vec<Cow<'a, [u8]>> = run(first, count).map(&name).collect();
             let mut args: Vec<&[u8]> = vec![command];
-            args.extend(run(first, count).map(&name));
+            args.extend(names.iter().map(|name| &**name));
             encode_command(out, &args);
         };
         for line in self.lines.range(self.sent..) {
@@ -142,9 +144,9 @@ impl Pipe {
                 Asked::Names => names(out),
                 Asked::Exists { first, count } => several(out, b"EXISTS", first, count),
                 Asked::Strings { first, count } => several(out, b"MGET", first, count),
-                Asked::String(key) => encode_command(out, &[b"GET", name(key)]),
-                Asked::Dump(key) => encode_dump(out, name(key)),
-                Asked::Expiry(key) => encode_expiry(out, expiry, name(key)),
+                Asked::String(key) => encode_command(out, &[b"GET", &name(key)]),
+                Asked::Dump(key) => encode_dump(out, &name(key)),
+                Asked::Expiry(key) => encode_expiry(out, expiry, &name(key)),
             }
         }
         self.sent = self.lines.len();

@@ -33,6 +33,8 @@ pub enum Trouble {
     CursorRefused(String),
     /// A slot is at a node to which there is no connection.
     UnknownNode(NodeAddress),
+    /// The list of names can't be read.
+    List(String),
 }
 
 impl From<LinkError> for Trouble {
@@ -330,7 +332,7 @@ impl Lane {
 
     fn names_token(&mut self, side: usize, pipe: usize, token: Token) -> Result<(), Trouble> {
         let listing = self.listings[side].as_mut().expect("a walk asked for it");
-        let scanned = match listing.token(token, &self.rules) {
+        let scanned = match listing.token(token, &self.rules, side) {
             Ok(scanned) => scanned,
             Err(LinkError::Reply(ErrorCode::InvalidCursor, line)) => {
                 return Err(Trouble::CursorRefused(line));

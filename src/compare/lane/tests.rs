@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cluster::{SlotRange, slot_of};
+use crate::plan::Plan;
 use crate::progress::CompareCounters;
 use crate::resp::{Decoder, Token};
 use crate::state::record::Position;
@@ -105,10 +106,13 @@ fn rules(strings: bool) -> Rules {
     Rules {
         field_ttl: crate::plan::FieldTtl::Quarantine,
         batch_keys: 5,
-        match_glob: None,
+        globs: [None, None],
         scan_types: [None; 2],
         types: vec![],
-        sample: None,
+        named: [SOURCE, TARGET].map(|side| Named::new(&Plan::default(), 0, side, None)),
+        lists: true,
+        from_list: false,
+        has_rivals: false,
         expiries: Some(Expiries::new(Duration::from_secs(1), [false; 2], [None; 2])),
         source_clock: None,
         strings,

@@ -22,11 +22,14 @@ use crate::client::handshake::unix_ms;
 use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
-use crate::plan::{FieldTtl, KeyType, OnConflict, Plan, TtlPolicy};
-use crate::progress::StringsBy;
+use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
+use crate::progress::{Life, StringsBy};
+use crate::renaming::Renaming;
+use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
 
 mod convert;
+mod names;
 mod nodes;
 mod source;
 mod strings;
@@ -58,6 +61,16 @@ pub struct Rules {
     pub scan_type: Option<KeyType>,
     /// Types that are asked for key by key; empty: all.
     pub ask_types: Vec<KeyType>,
+    /// Which of the names that come are moved; `None`: all.
+    pub selection: Option<Selection>,
+    /// What they are called on the target.
+    pub renaming: Renaming,
+    /// Names come from a list, and nothing is scanned.
+    pub from_list: bool,
+    /// Where they come from and go to.
+    pub dbs: LanePlan,
+    /// Names may be taken by keys of other databases: each is asked about before it is read.
+    pub has_rivals: bool,
     /// The source is a cluster: it is walked by slots, with these names to ask about them.
     pub by_slot: Option<Rc<Probes>>,
     /// The target is a cluster: which of its nodes has which slot. Each node has as many connections as every other.
@@ -168,6 +181,7 @@ struct Sent {
     asking: bool,
     payload_bytes: u64,
     payload_type: Option<u8>,
+    life: Life,
     /// As the source encoded it.
     dumped: bool,
     /// As it was encoded here, for this target.
@@ -191,6 +205,12 @@ pub struct Lane {
     alone: VecDeque<KeyRef>,
     /// Keys that are at another node of the source than their batch came from.
     strays: VecDeque<KeyRef>,
+    /// Keys of which it is not known yet whether their names are free.
+    unchecked: VecDeque<KeyRef>,
+    /// Those of them that somebody asks about.
+    being_checked: usize,
+    /// Where a key's name on the target is put together.
+    name_buffer: Vec<u8>,
     /// Keys whose slot is on its way on the target, and the connection on which they may be written.
     asking: HashMap<KeyRef, usize>,
     /// How often the target has sent a key elsewhere, since a connection was last made anew because of that.
@@ -264,6 +284,9 @@ impl Lane {
             no_strings: VecDeque::new(),
             alone: VecDeque::new(),
             strays: VecDeque::new(),
+            unchecked: VecDeque::new(),
+            being_checked: 0,
+            name_buffer: Vec::new(),
             asking: HashMap::new(),
             redirections: HashMap::new(),
             asked: VecDeque::new(),

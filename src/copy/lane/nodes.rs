@@ -32,7 +32,7 @@ impl Lane {
         match (unread, &self.scan) {
             (Some(key), _) => slot_of(self.batch(*key).name(key.index)),
             (None, Walk::Slots(slots)) => slots.next_slot().unwrap_or_default(),
-            (None, Walk::Keyspace(_)) => 0,
+            (None, Walk::Keyspace(_) | Walk::List(_)) => 0,
         }
     }
 
@@ -96,7 +96,11 @@ impl Lane {
         if let Some(connection) = self.asking.get(&key) {
             return Some(*connection);
         }
-        let slot = slot_of(self.batch(key).name(key.index));
+        let name = self.batch(key).name(key.index);
+        let slot = match self.rules.renaming.keeps_names() {
+            true => slot_of(name),
+            false => slot_of(&self.rules.renaming.to_target(name)),
+        };
         // A slot at nobody: any node says so, and it is waited for.
         let node = routes.owner(slot).unwrap_or_default();
         Some(self.connection_to(routes, node, slot))

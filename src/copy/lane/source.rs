@@ -52,7 +52,7 @@ impl Lane {
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
-        self.ask_scan(out, window);
+        self.ask_scan(out);
         self.ask_expiries(out);
         if self.strings.in_use() && self.alone.is_empty() {
             self.ask_values(out, window);
@@ -61,12 +61,20 @@ impl Lane {
         }
     }
 
-    fn ask_scan(&mut self, out: &mut BytesMut, window: usize) {
-        let unread = self.unread.len() + self.no_strings.len() + self.alone.len();
-        let after = unread.saturating_sub(window - self.asked_keys);
-        if after <= window / 2
-            && !self.stopping
-            && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+    /// Whether keys run out soon, and more may be begun.
+    pub(super) fn has_room_for_names(&self) -> bool {
+        let window = self.window.keys();
+        let unread = self.unread.len()
+            + self.no_strings.len()
+            + self.alone.len()
+            + self.unchecked.len()
+            + self.being_checked;
+        let after = unread.saturating_sub(window.saturating_sub(self.asked_keys));
+        after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+    }
+
+    fn ask_scan(&mut self, out: &mut BytesMut) {
+        if self.has_room_for_names()
             && self
                 .scan
                 .ask(out, &self.rules, |seq| seq < self.in_doubt_before)
@@ -232,11 +240,7 @@ impl Lane {
         };
         self.asked.pop_front();
         self.source_answers += 1;
-        let seq = batch.seq;
-        self.unread
-            .extend((0..batch.len() as u32).map(|index| KeyRef { seq, index }));
-        self.batches.push_back(batch);
-        self.hand_on();
+        self.names_came(batch);
         Ok(())
     }
 

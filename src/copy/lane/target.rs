@@ -10,6 +10,7 @@ use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload};
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::plan::OnConflict;
+use crate::progress::{Arrived, KeyKind, Life};
 use crate::rdb::{footer, string};
 use crate::resp::{
     ErrorCode, RestoreOptions, Retry, Token, encode_command, encode_restore_head,
@@ -70,13 +71,18 @@ impl Lane {
             if asking {
                 encode_command(out, &[b"ASKING"]);
             }
+            let life = self.life(ready.expiry, now);
+            let mut buffer = std::mem::take(&mut self.name_buffer);
             let name = self.batch(ready.key).name(ready.key.index);
+            let name = self.rules.renaming.target_name(name, &mut buffer);
             encode_restore_head(out, name, ttl, ready.payload.size(), options);
+            self.name_buffer = buffer;
             self.sent[connection].push_back(Sent {
                 key: ready.key,
                 asking,
                 payload_bytes,
                 payload_type: ready.payload.kind(),
+                life,
                 dumped: matches!(ready.payload, Payload::Dumped(_)),
                 reencoded: matches!(ready.payload, Payload::Reencoded(_)),
             });
@@ -144,6 +150,16 @@ impl Lane {
         }
     }
 
+    /// For how long the key lives on, for the report.
+    fn life(&self, expiry: Expiry, now: Instant) -> Life {
+        match (expiry, self.rules.source_clock) {
+            (Expiry::Never, _) => Life::Forever,
+            (Expiry::In(left), _) => Life::of_ms(left),
+            (Expiry::At(at), Some(clock)) => Life::of_ms(at.saturating_sub(clock.at(now))),
+            (Expiry::At(_), None) => Life::Unknown,
+        }
+    }
+
     /// Takes the next token of the target's answers on this connection.
     pub fn target_token(&mut self, connection: usize, token: Token) -> Result<(), Trouble> {
         let Some(mut sent) = self.sent[connection].pop_front() else {
@@ -168,11 +184,16 @@ impl Lane {
                 self.target_answers += 1;
                 self.refused_in_a_row = 0;
                 self.bytes_acknowledged += sent.payload_bytes;
+                let arrived = Arrived {
+                    payload_bytes: sent.payload_bytes,
+                    kind: KeyKind::of_payload_type(sent.payload_type),
+                    life: sent.life,
+                };
                 self.settle(
                     sent.key,
                     match sent.reencoded {
-                        true => KeyOutcome::Reencoded(sent.payload_bytes),
-                        false => KeyOutcome::Written(sent.payload_bytes),
+                        true => KeyOutcome::Reencoded(arrived),
+                        false => KeyOutcome::Written(arrived),
                     },
                 );
                 Ok(())
@@ -310,7 +331,7 @@ impl Lane {
     /// Tells whether both sides hold the same value under a doubtful key.
     pub fn doubt_settled(&mut self, key: KeyRef, same: bool) -> Result<(), Trouble> {
         if same {
-            self.settle(key, KeyOutcome::Written(0));
+            self.settle(key, KeyOutcome::Written(Arrived::UNSEEN));
             return Ok(());
         }
         match self.rules.on_conflict {

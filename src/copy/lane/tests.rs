@@ -7,7 +7,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::plan::LanePlan;
 use crate::rdb::string;
+use crate::renaming::Renaming;
 use crate::resp::{Decoder, Token};
 
 mod convert;
@@ -48,6 +50,14 @@ pub fn rules() -> Rules {
         match_glob: None,
         scan_type: None,
         ask_types: vec![],
+        selection: None,
+        renaming: Renaming::default(),
+        from_list: false,
+        dbs: LanePlan {
+            source_db: 0,
+            target_db: 0,
+        },
+        has_rivals: false,
         by_slot: None,
         routes: None,
         read_with: ReadWith::Auto,

@@ -14,6 +14,7 @@
 mod array;
 mod collections;
 mod error;
+mod functions;
 mod hash_expiry;
 mod intset;
 mod listpack;
@@ -28,6 +29,7 @@ mod ziplist;
 mod zipmap;
 
 pub use error::{DecodeError, Flaw};
+pub use functions::{LIBRARY, libraries};
 pub use lzf::{EXPANSION_MAX as LZF_EXPANSION_MAX, decompress as lzf_decompress};
 pub(super) use module::type_name as module_type_name;
 
@@ -147,6 +149,21 @@ fn skip_key_metadata(reader: &mut Reader<'_>, scratch: &mut Scratch) -> Result<(
         module::skip_tokens(reader, &mut scratch.first)?;
     }
     Ok(())
+}
+
+/// What kind of value stands behind a type byte; `None` where the type is unknown, or metadata precedes it.
+pub fn kind_of_type(type_byte: u8) -> Option<Kind> {
+    Some(match type_byte {
+        0 => Kind::String,
+        1 | 10 | 14 | 18 => Kind::List,
+        2 | 11 | 20 => Kind::Set,
+        3 | 5 | 12 | 17 => Kind::Zset,
+        4 | 9 | 13 | 16 | 22..=25 => Kind::Hash,
+        15 | 19 | 21 | 26 | 27 => Kind::Stream,
+        28 => Kind::Array,
+        7 => Kind::Module,
+        _ => return None,
+    })
 }
 
 /// Reads the value behind its type; false where the type is unknown.

@@ -9,11 +9,14 @@
 //!   (the expiry of fields) and what no other server could know (idempotent producers, a consumer's last activity).
 //! - It never becomes larger than the caller allows.
 
+mod function;
 mod listpack;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use function::library;
 
 use super::decode::{DecodeError, walk};
 use super::dialect::{Dialect, FieldExpiry};

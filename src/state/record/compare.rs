@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CanaryBatch, Position, ServerIdentity};
 use crate::digest::{KeyspaceDigest, NamesDigest};
-use crate::progress::{CompareCounters, Verdict};
+use crate::progress::{CompareCounters, ComparedLives, Verdict};
 
 /// How many bytes of a name are kept in one record.
 pub const NAME_PIECE_BYTES: usize = 6 * 1024;
@@ -91,6 +91,8 @@ pub struct CompareLane {
     pub target: ServerIdentity,
     /// Sums over this walk.
     pub counters: CompareCounters,
+    /// For how long the keys live on whose values are equal, if expiries are compared.
+    pub lives: ComparedLives,
     /// Of all keys compared: what the source has.
     pub source_keys: KeyspaceDigest,
     /// What the target has.
@@ -117,6 +119,7 @@ impl CompareLane {
         self.listed_to = Position::Start;
         if self.stage == CompareStage::Source {
             self.counters.target_keys_scanned = 0;
+            self.counters.target_keys_unselected = 0;
         }
     }
 }

@@ -15,8 +15,8 @@ use std::path::Path;
 
 use super::record::{LaneCheckpoint, Phase, Position, QuarantineRecord, ServerIdentity};
 use super::*;
-use crate::plan::{FieldTtl, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{Counters, RunState, Status, TlsUse};
+use crate::plan::{LanePlan, Plan};
+use crate::progress::{Arrived, Counters, Makeup, RunState, Status, TlsUse};
 
 fn plan(lanes: u32) -> Plan {
     Plan {
@@ -28,11 +28,7 @@ fn plan(lanes: u32) -> Plan {
                 target_db: db,
             })
             .collect(),
-        match_glob: None,
-        types: vec![],
-        on_conflict: OnConflict::RequireEmpty,
-        ttl: TtlPolicy::Keep,
-        field_ttl: FieldTtl::Quarantine,
+        ..Plan::default()
     }
 }
 
@@ -74,6 +70,7 @@ fn batch(pass: u32, seq: u64, cursor_in: u64, cursor_out: u64) -> AcknowledgedBa
             payload_bytes_written: 123,
             ..Counters::default()
         },
+        makeup: Box::new(Makeup::of(Arrived::UNSEEN, 10 - u64::from(bad))),
         keys_digest: *blake3::hash(&seq.to_le_bytes()).as_bytes(),
         scanned_ms: 1_000 + seq,
         acknowledged_ms: 1_001 + seq,
@@ -129,6 +126,7 @@ fn status(store: &Store) -> Status {
         target: "redis://target:6379/0".into(),
         source_tls: TlsUse::None,
         target_tls: TlsUse::None,
+        plan: vec![],
         state: RunState::Running,
         end: None,
         completed_ms: None,
@@ -150,6 +148,7 @@ fn status(store: &Store) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        functions: None,
         read_window: 32,
         throttle: None,
         passes: vec![],

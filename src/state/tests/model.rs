@@ -201,6 +201,7 @@ impl Machine {
                     keys_quarantined: bad,
                     ..Counters::default()
                 },
+                makeup: Box::new(Makeup::of(Arrived::UNSEEN, shape.written)),
                 canary_keys: shape.names.clone(),
                 quarantined: shape
                     .bad
@@ -265,7 +266,12 @@ impl Machine {
             Op::UpdateIdentity { lane, run_id } => {
                 let run_id = format!("run {run_id}");
                 self.store()
-                    .update_identity(*lane, identity(&run_id), identity(&run_id))
+                    .update_identity(
+                        *lane,
+                        identity(&run_id),
+                        identity(&run_id),
+                        "the cursor is alive",
+                    )
                     .unwrap();
                 self.model.lanes[*lane as usize].run_ids = (run_id.clone(), run_id);
             }

@@ -15,6 +15,7 @@ fn quarantining(state_dir: &Path, keys: u64) {
             keys_quarantined: keys,
             ..Counters::default()
         },
+        makeup: Box::default(),
         quarantined: (0..keys)
             .map(|n| (format!("bad:{n}").into_bytes(), quarantined(1, 0)))
             .collect(),

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::{Class, Error};
 use crate::state::engine::{Engine, Writes};
 use crate::state::layout;
+use crate::state::record::FORMAT_VERSION;
 
 fn refused(result: Result<Store, StoreError>) -> Error {
     match result {
@@ -119,7 +120,9 @@ fn a_newer_format_is_refused() {
     store.write_through(writes).unwrap();
     drop(store);
     let error = refused(open_in(folder.path(), &plan(1)));
-    check(&error, Class::StateForeign, &["format 3", "reads up to 2"]);
+    let newer = format!("format {}", FORMAT_VERSION + 1);
+    let ours = format!("reads up to {FORMAT_VERSION}");
+    check(&error, Class::StateForeign, &[&newer, &ours]);
 }
 
 #[test]
@@ -129,14 +132,19 @@ fn an_older_format_is_refused_and_can_be_set_aside() {
     let journal = folder.path().join("shop").join("audit.ndjson");
     let lines = fs::read_to_string(&journal).unwrap();
     let created = lines.lines().next().unwrap();
-    let older = created.replace("\"format\":2", "\"format\":1");
+    let ours = format!("\"format\":{FORMAT_VERSION}");
+    let older = created.replace(&ours, "\"format\":1");
     assert_ne!(older, created);
     fs::write(&journal, older + "\n").unwrap();
     let error = refused(open_in(folder.path(), &plan(1)));
     check(
         &error,
         Class::StateForeign,
-        &["format 1", "reads format 2", "--restart"],
+        &[
+            "format 1",
+            &format!("reads format {FORMAT_VERSION}"),
+            "--restart",
+        ],
     );
     assert!(restart_in(folder.path(), &plan(1)).is_ok());
 }
@@ -148,14 +156,15 @@ fn a_newer_format_in_the_journal_is_refused_before_the_engine_is_touched() {
     let dir = folder.path().join("shop");
     let journal = fs::read_to_string(dir.join("audit.ndjson")).unwrap();
     let created = journal.lines().next().unwrap();
-    let newer = created.replace("\"format\":2", "\"format\":9").replace(
+    let ours = format!("\"format\":{FORMAT_VERSION}");
+    let newer = created.replace(&ours, "\"format\":99").replace(
         &format!("\"version\":\"{}\"", env!("CARGO_PKG_VERSION")),
         "\"version\":\"7.3.1\"",
     );
     fs::write(dir.join("audit.ndjson"), newer + "\n").unwrap();
     fs::write(dir.join("db/conf"), "another engine").unwrap();
     let error = refused(open_in(folder.path(), &plan(1)));
-    check(&error, Class::StateForeign, &["format 9", "redknot 7.3.1"]);
+    check(&error, Class::StateForeign, &["format 99", "redknot 7.3.1"]);
 }
 
 #[test]

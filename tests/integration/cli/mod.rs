@@ -12,11 +12,13 @@ mod keys;
 /// Every command as it is really used: passwords, files, variables.
 mod passwords;
 mod rump;
+/// What may lie where the state belongs, and `status`.
+/// Databases, names and lists that can't be meant.
+mod selection;
 /// What servers can have that a migration can't begin with.
 mod servers;
 /// Ctrl-C, SIGTERM, closed pipes, terminals.
 mod signals;
-/// What may lie where the state belongs, and `status`.
 mod state;
 mod status;
 /// Words that can't be meant.

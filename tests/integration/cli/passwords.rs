@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Said, on_terminal, with_stdin};
+use crate::support::comparing::{compare, compare_urls, repair};
 use crate::support::proxy::Proxy;
 use crate::support::redknot::Redknot;
 use crate::support::secrets::assert_absent;
@@ -364,10 +365,43 @@ fn servers_are_reached_through_their_sockets() {
     let url =
         |server: &Server, db: u32| format!("redis+unix://{}?db={db}", server.socket().display());
     Redknot::migrate(&url(&source, 3), &url(&target, 2), folder.path())
-        .arg("--require-tls")
+        .args(["--require-tls", "--name", "by-sockets"])
         .run()
         .expect_code(0);
     assert_eq!(target.keys(2), 1);
+    let shown = Redknot::new(["status", "by-sockets", "--state-dir"])
+        .arg(folder.path())
+        .run()
+        .expect_code(0);
+    for server in [&source, &target] {
+        let socket = server.socket().display().to_string();
+        assert!(shown.stdout().contains(&socket), "{shown}");
+    }
+    compare("by-sockets", folder.path()).run().expect_code(0);
+    compare_urls(&url(&source, 3), &url(&target, 2), folder.path())
+        .run()
+        .expect_code(0);
+    redis::cmd("SET")
+        .arg("key")
+        .arg("another")
+        .query::<()>(&mut target.connection_to(2))
+        .unwrap();
+    compare("by-sockets", folder.path()).run().expect_code(1);
+    repair("by-sockets", folder.path())
+        .arg("--apply")
+        .run()
+        .expect_code(0);
+    compare("by-sockets", folder.path()).run().expect_code(0);
+    // Nobody listens there, and nobody may be allowed to: the system's own words.
+    let nowhere = format!("redis+unix://{}/none", folder.path().display());
+    let finished = Redknot::migrate(&nowhere, &url(&target, 2), folder.path())
+        .args(["--max-unavailable", "0s"])
+        .run()
+        .expect_code(10);
+    assert!(
+        finished.stderr().contains("No such file or directory"),
+        "{finished}"
+    );
 }
 
 fn redis_password(server: &Server, old: &str, new: &str) {

@@ -2,10 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
 
 use super::Said;
+use crate::support::proxy::Proxy;
 use crate::support::redknot::{Finished, Redknot};
+use crate::support::sentinel::Sentinel;
 use crate::support::server::{Server, ServerSpec, free_port};
 use crate::support::version::{Binary, REDIS_7_0, require};
 use crate::support::wait_for;
@@ -294,10 +295,17 @@ fn the_same_server_on_both_sides_is_refused_unless_the_databases_differ() {
       source and target are the same server (run_id RUN_ID), and database 0 is both read and written
     hint: give another server, or another database of it (--to redis://…/1)
     ");
-    pair.migrate(&pair.source.url(0), &pair.source.url(5))
+    let finished = pair
+        .migrate(&pair.source.url(0), &pair.source.url(5))
         .arg("--restart")
         .run()
         .expect_code(0);
+    assert!(
+        finished
+            .stderr()
+            .contains("source and target are databases of the same server"),
+        "{finished}"
+    );
     assert_eq!(pair.source.keys(5), 1);
 }
 
@@ -323,8 +331,8 @@ fn a_replica_is_no_target_and_a_source_only_with_a_warning() {
       migration m  begins
       state     STATE/m
     error: target: failed to use the target
-      it is a replica, and replicas refuse writes
-    hint: give --to the address of its master (INFO replication, master_host)
+      it is a replica of the source, or of the same master: replication overwrites what is written to it
+    hint: the target has to be a server that replicates nobody; if it is to have the source's data, it has them already
     ");
     let finished = pair
         .migrate(&replica.url(0), &pair.target.url(0))
@@ -360,10 +368,10 @@ fn a_cluster_and_a_sentinel_are_recognised() {
             .run();
         said += &format!("{}\n\n", pair.said(&finished));
     }
-    let sentinel = Sentinel::start(&pair.binary);
+    let sentinel = Sentinel::start(&pair.binary, None, "");
     let finished = pair
         .migrate(
-            &format!("redis://127.0.0.1:{}", sentinel.port),
+            &format!("redis://127.0.0.1:{}", sentinel.port()),
             &pair.target.url(0),
         )
         .args(["--restart", "-q"])
@@ -388,47 +396,8 @@ fn a_cluster_and_a_sentinel_are_recognised() {
     exit 2
     error: source: failed to use the source
       it is a sentinel: it watches servers and has no keys
-    hint: give the address of the master that it watches (SENTINEL GET-MASTER-ADDR-BY-NAME)
+    hint: redis-sentinel://host:26379/SERVICE is the master that it watches by that name
     ");
-}
-
-/// A sentinel, killed with its value.
-struct Sentinel {
-    process: std::process::Child,
-    port: u16,
-    _folder: tempfile::TempDir,
-}
-
-impl Sentinel {
-    fn start(binary: &Binary) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("sentinel.conf");
-        let port = free_port();
-        std::fs::write(&config, format!("port {port}\nbind 127.0.0.1\n")).unwrap();
-        let process = Command::new(&binary.path)
-            .arg(&config)
-            .arg("--sentinel")
-            .current_dir(folder.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let sentinel = Self {
-            process,
-            port,
-            _folder: folder,
-        };
-        wait_for("the sentinel", std::time::Duration::from_secs(30), || {
-            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
-        });
-        sentinel
-    }
-}
-
-impl Drop for Sentinel {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 #[test]
@@ -481,6 +450,49 @@ fn whatever_else_listens_there_is_an_unreachable_server() {
             .run()
             .expect_code(11);
     }
+}
+
+/// As a server before 2.8 answers, or a proxy that does not pass everything on.
+#[test]
+fn a_server_without_the_commands_that_are_needed_is_no_go() {
+    let Some(pair) = Pair::new() else { return };
+    Pair::key_on(&pair.source, 0);
+    let mut said = String::new();
+    let (source, target) = (
+        Proxy::start(pair.source.port(), 1),
+        Proxy::start(pair.target.port(), 1),
+    );
+    let rule = source
+        .on("SCAN")
+        .always()
+        .answer("-ERR unknown command 'SCAN'");
+    let finished = pair
+        .migrate(&source.url(0), &pair.target.url(0))
+        .args(["--restart", "-q"])
+        .run();
+    assert!(source.fired(rule) > 0);
+    said += &format!("{}\n\n", pair.said(&finished));
+    let rule = target
+        .on("RESTORE")
+        .always()
+        .answer("-ERR unknown command 'RESTORE'");
+    let finished = pair
+        .migrate(&pair.source.url(0), &target.url(0))
+        .args(["--restart", "-q"])
+        .run();
+    assert!(target.fired(rule) > 0);
+    said += &format!("{}\n", pair.said(&finished));
+    insta::assert_snapshot!(said, @r#"
+    exit 3
+    error: source: failed to use the server
+      the server answers "ERR unknown command 'SCAN'"
+    hint: redknot needs SCAN, DUMP and PTTL on the source and RESTORE on the target
+
+    exit 3
+    error: target: failed to use the server
+      the server answers "ERR unknown command 'RESTORE'"
+    hint: redknot needs SCAN, DUMP and PTTL on the source and RESTORE on the target
+    "#);
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     exit 2
     error: there is no help about `nothing`
       commands: migrate, status, compare, repair, keys, demo, acl, rump, help
-      topics: exit-codes, environment, urls, guarantees
+      topics: exit-codes, environment, urls, selection, guarantees
     hint: redknot help
     ");
 }
@@ -115,19 +115,19 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
         "migrate --from redis+sentinel://h --to h",
         "migrate --from unix:/run/redis.sock --to h",
         "migrate --from /run/redis.sock --to h",
-        "migrate --from h:1 --to redis-sentinel://h,h/service",
+        "migrate --from h:1 --to redis-sentinel://h,h",
     ]), @r"
     $ redknot migrate --from http://h --to h
     exit 2
     error: --from is not an address
       the scheme `http` is not known
-    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port
+    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
 
     $ redknot migrate --from redis+sentinel://h --to h
     exit 2
     error: --from is not an address
       the scheme `redis+sentinel` is not known
-    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, or host:port
+    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
 
     $ redknot migrate --from unix:/run/redis.sock --to h
     exit 2
@@ -141,12 +141,12 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
       this is a path, not an address
     hint: a socket is named by redis+unix:///path/to/socket
 
-    $ redknot migrate --from h:1 --to redis-sentinel://h,h/service
+    $ redknot migrate --from h:1 --to redis-sentinel://h,h
     exit 2
     note: --from means redis://h:1/0
     error: --to is not an address
-      `redis-sentinel://` means servers found through Sentinel, which this version of redknot does not speak yet
-    hint: the redis:// address of a single server works today
+      the name of the service is missing behind the sentinels
+    hint: for example redis-sentinel://host:26379,host:26379/mymaster
     ");
 }
 
@@ -527,6 +527,7 @@ fn every_topic_has_its_help() {
         ("exit-codes", "  143  stopped by SIGTERM"),
         ("environment", "REDKNOT_FROM_PASSWORD"),
         ("urls", "redis+unix://"),
+        ("selection", "--keys-from FILE"),
         ("guarantees", "What is not"),
         ("migrate", "--on-conflict"),
         ("status", "--watch"),

@@ -104,14 +104,15 @@ fn wait_until_begun(migration: &Migration, running: &Slowed, keys: u64) {
 }
 
 /// A run that is frozen most of the time, so that something can happen in its middle.
-struct Slowed {
+pub struct Slowed {
     running: Running,
     done: Arc<AtomicBool>,
     freezer: Option<JoinHandle<()>>,
 }
 
 impl Slowed {
-    fn new(running: Running) -> Self {
+    /// Slows it from now on.
+    pub fn new(running: Running) -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let pid = Pid::from_raw(running.pid().try_into().unwrap()).unwrap();
         let until = Arc::clone(&done);
@@ -131,14 +132,15 @@ impl Slowed {
         }
     }
 
-    fn is_running(&self) -> bool {
+    /// Whether it has not ended yet.
+    pub fn is_running(&self) -> bool {
         // Not by waiting for it: see above.
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.pid()));
         stat.is_ok_and(|stat| !stat.contains(") Z"))
     }
 
     /// At full speed from here on.
-    fn release(mut self) -> Running {
+    pub fn release(mut self) -> Running {
         self.thaw();
         let nothing = Redknot::new(["--version"]).start();
         std::mem::replace(&mut self.running, nothing)

@@ -17,11 +17,12 @@ use super::redknot::{Finished, Redknot};
 const OF_COMPARED_KEYS: [&str; 6] = ["equal", "missing", "value", "type", "ttl", "undecided"];
 
 /// The counters that stand beside them in the sum of all names that SCAN returned.
-const OF_SCANNED_KEYS: [&str; 6] = [
+const OF_SCANNED_KEYS: [&str; 7] = [
     "keys_compared",
     "vanished",
     "not_compared",
     "filtered",
+    "collided",
     "unsampled",
     "doubled",
 ];

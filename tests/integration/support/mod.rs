@@ -11,6 +11,8 @@
 
 /// Authorities and certificates, good and bad.
 pub mod certificates;
+/// A browser without a window, to look at pages.
+pub mod chromium;
 /// Real clusters: masters and their replicas, resharded and failed over while a test runs.
 pub mod cluster;
 /// `compare`, `repair` and `keys`: command lines and what they print.
@@ -27,6 +29,8 @@ pub mod proxy;
 pub mod redknot;
 /// Whether secrets lie around in files or outputs.
 pub mod secrets;
+/// Masters that sentinels watch, with their replicas, failed over while a test runs.
+pub mod sentinel;
 /// Real servers on free ports.
 pub mod server;
 /// Named versions of servers, and where they are.

@@ -3,12 +3,14 @@
 //! # Invariants
 //!
 //! - No process outlives the test that started it: it is killed at its time limit, and when its value is dropped.
+//! - A run that is given a password by a variable or a file is searched for it: what it said, and all of its state folder.
 //! - A failed expectation shows the command line, the exit code and the end of both outputs.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use ::redknot::progress::Status;
 
-use super::wait_for;
+use super::{secrets, wait_for};
 
 /// Longer than this, a run hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
@@ -27,6 +29,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 pub struct Redknot {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    stdin: Option<PathBuf>,
     time_limit: Duration,
 }
 
@@ -39,6 +42,7 @@ impl Redknot {
                 .map(|arg| arg.as_ref().to_owned())
                 .collect(),
             env: Vec::new(),
+            stdin: None,
             time_limit: TIME_LIMIT,
         }
     }
@@ -71,6 +75,13 @@ impl Redknot {
         self
     }
 
+    /// A file as its standard input; without it there is nothing to be read.
+    #[must_use]
+    pub fn stdin(mut self, path: impl AsRef<Path>) -> Self {
+        self.stdin = Some(path.as_ref().to_owned());
+        self
+    }
+
     /// Kills it and fails the test after this time.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
@@ -88,7 +99,10 @@ impl Redknot {
         let mut command = Command::new(env!("CARGO_BIN_EXE_redknot"));
         command
             .args(&self.args)
-            .stdin(Stdio::null())
+            .stdin(match &self.stdin {
+                None => Stdio::null(),
+                Some(path) => File::open(path).expect("the input is there").into(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         for (name, _) in std::env::vars_os() {
@@ -109,6 +123,8 @@ impl Redknot {
         sample_rss(process.id(), Arc::clone(&rss_max));
         Running {
             command_line: self.to_string(),
+            secrets: self.secrets(),
+            state_dir: self.state_dir(),
             process,
             began: Instant::now(),
             time_limit: self.time_limit,
@@ -116,6 +132,29 @@ impl Redknot {
             stderr,
             rss_max,
         }
+    }
+}
+
+impl Redknot {
+    /// The passwords that it is given by variables and files. Shorter ones would be found by chance.
+    fn secrets(&self) -> Vec<Vec<u8>> {
+        let is_secret = |name: &OsStr| name.as_encoded_bytes().ends_with(b"_PASSWORD");
+        let variables = self.env.iter().filter(|(name, _)| is_secret(name));
+        let variables = variables.map(|(_, value)| value.as_encoded_bytes().to_vec());
+        let files = self.args.windows(2).filter_map(|pair| {
+            let flag = pair[0].as_encoded_bytes();
+            let content = std::fs::read(&pair[1]).ok()?;
+            flag.ends_with(b"-pass-file")
+                .then(|| content.trim_ascii_end().to_vec())
+        });
+        let all = variables.chain(files);
+        all.filter(|secret| secret.len() > b"PASSWORD".len())
+            .collect()
+    }
+
+    fn state_dir(&self) -> Option<PathBuf> {
+        let pair = self.args.windows(2).find(|pair| pair[0] == "--state-dir")?;
+        Some(PathBuf::from(&pair[1]))
     }
 }
 
@@ -171,6 +210,8 @@ impl Output {
 /// A process of redknot. Killed when dropped.
 pub struct Running {
     command_line: String,
+    secrets: Vec<Vec<u8>>,
+    state_dir: Option<PathBuf>,
     process: Child,
     began: Instant,
     time_limit: Duration,
@@ -267,7 +308,30 @@ impl Running {
             "still running after {:?}\n{finished}",
             self.time_limit
         );
+        self.assert_kept_secrets(&finished);
         finished
+    }
+
+    /// Whatever a test is about: a password that the run was given is in nothing that it said or stored.
+    fn assert_kept_secrets(&self, finished: &Finished) {
+        if self.secrets.is_empty() {
+            return;
+        }
+        let secrets: Vec<&[u8]> = self.secrets.iter().map(Vec::as_slice).collect();
+        let outputs = [finished.stdout.as_slice(), finished.stderr.as_slice()];
+        let nothing = Path::new("/nonexistent");
+        let folder = self.state_dir.as_deref().filter(|folder| folder.is_dir());
+        let found = match folder {
+            Some(folder) => secrets::search(folder, &outputs, &secrets),
+            None => secrets::search_outputs(&outputs, &secrets),
+        };
+        let folder = folder.unwrap_or(nothing).display();
+        assert!(
+            found.places.is_empty(),
+            "a password of {} lies around in {folder}: {:?}",
+            finished.command_line,
+            found.places
+        );
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::progress::FunctionsStatus;
+
 /// `12 481 903`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -26,6 +28,30 @@ pub fn counted(number: u64, noun: &str) -> String {
 /// `1 key that only the target has`, `12 keys that …`.
 pub fn keys(number: u64, which: &str) -> String {
     format!("{} that {which}", counted(number, "key"))
+}
+
+/// `3 libraries: 2 written, 1 there already`.
+pub fn functions(functions: &FunctionsStatus) -> String {
+    let FunctionsStatus {
+        libraries,
+        written,
+        kept,
+    } = *functions;
+    let there = libraries.saturating_sub(written).saturating_sub(kept);
+    let parts: Vec<String> = [
+        (written, "written"),
+        (there, "there already"),
+        (kept, "kept as the target has them"),
+    ]
+    .into_iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{} {what}", count(number)))
+    .collect();
+    match libraries {
+        0 => "the source has none".to_owned(),
+        1 => format!("1 library: {}", parts.join(", ")),
+        _ => format!("{} libraries: {}", count(libraries), parts.join(", ")),
+    }
 }
 
 /// `5.9 GiB`.
