@@ -189,12 +189,13 @@ impl Asked {
             Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
                 let databases = self.control.config("databases").await.map_err(failed)?;
                 let cause = match databases {
-                    Some(databases) => format!("it has {databases} databases, from 0 on"),
+                    Some(one) if one == "1" => "it has database 0 only".to_owned(),
+                    Some(several) => format!("it has {several} databases, from 0 on"),
                     None => format!("it has fewer databases: \"{line}\""),
                 };
                 return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
                     .on(self.side)
-                    .hint(format!("--db-map {source_db}:0 puts its keys elsewhere; or raise `databases` in the configuration of the {}", self.side))
+                    .hint(format!("another database takes its keys (--db-map {source_db}:0, --to-db); or raise `databases` in the configuration of the {}", self.side))
                     .into());
             }
             Err(error) => return Err(failed(error)),

@@ -628,7 +628,7 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     Err(error) => return error.into(),
                 };
             match still_trusted(&shared, &earlier, &mut next).await {
-                Ok(None) => {
+                Ok(Trust::Kept) => {
                     let mut lane = shared.lane.borrow_mut();
                     lane.rules.set_target_clock(next.clock);
                     lane.set_takes(next.takes.take());
@@ -636,14 +636,26 @@ async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> E
                     shared.read_wake.notify_one();
                     break next;
                 }
-                Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
+                Ok(Trust::Lost(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
+                Ok(Trust::NothingRecorded) => return End::Lane(LaneEnd::Again),
                 Err(error) => failure = Some(error),
             }
         };
     }
 }
 
-/// Whether the new connection leads to the process that has acknowledged so far; the reason, if it does not.
+/// What an acknowledgement of the target is worth after its connection was lost.
+enum Trust {
+    /// It is the same process.
+    Kept,
+    /// It may be another one, for this reason.
+    Lost(String),
+    /// It is another one, and nothing is durable yet that the earlier one has acknowledged. What it has acknowledged all
+    /// the same is on its way to the disk, and must not arrive there as the work of this one.
+    NothingRecorded,
+}
+
+/// Whether the new connection leads to the process that has acknowledged so far.
 ///
 /// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
 /// a newer one. In another process its number would be somebody else's.
@@ -651,7 +663,7 @@ async fn still_trusted(
     shared: &Shared,
     earlier: &(Option<i64>, Option<String>),
     next: &mut Link,
-) -> Result<Option<String>, LinkError> {
+) -> Result<Trust, LinkError> {
     if let (Some(client_id), run_id) = earlier
         && *run_id == next.identity.run_id
     {
@@ -659,14 +671,14 @@ async fn still_trusted(
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
-    if checkpoint.canary.is_empty()
-        && same_process(&checkpoint.target, &next.identity) == Some(false)
-    {
-        // Nothing is durable yet, but what the old process acknowledged is counted already.
-        let reason = "the target is another process than the one that acknowledged (run_id changed), so its acknowledgements are suspect";
-        return Ok(Some(reason.to_owned()));
-    }
-    link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
+    let now = &next.identity;
+    let suspect = link::suspect(&shared.env, &checkpoint, plan, now).await?;
+    let same = same_process(&checkpoint.target, now);
+    Ok(match suspect {
+        Some(reason) => Trust::Lost(reason),
+        None if same == Some(false) && checkpoint.canary.is_empty() => Trust::NothingRecorded,
+        None => Trust::Kept,
+    })
 }
 
 pub(super) async fn target_send(

@@ -19,9 +19,8 @@ use super::detail::first_difference;
 use super::expiry::{Answer, Expiries};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
 use super::listing::Listing;
-use super::named::{Look, Named};
+use super::named::Named;
 use super::names::Names;
-use super::scan::Scanned;
 use super::window::Window;
 use crate::cluster::{NodeAddress, Probes, SLOTS, Topology};
 use crate::digest::NamesDigest;
@@ -511,61 +510,6 @@ impl Lane {
         pipe.lost();
     }
 
-    /// What was listed of the target since the last call.
-    pub fn take_listed(&mut self) -> Option<Listed> {
-        self.listed.take()
-    }
-
-    /// Names of the target have come beside the walk of the source.
-    fn listed(&mut self, scanned: &Scanned) {
-        let listed = self.listed.get_or_insert_default();
-        listed.to = Position::after(scanned.cursor_out);
-        listed.keys += scanned.names.len() as u64;
-        let named = &self.rules.named[TARGET];
-        let mut buffer = Vec::new();
-        for name in scanned.names.iter() {
-            match named.look(name, &mut buffer) {
-                Look::Yes => listed.names.add(&named.on(SOURCE, name)),
-                Look::Unselected => listed.unselected += 1,
-                Look::Unsampled => {}
-            }
-        }
-    }
-
-    /// A batch of names has come.
-    fn scanned(&mut self, scanned: Scanned) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        let keys = scanned.names.len();
-        let before = self.unread.len();
-        let (mut unselected, mut unsampled) = (0, 0);
-        let named = &self.rules.named[walked(self.stage)];
-        let mut buffer = Vec::new();
-        for (index, name) in (0..).zip(scanned.names.iter()) {
-            match named.look(name, &mut buffer) {
-                Look::Yes => self.unread.push_back(KeyRef { seq, index }),
-                Look::Unselected => unselected += 1,
-                Look::Unsampled => unsampled += 1,
-            }
-        }
-        let open = self.unread.len() - before;
-        let cursors = (scanned.cursor_in, scanned.cursor_out);
-        let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
-        match self.stage {
-            CompareStage::Target => {
-                batch.counters().target_keys_scanned = keys as u64;
-                batch.counters().target_keys_unselected = unselected;
-            }
-            _ => {
-                batch.counters().keys_scanned = keys as u64;
-                batch.counters().filtered = unselected;
-                batch.counters().unsampled = unsampled;
-            }
-        }
-        self.batches.push_back(batch);
-        self.hand_on();
-    }
-
     /// Takes the next pairs of answers, as far as both sides have them.
     fn match_answers(&mut self, now: Instant) {
         while let Some(question) = self.unmatched.front().copied() {
@@ -656,27 +600,6 @@ impl Lane {
         };
         let batch = self.batch(key);
         batch.settle(key.index, judged);
-        if batch.open() == 0 {
-            self.hand_on();
-        }
-    }
-
-    /// The source has all of these keys, or it has not this one.
-    fn existence(&mut self, first: KeyRef, count: u32, exist: bool) {
-        let run = first.index..first.index + count;
-        if !exist && self.rules.has_rivals {
-            self.unplaced
-                .extend(run.map(|index| KeyRef { index, ..first }));
-            return;
-        }
-        for index in run {
-            let key = KeyRef { index, ..first };
-            match exist {
-                true => self.batch(key).known(),
-                false => self.unknown_to_source(key),
-            }
-        }
-        let batch = self.batch(first);
         if batch.open() == 0 {
             self.hand_on();
         }

@@ -422,6 +422,7 @@ proptest! {
         }
         let rules = Rules {
             extras: false,
+            lists: false,
             routes: [None, Some(cluster.topology.clone())],
             ..rules(strings)
         };

@@ -116,12 +116,12 @@ fn a_database_that_the_server_does_not_have_is_refused() {
         .arg("--restart")
         .run();
     insta::assert_snapshot!(pair.said(&finished), @r#"
-    exit 2
+    exit 3
       migration m  begins
       state     STATE/m
-    error: target: failed to select the database
-      the server answers "ERR DB index is out of range"
-    hint: the server has fewer databases (CONFIG GET databases; 16 unless changed)
+    error: target: failed to use database 3
+      it has database 0 only
+    hint: another database takes its keys (--db-map 3:0, --to-db); or raise `databases` in the configuration of the target
     "#);
 }
 
@@ -377,7 +377,7 @@ fn a_cluster_and_a_sentinel_are_recognised() {
         .args(["--restart", "-q"])
         .run();
     said += &Said::of(&finished).to_string();
-    insta::assert_snapshot!(said, @r"
+    insta::assert_snapshot!(said, @r#"
     exit 22
     error: source: failed to use the source
       it is a cluster in which 16384 of 16384 slots are at no node, the first of them 0
@@ -390,14 +390,14 @@ fn a_cluster_and_a_sentinel_are_recognised() {
 
     exit 2
     error: source: failed to use database 3 of the source
-      it is a node of a cluster, and a cluster has database 0 only
-    hint: leave the number of the database away
+      it is a node of a cluster, and answers "ERR SELECT is not allowed in cluster mode"
+    hint: a cluster has database 0 only, and more of them since Valkey 9 (cluster-databases)
 
     exit 2
     error: source: failed to use the source
       it is a sentinel: it watches servers and has no keys
     hint: redis-sentinel://host:26379/SERVICE is the master that it watches by that name
-    ");
+    "#);
 }
 
 #[test]

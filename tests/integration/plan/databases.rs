@@ -415,7 +415,7 @@ fn a_target_with_fewer_databases_is_a_no_go_and_a_map_helps() {
         .run()
         .expect_code(3);
     let lines = said(&refused);
-    let wanted = "error: target: failed to use database 9\n  it has 4 databases, from 0 on\nhint: --db-map 9:0 puts its keys elsewhere; or raise `databases` in the configuration of the target\n";
+    let wanted = "error: target: failed to use database 9\n  it has 4 databases, from 0 on\nhint: another database takes its keys (--db-map 9:0, --to-db); or raise `databases` in the configuration of the target\n";
     assert!(lines.ends_with(wanted), "{lines}");
     let flags = ["--restart", "--all-dbs", "--db-map", "9:3"];
     migrate(&url(&source), &url(&target), state.path(), &flags)
