@@ -235,6 +235,7 @@ fn texts_and_names_of_any_length_fit_into_their_records() {
     let mut first = batch(1, 0, 0, u64::MAX);
     first.counters.keys_written -= 2;
     first.counters.keys_quarantined += 2;
+    first.makeup = Box::new(Makeup::of(Arrived::UNSEEN, first.counters.keys_written));
     first.canary_keys = vec![name.clone(); 300];
     first.canary_keys.extend(vec![b"short".to_vec(); 300]);
     first.quarantined = vec![(name, record.clone()), (other, record)];
