@@ -391,7 +391,7 @@ fn a_cluster_and_a_sentinel_are_recognised() {
     exit 2
     error: source: failed to use database 3 of the source
       it is a node of a cluster, and answers "ERR SELECT is not allowed in cluster mode"
-    hint: a cluster has database 0 only, and more of them since Valkey 9 (cluster-databases)
+    hint: leave the number of the database away; clusters have several since Valkey 9 (cluster-databases)
 
     exit 2
     error: source: failed to use the source
