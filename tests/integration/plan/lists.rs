@@ -100,7 +100,11 @@ fn a_list_is_moved_without_a_scan_and_goes_on_where_it_was_killed() {
         };
         let compared = of_migration(0);
         assert_eq!(compared.count("equal"), names.len() as u64);
-        let start = &compared.finished.json_lines()[0];
+        let lines = compared.finished.json_lines();
+        let start = lines
+            .iter()
+            .find(|line| line["type"] == "compare_start")
+            .unwrap();
         assert!(
             start["resumed"] == true && start["percent"].as_f64() > Some(10.0),
             "{start}"
