@@ -5,35 +5,65 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 
 use redknot::resp::encode_command;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// As much as one read takes at most; a SCAN reply's key name must fit in as well.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Where a server listens, and whom to believe about it where it speaks TLS.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub port: u16,
+    pub authority: Option<&'a Path>,
+}
+
+impl From<u16> for Place<'_> {
+    fn from(port: u16) -> Self {
+        Self {
+            port,
+            authority: None,
+        }
+    }
+}
+
+/// TCP, or TLS over it.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Box<[u8]>,
     /// What of the buffer has been received and not been used.
     unread: Range<usize>,
 }
 
 impl Connection {
-    pub fn open(port: u16) -> Result<Self> {
+    pub fn open<'a>(place: impl Into<Place<'a>>) -> Result<Self> {
+        let Place { port, authority } = place.into();
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         Ok(Self {
-            stream,
+            stream: match authority {
+                None => Box::new(stream),
+                Some(authority) => Box::new(encrypted(stream, authority)?),
+            },
             buffer: vec![0; BUFFER_BYTES].into(),
             unread: 0..0,
         })
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes)?)
+        self.stream.write_all(bytes)?;
+        Ok(self.stream.flush()?)
     }
 
     /// The text of a reply that is a line or a string.
@@ -166,4 +196,20 @@ impl Connection {
         self.unread.end += received;
         Ok(())
     }
+}
+
+fn encrypted(
+    stream: TcpStream,
+    authority: &Path,
+) -> Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1")?;
+    let connection = ClientConnection::new(Arc::new(config), name)?;
+    Ok(StreamOwned::new(connection, stream))
 }

@@ -11,15 +11,15 @@ use redknot::resp::{
     encode_restore_tail, encode_scan,
 };
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Place};
 use crate::target::node_of;
 
 /// Reads every key's payload and expiry and throws them away; returns how many keys it saw.
 ///
 /// Each pipeline carries the next SCAN in front of this batch's DUMPs, and is sent before the last batch's replies are
 /// read. So the source always has a request to work on.
-pub fn read_source(port: u16, ask: ExpiryQuery, batch: u32) -> Result<usize> {
-    let mut connection = Connection::open(port)?;
+pub fn read_source(place: Place<'_>, ask: ExpiryQuery, batch: u32) -> Result<usize> {
+    let mut connection = Connection::open(place)?;
     let mut out = BytesMut::new();
     encode_scan(&mut out, 0, batch, None, None);
     connection.send(&out)?;
@@ -63,7 +63,8 @@ pub struct Recording {
 /// What one node is sent.
 #[derive(Default)]
 struct Stream {
-    pieces: Vec<BytesMut>,
+    /// Each with the number of its keys.
+    pieces: Vec<(BytesMut, usize)>,
     keys: usize,
 }
 
@@ -90,7 +91,7 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32, nodes: usize) -> Result<R
             encode_expiry(&mut out, ask, name);
         }
         connection.send(&out)?;
-        let mut pieces = vec![BytesMut::new(); nodes];
+        let mut pieces = vec![(BytesMut::new(), 0); nodes];
         for name in &names {
             payload.clear();
             connection.read_bulk(&mut payload)?;
@@ -102,7 +103,8 @@ pub fn record(port: u16, ask: ExpiryQuery, batch: u32, nodes: usize) -> Result<R
             };
             let ttl_ms = if expires { expiry.unsigned_abs() } else { 0 };
             let node = node_of(name, nodes);
-            let piece = &mut pieces[node];
+            let (piece, piece_keys) = &mut pieces[node];
+            *piece_keys += 1;
             encode_restore_head(piece, name, ttl_ms, payload.len(), options);
             piece.put_slice(&payload);
             encode_restore_tail(piece, options);
@@ -139,6 +141,24 @@ pub fn write_in_turns(ports: &[u16], recording: &Recording) -> Result<()> {
     streams.try_for_each(|(port, stream)| write_node(*port, stream))
 }
 
+/// As [`write_target`], to a single server over TLS: one thread sends a piece before it reads the acknowledgements of the
+/// piece before, so that the target always has something to do.
+pub fn write_target_over_tls(place: Place<'_>, recording: &Recording) -> Result<()> {
+    let mut connection = Connection::open(place)?;
+    let mut unread = 0;
+    for (piece, keys) in recording.nodes.iter().flat_map(|node| &node.pieces) {
+        connection.send(piece)?;
+        for _ in 0..unread {
+            connection.skip_reply()?;
+        }
+        unread = *keys;
+    }
+    for _ in 0..unread {
+        connection.skip_reply()?;
+    }
+    Ok(())
+}
+
 fn write_node(port: u16, recording: &Stream) -> Result<()> {
     const ACKNOWLEDGEMENT: &[u8] = b"+OK\r\n";
     let mut writer = TcpStream::connect(("127.0.0.1", port))?;
@@ -146,7 +166,7 @@ fn write_node(port: u16, recording: &Stream) -> Result<()> {
     let mut reader = writer.try_clone()?;
     std::thread::scope(|scope| {
         let sent = scope.spawn(move || -> Result<()> {
-            for piece in &recording.pieces {
+            for (piece, _) in &recording.pieces {
                 writer.write_all(piece)?;
             }
             Ok(())

@@ -36,7 +36,7 @@ use clap::{Parser, ValueEnum};
 use redknot::resp::ExpiryQuery;
 
 use crate::certificates::{Authority, Flaw};
-use crate::connection::Connection;
+use crate::connection::{Connection, Place};
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
 use crate::server::{Certificate, Server};
@@ -48,6 +48,9 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The row that is compared with the one above it.
 const WITH_TLS: &str = "redknot, TLS";
+/// What the servers can do over TLS, compared with what they can do without.
+const SOURCE_WITH_TLS: &str = "source floor, TLS";
+const TARGET_WITH_TLS: &str = "target floor, TLS";
 
 #[derive(Parser)]
 struct Arguments {
@@ -189,10 +192,15 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     if arguments.cluster_target {
         rows.push("nodes in turns");
     }
+    // The nodes of a cluster are given no certificate.
+    let over_tls = certificate.as_ref().filter(|_| !arguments.cluster_target);
+    if over_tls.is_some() {
+        rows.extend([SOURCE_WITH_TLS, TARGET_WITH_TLS]);
+    }
     rows.extend(arguments.variants().iter().map(|variant| variant.name));
     for round in 1..=arguments.runs {
         let (source_floor, keys_read) =
-            servers.cost_of(|| floors::read_source(source_port, ask, batch))?;
+            servers.cost_of(|| floors::read_source(source_port.into(), ask, batch))?;
         ensure!(keys_read == recording.keys, "SCAN gave {keys_read} keys");
 
         servers.target.empty()?;
@@ -209,6 +217,10 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             let (in_turns, ()) =
                 servers.cost_of(|| floors::write_in_turns(&target_ports, &recording))?;
             measured.push(in_turns);
+        }
+        if let Some(certificate) = over_tls {
+            let floors = floors_over_tls(&mut servers, certificate, &recording, ask, batch)?;
+            measured.extend(floors);
         }
         for variant in arguments.variants() {
             let authority = certificate.as_ref().filter(|_| variant.tls);
@@ -231,11 +243,20 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             table.add(round, name, cost, ratios);
         }
     }
-    if arguments.tls && !arguments.floors_only {
-        println!(
-            "TLS takes {:.2} times the wall time of the same without (median of the rounds)",
-            table.wall_over(WITH_TLS, "redknot")
-        );
+    if over_tls.is_some() {
+        let mut pairs = vec![
+            (SOURCE_WITH_TLS, "source floor"),
+            (TARGET_WITH_TLS, "target floor"),
+        ];
+        if !arguments.floors_only {
+            pairs.push((WITH_TLS, "redknot"));
+        }
+        for (with, without) in pairs {
+            println!(
+                "{with}: {:.2} times the wall time of the same without (median of the rounds)",
+                table.wall_over(with, without)
+            );
+        }
     }
     table.end();
     if !arguments.floors_only {
@@ -245,6 +266,28 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What both servers need for the same when it is encrypted.
+fn floors_over_tls(
+    servers: &mut Servers,
+    certificate: &Certificate,
+    recording: &floors::Recording,
+    ask: ExpiryQuery,
+    batch: u32,
+) -> Result<[Cost; 2]> {
+    let at = |port| Place {
+        port,
+        authority: Some(certificate.authority.as_path()),
+    };
+    let source = at(servers.source.tls_port);
+    let (source_floor, keys) = servers.cost_of(|| floors::read_source(source, ask, batch))?;
+    ensure!(keys == recording.keys, "SCAN gave {keys} keys");
+    servers.target.empty()?;
+    let target = at(servers.target.tls_port());
+    let (target_floor, ()) =
+        servers.cost_of(|| floors::write_target_over_tls(target, recording))?;
+    Ok([source_floor, target_floor])
 }
 
 /// Empties the target, lets redknot fill it, and compares.

@@ -76,6 +76,11 @@ impl Target {
         self.nodes.iter().map(|node| node.port).collect()
     }
 
+    /// The port at which a single server speaks TLS.
+    pub fn tls_port(&self) -> u16 {
+        self.nodes[0].tls_port
+    }
+
     /// CPU seconds of all nodes so far.
     pub fn cpu_seconds(&mut self) -> Result<f64> {
         self.nodes.iter_mut().map(Server::cpu_seconds).sum()

@@ -4,6 +4,7 @@
 //!
 //! Nothing in here asks a server: the audit tells what was recorded, not what is there now.
 
+pub mod check;
 pub mod entry;
 pub mod journal;
 pub mod reader;

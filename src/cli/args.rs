@@ -27,7 +27,9 @@ use redknot::state::Durability;
 
 use super::server_args::{SourceArgs, TargetArgs};
 
-pub use audit::{AuditArgs, AuditCommand, ReportArgs};
+pub use audit::{
+    AuditArgs, AuditCommand, CheckArgs, ExportArgs, RebuildArgs, ReportArgs, ShowArgs,
+};
 pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
@@ -114,10 +116,10 @@ pub enum Command {
     Compare(Box<CompareArgs>),
     /// Make the target right where a comparison found it wrong: shows what it would do, and does it with --apply
     Repair(Box<RepairArgs>),
-    /// What was done, when, and proven how: audit report NAME makes a page of it
-    Audit(AuditArgs),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
+    /// What was done, whether the records of it fit together, and a lost state made anew from them
+    Audit(AuditArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),
     /// Users that may do what redknot does and nothing else, as ACL lines to paste

@@ -23,6 +23,7 @@ mod keys;
 mod log;
 mod migrate;
 mod names;
+mod overview;
 mod panics;
 mod passwords;
 mod progress;
@@ -196,7 +197,7 @@ fn dispatch(
                 .unwrap_or_default();
             repair::run(&args, visible, &common, console, exit)
         }
-        Some(Command::Audit(args)) => audit::run(&args, &common, console),
+        Some(Command::Audit(args)) => audit::run(&args.command, &common, console),
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
         Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),

@@ -15,7 +15,7 @@ use super::args::{Common, StatusArgs};
 use super::console::{Console, Paint};
 use super::exit_code::ExitCode;
 use super::failure::Failure;
-use super::{format, migrate, repair};
+use super::{format, migrate, overview, repair};
 
 /// How often `--watch` looks again.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ pub fn run(args: &StatusArgs, common: &Common, console: &Console) -> Result<Exit
             all.push(read(&dir, &name)?);
         }
         let text = match console.json {
-            true => all.iter().map(json).collect(),
-            false => text(&all, console.out_paint, now_ms()),
+            true => all.iter().map(|file| json(file, &dir)).collect(),
+            false => text(&all, &dir, console.out_paint, now_ms()),
         };
         let text = if args.watch && console.redraws_output {
             format!("\x1b[H\x1b[2J{text}")
@@ -48,6 +48,24 @@ pub fn run(args: &StatusArgs, common: &Common, console: &Console) -> Result<Exit
         }
         std::thread::sleep(INTERVAL);
     }
+}
+
+/// The table of all migrations, even if there is only one.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn list(common: &Common, console: &Console) -> Result<ExitCode, Failure> {
+    let dir = common.state_dir();
+    let mut all = Vec::new();
+    for name in names(&dir, None)? {
+        all.push(read(&dir, &name)?);
+    }
+    console.out(&match console.json {
+        true => all.iter().map(|file| json(file, &dir)).collect(),
+        false => overview::table(&all, &dir, console.out_paint),
+    });
+    Ok(ExitCode::Done)
 }
 
 /// Which migrations to show. Never empty.
@@ -78,12 +96,15 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// One line: the status, whether its run is alive, and whether it died.
-fn json(file: &StatusFile) -> String {
+/// One line: the status, whether its run is alive, and whether it died; in a few words what it came to.
+fn json(file: &StatusFile, dir: &Path) -> String {
     let mut value = serde_json::to_value(&file.status).unwrap_or_default();
     if let Value::Object(fields) = &mut value {
         fields.insert("running".into(), json!(file.running));
         fields.insert("interrupted".into(), json!(is_interrupted(file)));
+        fields.insert("verdict".into(), json!(overview::verdict(file)));
+        let report = overview::report_hash(dir, &file.status.migration);
+        fields.insert("report_hash".into(), json!(report));
     }
     format!("{value}\n")
 }
@@ -93,10 +114,10 @@ fn is_interrupted(file: &StatusFile) -> bool {
     file.status.state == RunState::Running && !file.running
 }
 
-fn text(all: &[StatusFile], paint: Paint, now_ms: u64) -> String {
+fn text(all: &[StatusFile], dir: &Path, paint: Paint, now_ms: u64) -> String {
     match all {
         [one] => block(one, paint, now_ms),
-        _ => table(all, paint),
+        _ => overview::table(all, dir, paint),
     }
 }
 
@@ -393,46 +414,6 @@ fn after_completion(status: &Status) -> String {
     }
 }
 
-/// One line a migration.
-fn table(all: &[StatusFile], paint: Paint) -> String {
-    let width = all
-        .iter()
-        .map(|file| file.status.migration.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max(9);
-    let head = format!(
-        "{:width$}  {:11}  {:>8}  {:>15}  {:>15}  {:>9}  UPDATED",
-        "MIGRATION", "STATE", "PROGRESS", "SCANNED", "WRITTEN", "QUARANTINED"
-    );
-    let mut text = paint.bold(&head) + "\n";
-    for file in all {
-        let Status {
-            migration,
-            counters,
-            percent,
-            updated_ms,
-            ..
-        } = &file.status;
-        let state = match file.status.state {
-            RunState::Running if file.running => "running",
-            RunState::Running => "interrupted",
-            RunState::Stopped => "stopped",
-            RunState::Failed => "failed",
-            RunState::Complete => "complete",
-        };
-        text.push_str(&format!(
-            "{migration:width$}  {state:11}  {:>8}  {:>15}  {:>15}  {:>11}  {}\n",
-            format::percent(*percent),
-            format::count(counters.keys_scanned),
-            format::count(counters.keys_written),
-            format::count(counters.keys_quarantined),
-            format::time(*updated_ms),
-        ));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use redknot::progress::CompareStatus;
@@ -479,7 +460,7 @@ mod tests {
         assert!(text.contains("interrupted (the process died: pid 4411 on vm-7, last seen 2026-11-22 14:03:10 UTC)"), "{text}");
         assert!(text.contains("run the same command to continue"), "{text}");
         assert!(!text.contains("health"), "{text}");
-        let line: Value = serde_json::from_str(&json(&died)).expect("JSON");
+        let line: Value = serde_json::from_str(&json(&died, Path::new("none"))).expect("JSON");
         assert_eq!(
             (&line["state"], &line["running"], &line["interrupted"]),
             (&json!("running"), &json!(false), &json!(true))
@@ -496,7 +477,7 @@ mod tests {
             text.contains("tls         the target was not verified (--to-insecure)\n"),
             "{text}"
         );
-        let line: Value = serde_json::from_str(&json(&insecure)).expect("JSON");
+        let line: Value = serde_json::from_str(&json(&insecure, Path::new("none"))).expect("JSON");
         assert_eq!(
             (&line["source_tls"], &line["target_tls"]),
             (&json!("none"), &json!("unverified"))
@@ -544,10 +525,8 @@ mod tests {
             file(RunState::Complete, false),
             file(RunState::Running, false),
         ];
-        insta::assert_snapshot!(text(&all, Paint::PLAIN, 0), @r"
-        MIGRATION  STATE        PROGRESS          SCANNED          WRITTEN  QUARANTINED  UPDATED
-        shop       complete       71.4 %        8 911 632        8 911 220            0  2026-11-22 14:03:10 UTC
-        shop       interrupted    71.4 %        8 911 632        8 911 220            0  2026-11-22 14:03:10 UTC
+        insta::assert_snapshot!(text(&all, Path::new("none"), Paint::PLAIN, 0), @r"
+        MIGRATION  FROM  TO  KEYS  VERDICT  WHEN  REPORT
         ");
     }
 }

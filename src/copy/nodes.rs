@@ -189,10 +189,6 @@ async fn again(
             return Ok(None);
         }
         let mut link = nodes.connect_target(node, db, &name, timeout).await?;
-        // What the lost connection may still have in the server's buffers: an old value must not land after a newer one.
-        if let Some(client_id) = earlier {
-            end_earlier(&mut link, client_id).await?;
-        }
         let known = shared.durable.borrow().lanes[shared.index].target.clone();
         let known_process = match (&known.run_id, &link.identity.run_id) {
             (Some(_), Some(run_id)) => is_among(&known, run_id),
@@ -202,6 +198,11 @@ async fn again(
         };
         if !known_process {
             return Ok(None);
+        }
+        // What the lost connection may still have in the server's buffers: an old value must not land after a newer one.
+        // In another process the number would be somebody else's.
+        if let Some(client_id) = earlier {
+            end_earlier(&mut link, client_id).await?;
         }
         let mut lane = shared.lane.borrow_mut();
         lane.set_routes(nodes.topology().clone());

@@ -25,7 +25,7 @@ pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link:
     let mut budget = env.budget(Side::Target);
     budget.contact();
     loop {
-        let client_id = link.client_id;
+        let earlier = (link.client_id, link.identity.run_id.clone());
         link.wire.set_silence_max(budget.silence_max());
         let (reader, writer) = link.wire.split();
         let trouble = tokio::select! {
@@ -54,8 +54,8 @@ pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link:
                     Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
                     Err(error) => return error.into(),
                 };
-            match still_trusted(&shared, client_id, &mut next).await {
-                Ok(None) => {
+            match still_trusted(&shared, &earlier, &mut next).await {
+                Ok(Trust::Kept) => {
                     let mut lane = shared.lane.borrow_mut();
                     lane.rules.set_target_clock(next.clock);
                     lane.set_takes(next.takes.take());
@@ -63,35 +63,49 @@ pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link:
                     shared.read_wake.notify_one();
                     break next;
                 }
-                Ok(Some(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
+                Ok(Trust::Lost(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
+                Ok(Trust::NothingRecorded) => return End::Lane(LaneEnd::Again),
                 Err(error) => failure = Some(error),
             }
         };
     }
 }
 
-/// Whether the new connection leads to the process that has acknowledged so far; the reason, if it does not.
+/// What an acknowledgement of the target is worth after its connection was lost.
+enum Trust {
+    /// It is the same process.
+    Kept,
+    /// It may be another one, for this reason.
+    Lost(String),
+    /// It is another one, and nothing is durable yet that the earlier one has acknowledged. What it has acknowledged all
+    /// the same is on its way to the disk, and must not arrive there as the work of this one.
+    NothingRecorded,
+}
+
+/// Whether the new connection leads to the process that has acknowledged so far.
 ///
 /// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
-/// a newer one.
+/// a newer one. In another process its number would be somebody else's.
 async fn still_trusted(
     shared: &Shared,
-    earlier: Option<i64>,
+    earlier: &(Option<i64>, Option<String>),
     next: &mut Link,
-) -> Result<Option<String>, LinkError> {
-    if let Some(client_id) = earlier {
-        end_earlier(next, client_id).await?;
+) -> Result<Trust, LinkError> {
+    if let (Some(client_id), run_id) = earlier
+        && *run_id == next.identity.run_id
+    {
+        end_earlier(next, *client_id).await?;
     }
     let plan = shared.env.request.plan.lanes[shared.index];
     let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
-    if checkpoint.canary.is_empty()
-        && same_process(&checkpoint.target, &next.identity) == Some(false)
-    {
-        // Nothing is durable yet, but what the old process acknowledged is counted already.
-        let reason = "the target is another process than the one that acknowledged (run_id changed), so its acknowledgements are suspect";
-        return Ok(Some(reason.to_owned()));
-    }
-    link::suspect(&shared.env, &checkpoint, plan, &next.identity).await
+    let now = &next.identity;
+    let suspect = link::suspect(&shared.env, &checkpoint, plan, now).await?;
+    let same = same_process(&checkpoint.target, now);
+    Ok(match suspect {
+        Some(reason) => Trust::Lost(reason),
+        None if same == Some(false) && checkpoint.canary.is_empty() => Trust::NothingRecorded,
+        None => Trust::Kept,
+    })
 }
 
 pub(super) async fn target_send(

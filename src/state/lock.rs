@@ -30,6 +30,8 @@ pub(super) struct Holder {
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
+    /// Who held it before and died, if that is still to be told.
+    died: Option<Holder>,
 }
 
 impl Lock {
@@ -62,14 +64,24 @@ impl Lock {
         let died = read(&mut file);
         write(&mut file, command)
             .map_err(|error| StoreError::io("write the lock", &path, &error))?;
-        Ok((Self { file }, died))
+        Ok((Self { file, died: None }, died))
+    }
+
+    /// As [`Self::take`], by somebody who only looks: who died holding it is still told to whoever takes it next.
+    pub(super) fn take_to_look(dir: &Path, command: &str) -> Result<Self, StoreError> {
+        let (mut lock, died) = Self::take(dir, command)?;
+        lock.died = died;
+        Ok(lock)
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // An empty file says that nobody died holding it. If this fails, the next run says something that is not so.
-        let _ = self.file.set_len(0);
+        let _ = match &self.died {
+            Some(holder) => put(&mut self.file, holder),
+            None => self.file.set_len(0),
+        };
     }
 }
 
@@ -140,7 +152,11 @@ fn write(file: &mut File, command: &str) -> std::io::Result<()> {
         since_ms: super::now_ms(),
         command: command.to_owned(),
     };
+    put(file, &holder)
+}
+
+fn put(file: &mut File, holder: &Holder) -> std::io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(&serde_json::to_vec(&holder)?)
+    file.write_all(&serde_json::to_vec(holder)?)
 }

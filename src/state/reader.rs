@@ -61,7 +61,7 @@ impl Reader {
             });
         }
         let dir = folder::prepare(state_dir, name)?;
-        let (lock, _) = Lock::take(&dir, command)?;
+        let lock = Lock::take_to_look(&dir, command)?;
         let known = Journal::look(&dir.join(folder::JOURNAL))
             .map_err(|error| journal_error(&dir, error))?;
         refuse_other(known.format, &known.version)?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ::redknot::progress::Status;
+use rustix::process::Signal;
 
 use crate::support::dataset::{DataSet, fill};
 use crate::support::oracle::Oracle;
@@ -525,4 +526,49 @@ fn a_frozen_process_goes_on_where_it_was() {
     std::thread::sleep(Duration::from_secs(7));
     running.signal(rustix::process::Signal::CONT);
     bad.finish(running.wait());
+}
+
+/// What its earlier process acknowledged is gone, though nothing of it may have been recorded yet. And numbers of
+/// connections begin anew with each process, so a number of ours is somebody else's there.
+#[test]
+fn a_target_that_restarts_empty_at_the_beginning_loses_no_key_and_no_connection_of_others() {
+    let Some(binary) = require(REDIS_7_0) else {
+        return;
+    };
+    let (source, mut target) = (Server::plain(&binary), Server::plain(&binary));
+    fill(&source, 0, &DataSet::new(30_000, seed()));
+    let state = tempfile::tempdir().unwrap();
+    let running = Redknot::migrate(&source.url(0), &target.url(0), state.path())
+        .args(["--name", NAME, "--batch", "100"])
+        .start();
+    wait_for("some keys to arrive", Duration::from_secs(30), || {
+        (target.keys(0) > 0).then_some(())
+    });
+    running.signal(Signal::STOP);
+    let list: String = redis::cmd("CLIENT")
+        .arg("LIST")
+        .query(&mut target.connection())
+        .unwrap();
+    let ours = list.lines().filter(|line| line.contains("name=redknot:"));
+    let numbers = ours.filter_map(|line| line.strip_prefix("id=")?.split(' ').next());
+    let last = numbers
+        .filter_map(|number| number.parse::<u64>().ok())
+        .max();
+    let last = last.unwrap_or_else(|| panic!("it had ended already: {list}"));
+    target.restart_empty();
+    let mut others = Vec::new();
+    loop {
+        let mut other = target.connection();
+        let number: u64 = redis::cmd("CLIENT").arg("ID").query(&mut other).unwrap();
+        others.push(other);
+        if number > last {
+            break;
+        }
+    }
+    running.signal(Signal::CONT);
+    running.wait().expect_code(0);
+    Oracle::between(&source, &target).assert_equal();
+    for other in &mut others {
+        redis::cmd("PING").exec(other).expect("it was left alone");
+    }
 }

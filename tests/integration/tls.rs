@@ -18,7 +18,8 @@ use crate::support::certificates::{Authority, Files, Flaw};
 use crate::support::oracle;
 use crate::support::redknot::{Finished, Redknot, status, wait_for_status};
 use crate::support::secrets::assert_absent;
-use crate::support::server::{Server, ServerSpec};
+use crate::support::sentinel::Sentinel;
+use crate::support::server::{Server, ServerSpec, free_port};
 use crate::support::version::{Binary, REDIS_7_0, require_tls};
 
 const PASSWORD: &str = "swordfish-of-the-tls-tests";
@@ -453,6 +454,69 @@ fn whoever_is_believed_without_proof_is_warned_of_each_time_and_named_in_the_sta
         ),
         "{shown}"
     );
+}
+
+#[test]
+fn sentinels_and_the_master_that_they_name_are_verified_alike() {
+    let Some(workshop) = Workshop::new() else {
+        return;
+    };
+    let (source, target) = (workshop.good(), workshop.good());
+    fill(&source, 500);
+    let files = workshop.authority.sign("sentinel", Flaw::None);
+    let port = free_port();
+    let lines = format!(
+        "sentinel monitor shop 127.0.0.1 {master} 1\nsentinel auth-pass shop {PASSWORD}\n\
+         tls-port {port}\ntls-replication yes\ntls-auth-clients no\ntls-cert-file {certificate}\n\
+         tls-key-file {key}\ntls-ca-cert-file {authority}\n",
+        master = source.port(),
+        certificate = files.certificate.display(),
+        key = files.key.display(),
+        authority = workshop.authority.certificate.display(),
+    );
+    let sentinel = Sentinel::start(&workshop.binary, None, &lines);
+    let service = format!("rediss-sentinel://127.0.0.1:{port}/shop");
+    workshop
+        .migrate(&service, &url(&target))
+        .arg("--require-tls")
+        .run()
+        .expect_code(0);
+    assert_eq!(target.keys(0), 500);
+    // By its name it is found again, and spoken to as before.
+    let compare = Redknot::new(["compare", "m", "--state-dir"])
+        .arg(workshop.state())
+        .arg("--from-cacert")
+        .arg(&workshop.authority.certificate)
+        .arg("--to-cacert")
+        .arg(&workshop.authority.certificate)
+        .env("REDKNOT_FROM_PASSWORD", PASSWORD)
+        .env("REDKNOT_TO_PASSWORD", PASSWORD);
+    let compared = compare.run().expect_code(0);
+    workshop.keeps_secrets(&compared);
+    // Whoever is not believed is not asked, and a sentinel without TLS is told from one with it.
+    let stranger = Authority::new(workshop.folder.path(), "stranger");
+    let said = workshop.refused(
+        &workshop
+            .redknot(&service, &url(&target))
+            .args(["--name", "m", "--restart", "--from-cacert"])
+            .arg(&stranger.certificate)
+            .arg("--to-cacert")
+            .arg(&workshop.authority.certificate),
+    );
+    assert!(
+        said.contains("CN=sentinel is signed by CN=good-authority"),
+        "{said}"
+    );
+    let in_the_clear = service.replace(&port.to_string(), &sentinel.port().to_string());
+    let said = workshop.refused(&workshop.migrate(&in_the_clear, &url(&target)));
+    assert!(said.contains("speaks without TLS"), "{said}");
+    let plain = service.replace("rediss", "redis");
+    let finished = workshop
+        .migrate(&plain, &url(&target))
+        .args(["--max-unavailable", "0s"])
+        .run();
+    assert_ne!(finished.code(), Some(0));
+    workshop.keeps_secrets(&finished);
 }
 
 /// The server that the run speaks to comes back as somebody whom nobody vouches for.

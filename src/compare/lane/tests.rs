@@ -437,11 +437,10 @@ proptest! {
             while let Some(command) = single.command() {
                 from_source.extend(single.answer(&command));
             }
-            for pipe in 0..3 {
+            for (pipe, tokens) in from_nodes.iter_mut().enumerate() {
                 lane.request(TARGET, pipe, &mut cluster.nodes[pipe].input);
                 while let Some(command) = cluster.nodes[pipe].command() {
-                    let answer = cluster.answer(pipe, &command);
-                    from_nodes[pipe].extend(answer);
+                    tokens.extend(cluster.answer(pipe, &command));
                 }
             }
             if lose {

@@ -245,6 +245,44 @@ fn a_single_server_arrives_whole_at_a_cluster() {
     }
 }
 
+/// The names of a slot are in memory all at once: so many bytes each, beside the name.
+const BYTES_PER_NAME: u64 = 96;
+
+#[test]
+fn a_slot_with_very_many_keys_costs_memory_in_proportion_to_them_and_to_nothing_else() {
+    const MANY_KEYS: u64 = 200_000;
+    const NAME_BYTES: u64 = 24;
+    let Some(binary) = require(REDIS_7_0) else {
+        return;
+    };
+    let source = Cluster::start(&binary, 2, 0);
+    let slot = source.slot_of(b"{one tag}");
+    let mut connection = source.owner_of(slot).connection();
+    let names: Vec<String> = (0..MANY_KEYS)
+        .map(|number| format!("{{one tag}}:user:{number:09}"))
+        .collect();
+    for names in names.chunks(10_000) {
+        let mut pipe = redis::pipe();
+        for name in names {
+            assert_eq!(name.len() as u64, NAME_BYTES);
+            pipe.set(name, "value").ignore();
+        }
+        pipe.exec(&mut connection).unwrap();
+    }
+    let target = Server::plain(&binary);
+    let migration = Migration::new(source.url(), target.url(0));
+    let bytes_max = (24 << 20) + MANY_KEYS * (NAME_BYTES + BYTES_PER_NAME);
+    for command in [migration.command(), migration.compare()] {
+        let finished = command.run().expect_code(0);
+        let bytes = finished.rss_max_bytes;
+        assert!(
+            bytes < bytes_max,
+            "{bytes} bytes, {bytes_max} at most: {finished}"
+        );
+    }
+    assert_eq!(target.keys(0), MANY_KEYS);
+}
+
 #[test]
 fn a_cluster_arrives_whole_at_a_cluster_whose_slots_lie_otherwise() {
     for binary in clusters(&KINDS) {

@@ -183,6 +183,10 @@ mod plant {
             settled: vec![],
             findings: vec![],
         };
+        for difference in differences {
+            checkpoint.counters.count(verdict(difference));
+        }
+        checkpoint.counters.keys_scanned = checkpoint.counters.keys_compared;
         checkpoint = store
             .commit_compare(CompareCommit {
                 candidates: differences.iter().map(candidates).collect(),

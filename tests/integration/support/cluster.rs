@@ -296,6 +296,11 @@ impl Cluster {
         slot.expect("CLUSTER KEYSLOT")
     }
 
+    /// The node that has a slot.
+    pub fn owner_of(&self, slot: usize) -> &Server {
+        self.owner_and_next(slot).0
+    }
+
     /// The node that has a slot, and the one after it.
     fn owner_and_next(&self, slot: usize) -> (&Server, &Server) {
         let masters = self.masters();

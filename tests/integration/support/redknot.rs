@@ -31,6 +31,7 @@ pub struct Redknot {
     env: Vec<(OsString, OsString)>,
     stdin: Option<PathBuf>,
     time_limit: Duration,
+    audited: bool,
 }
 
 impl Redknot {
@@ -44,6 +45,7 @@ impl Redknot {
             env: Vec::new(),
             stdin: None,
             time_limit: TIME_LIMIT,
+            audited: true,
         }
     }
 
@@ -89,6 +91,25 @@ impl Redknot {
         self
     }
 
+    /// Leaves out the check of what it recorded: a test that damages a state knows better.
+    #[must_use]
+    pub fn unaudited(mut self) -> Self {
+        self.audited = false;
+        self
+    }
+
+    /// The folder of states that it writes to, if what it records there is to be checked.
+    fn audited_dir(&self) -> Option<PathBuf> {
+        const WRITE: [&str; 3] = ["migrate", "compare", "repair"];
+        let writes = self
+            .args
+            .first()
+            .is_some_and(|command| WRITE.iter().any(|write| command == write));
+        let flag = self.args.iter().position(|arg| arg == "--state-dir")?;
+        let dir = self.args.get(flag + 1)?;
+        (self.audited && writes).then(|| dir.into())
+    }
+
     /// Runs it to its end.
     pub fn run(&self) -> Finished {
         self.start().wait()
@@ -122,6 +143,7 @@ impl Redknot {
         let rss_max = Arc::new(AtomicU64::new(0));
         sample_rss(process.id(), Arc::clone(&rss_max));
         Running {
+            audited_dir: self.audited_dir(),
             command_line: self.to_string(),
             secrets: self.secrets(),
             state_dir: self.state_dir(),
@@ -212,6 +234,7 @@ pub struct Running {
     command_line: String,
     secrets: Vec<Vec<u8>>,
     state_dir: Option<PathBuf>,
+    audited_dir: Option<PathBuf>,
     process: Child,
     began: Instant,
     time_limit: Duration,
@@ -309,6 +332,9 @@ impl Running {
             self.time_limit
         );
         self.assert_kept_secrets(&finished);
+        if let Some(dir) = self.audited_dir.take() {
+            finished.expect_audited(&dir);
+        }
         finished
     }
 
@@ -390,6 +416,33 @@ impl Finished {
         );
         assert!(!self.stderr().contains("panicked at"), "a panic\n{self}");
         self
+    }
+
+    /// Panics if what lies in this folder of states does not fit together, whatever ended this process.
+    #[track_caller]
+    fn expect_audited(&self, state_dir: &Path) {
+        // A state that the process refused is none to be checked.
+        const REFUSED: [i32; 5] = [2, 13, 14, 25, 26];
+        if self.code().is_some_and(|code| REFUSED.contains(&code)) {
+            return;
+        }
+        let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+        let migrations = entries.filter(|entry| entry.path().join("lock").is_file());
+        for migration in migrations {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_redknot"));
+            command.args(["audit", "check", "--color", "never", "--state-dir"]);
+            command.arg(state_dir).arg(migration.file_name());
+            let checked = command.output().expect("the binary that has just run");
+            // Another process may work on it by now.
+            let fits = matches!(checked.status.code(), Some(0 | 14));
+            assert!(
+                fits,
+                "what was recorded does not fit together ({})\n{}{}{self}",
+                checked.status,
+                String::from_utf8_lossy(&checked.stdout),
+                String::from_utf8_lossy(&checked.stderr)
+            );
+        }
     }
 
     /// Its stdout as one JSON value a line, as `--json` prints.

@@ -146,9 +146,7 @@ impl Service {
     /// Starts it, and waits until everybody knows everybody.
     pub fn start(spec: &ServiceSpec<'_>) -> Self {
         let server = || {
-            // A replica whose socket is closed for a moment is not to be synchronised from scratch.
-            let mut server =
-                ServerSpec::new(spec.binary.clone()).config("repl-diskless-sync", "no");
+            let mut server = ServerSpec::new(spec.binary.clone());
             if let Some(password) = spec.password {
                 server = server.password(password).config("masterauth", password);
             }
@@ -243,6 +241,11 @@ impl Service {
 
 /// Makes `replica` one of `master`, and waits until it has everything.
 pub fn follow(replica: &Server, master: &Server) {
+    // By default it waits five seconds for more replicas.
+    redis::cmd("CONFIG")
+        .arg(&["SET", "repl-diskless-sync-delay", "0"])
+        .query::<()>(&mut master.connection())
+        .expect("CONFIG SET");
     redis::cmd("REPLICAOF")
         .arg("127.0.0.1")
         .arg(master.port())

@@ -6,24 +6,25 @@
 //!   last run was killed, gives a report of what is known until there.
 //! - However long the journal is, what is kept of it is bounded by the number of runs, passes and comparisons.
 
+mod finish;
+mod lists;
+mod settings;
+mod sides;
+
 use std::collections::BTreeMap;
 
+pub use finish::Rest;
+pub use lists::{LISTED_MAX, Lists, RawKey, RawList};
+
 use super::curve::Curve;
-use super::model::{
-    Chain, Compare, KeyList, Lane, ListedKey, Pass, Phase, Process, REPORT_VERSION, Redaction,
-    Repair, Report, Run, RunEnd, Setting, Side, Wait,
-};
-use super::redact;
-use super::verdict::{Verdict, verdict};
-use crate::audit::entry::{self, EndKind, Event, Milestone, Origin, ServerSeen, unhex};
+use super::model::{Compare, Pass, Repair, Run, RunEnd, Side, Wait};
+use crate::audit::entry::{self, EndKind, Event, Milestone, unhex};
 use crate::endpoint;
 use crate::figures;
 use crate::key::visible;
 use crate::plan::Plan;
-use crate::progress::{Counters, FunctionsStatus, Makeup, Verdict as KeyVerdict};
+use crate::progress::{Counters, FunctionsStatus};
 
-/// Keys of a list that are shown.
-pub const LISTED_MAX: usize = 100;
 /// Waits that are shown.
 const WAITS_MAX: usize = 50;
 
@@ -59,70 +60,6 @@ struct Created {
     migration: String,
     plan: Box<Plan>,
     fingerprint: String,
-}
-
-/// What the journal does not say.
-#[derive(Debug)]
-pub struct Rest {
-    /// When the report is made, Unix milliseconds.
-    pub made_ms: u64,
-    /// Version of redknot.
-    pub made_by: String,
-    /// Whether a process works on the migration.
-    pub running: bool,
-    /// Which keys could not be copied, and which differ, by the state; `None` where nobody could look.
-    pub lists: Option<Lists>,
-    /// Where the journal ends.
-    pub chain: Chain,
-    /// How names of keys are shown.
-    pub redact_keys: Redaction,
-}
-
-/// Lists that are too long for the journal, or change.
-#[derive(Debug, Default)]
-pub struct Lists {
-    /// Keys that could not be copied.
-    pub quarantined: RawList,
-    /// Findings that are open.
-    pub findings: RawList,
-}
-
-/// The beginning of a list, and how long it is.
-#[derive(Debug, Default)]
-pub struct RawList {
-    /// All of them.
-    pub total: u64,
-    /// At most [`LISTED_MAX`].
-    pub keys: Vec<RawKey>,
-}
-
-/// A key of a list, as it is stored.
-#[derive(Debug)]
-pub struct RawKey {
-    /// Database on the source.
-    pub db: u32,
-    /// Its name, or the beginning of it.
-    pub name: Vec<u8>,
-    /// Length of its whole name.
-    pub name_bytes: u64,
-    /// What a comparison says of it.
-    pub verdict: Option<KeyVerdict>,
-    /// What it holds.
-    pub key_type: String,
-    /// Why it is in the list, in our words.
-    pub reason: String,
-    /// The same, in those of a server.
-    pub error: Option<String>,
-}
-
-impl RawList {
-    /// Adds a key; it is counted in any case.
-    pub fn push(&mut self, key: impl FnOnce() -> RawKey) {
-        self.total += 1;
-        if self.keys.len() < LISTED_MAX {
-            self.keys.push(key());
-        }
-    }
 }
 
 impl Builder {
@@ -557,298 +494,7 @@ impl Builder {
         self.lanes.values().for_each(|lane| sum.add(&lane.counters));
         sum
     }
-
-    /// The report; `None` if the journal does not say what was to be moved.
-    pub fn finish(mut self, rest: Rest) -> Option<Report> {
-        match rest.running {
-            true => self.stop_waiting(),
-            false => self.end_died(),
-        }
-        let created = self.created.take()?;
-        let redaction = rest.redact_keys;
-        self.tell_unknown_served();
-        self.redact(redaction);
-        let mut chain = rest.chain;
-        chain.lanes = self.chains(&created.plan);
-        if chain.torn {
-            self.remarks
-                .push("The last line of the journal was torn by a crash, and left out.".into());
-        }
-        let mut makeup = Makeup::default();
-        self.lanes
-            .values()
-            .for_each(|lane| makeup.add(&lane.makeup));
-        let command = |class| format!("redknot keys {} --class {class}", created.migration);
-        let (quarantined, findings) = match rest.lists {
-            Some(lists) => (lists.quarantined, Some(lists.findings)),
-            None => {
-                let open = self.findings_told();
-                let told = std::mem::take(&mut self.findings);
-                let findings = open.map(|total| RawList { total, ..told });
-                (std::mem::take(&mut self.quarantined), findings)
-            }
-        };
-        let mut report = Report {
-            v: REPORT_VERSION,
-            made_ms: rest.made_ms,
-            made_by: rest.made_by,
-            redact_keys: redaction,
-            migration: visible(&created.migration),
-            verdict: Verdict::default(),
-            phase: match (self.copied, self.copying) {
-                (true, _) => Phase::Copied,
-                (false, true) => Phase::Copying,
-                (false, false) => Phase::Planned,
-            },
-            running: rest.running,
-            settings: settings(&self.settings, &created.plan, redaction),
-            fingerprint: created.fingerprint.clone(),
-            created_ms: created.at_ms,
-            completed_ms: self.completed_ms,
-            counters: self.sum(),
-            lanes: self.lanes_of(&created.plan),
-            not_compared: self.not_compared(),
-            source: Side {
-                address: visible(&created.plan.source),
-                ..self.source
-            },
-            target: Side {
-                address: visible(&created.plan.target),
-                ..self.target
-            },
-            runs: self.runs,
-            passes: self.passes,
-            waits: self.waits,
-            waits_total: self.waits_total,
-            makeup,
-            curve: self.curve.finish(),
-            compares: self.compares,
-            repairs: self.repairs,
-            quarantined: list(redaction, Some(quarantined), command("quarantined")),
-            findings: list(redaction, findings, command("findings")),
-            remarks: self.remarks,
-            chain,
-        };
-        report.verdict = verdict(&report);
-        Some(report)
-    }
-
-    /// Keeps names of keys out of messages.
-    fn redact(&mut self, redaction: Redaction) {
-        let runs = self.runs.iter_mut().map(|run| &mut run.how);
-        let passes = self.passes.iter_mut().map(|pass| &mut pass.reason);
-        let waits = self.waits.iter_mut().map(|wait| &mut wait.reason);
-        for text in runs.chain(passes).chain(waits) {
-            *text = redact::message(redaction, text);
-        }
-    }
-
-    fn chains(&self, plan: &Plan) -> Vec<(u32, String)> {
-        let known = self.lanes.values().filter(|lane| !lane.chain.is_empty());
-        known
-            .filter_map(|lane| {
-                let db = plan.lanes.get(lane.lane as usize)?.source_db;
-                Some((db, lane.chain.clone()))
-            })
-            .collect()
-    }
-
-    fn lanes_of(&self, plan: &Plan) -> Vec<Lane> {
-        let lanes = (0..).zip(&plan.lanes).map(|(index, lane)| {
-            let known = self.lanes.get(&index);
-            Lane {
-                source_db: lane.source_db,
-                target_db: lane.target_db,
-                pass: known.map_or(0, |known| known.pass),
-                counters: known.map_or_else(Counters::default, |known| known.counters),
-            }
-        });
-        lanes.collect()
-    }
-
-    /// How many findings are open, if the journal alone tells.
-    fn findings_told(&self) -> Option<u64> {
-        let Some(compare) = self.compares.last() else {
-            return Some(0);
-        };
-        compare.ended_ms?;
-        // Which of them a repair has settled, only the state knows.
-        let mut repairs = self.repairs.iter();
-        match repairs.any(|repair| repair.compare == compare.compare) {
-            true => None,
-            false => Some(compare.counters.findings()),
-        }
-    }
-
-    /// Says of which runs nobody knows what the servers served.
-    fn tell_unknown_served(&mut self) {
-        for run in self.runs.iter().filter(|run| !run.work.is_empty()) {
-            let why = match run.end {
-                RunEnd::Died => "it died before it could ask",
-                RunEnd::Running => "it is at work",
-                RunEnd::Done | RunEnd::Stopped | RunEnd::Failed | RunEnd::Unknown => {
-                    "nobody has asked"
-                }
-            };
-            for side in [&mut self.source, &mut self.target] {
-                let served = &mut side.served;
-                let told = served.runs.contains(&run.run)
-                    || served.unknown.iter().any(|(known, _)| *known == run.run);
-                if !told {
-                    served.unknown.push((run.run, why.to_owned()));
-                }
-            }
-        }
-        for side in [&mut self.source, &mut self.target] {
-            side.served
-                .commands
-                .sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-        }
-    }
-
-    fn not_compared(&self) -> Vec<String> {
-        let Some(compare) = self.compares.last() else {
-            return vec!["No key was compared.".to_owned()];
-        };
-        if compare.ended_ms.is_none() {
-            return vec!["The comparison has no result yet.".to_owned()];
-        }
-        let mut sentences: Vec<String> = compare
-            .not_compared
-            .iter()
-            .map(|sentence| visible(sentence))
-            .collect();
-        if compare.outdated {
-            sentences.push("keys that were copied after the comparison had begun".to_owned());
-        }
-        sentences
-    }
 }
 
-impl Side {
-    /// A process answered there.
-    fn met(&mut self, server: &ServerSeen, at_ms: u64) {
-        self.tls = Some(server.tls);
-        let process = Process {
-            version: visible(&server.version),
-            run_id: server.run_id.as_deref().map(visible),
-            since_ms: at_ms,
-            role: server.role.as_deref().map(visible),
-            masters: server.masters,
-            certificate_sha256: server.certificate_sha256.clone(),
-        };
-        match self.processes.last_mut() {
-            Some(last) if last.run_id == process.run_id => {
-                *last = Process {
-                    since_ms: last.since_ms,
-                    ..process
-                };
-            }
-            _ => self.processes.push(process),
-        }
-    }
-
-    /// A process that a line names answered there: nothing new, unless nobody has told who it is.
-    fn met_again(&mut self, run_id: Option<String>, at_ms: u64) {
-        let known = self.processes.iter().any(|known| known.run_id == run_id);
-        if !known {
-            self.processes.push(Process {
-                version: String::new(),
-                run_id: run_id.as_deref().map(visible),
-                since_ms: at_ms,
-                role: None,
-                masters: None,
-                certificate_sha256: None,
-            });
-        }
-    }
-
-    /// It told what it served in a run, or why not.
-    fn served(&mut self, run: u32, calls: BTreeMap<String, u64>, unknown: Option<String>) {
-        let served = &mut self.served;
-        if let Some(why) = unknown {
-            served.unknown.push((run, visible(&why)));
-            return;
-        }
-        served.runs.push(run);
-        for (command, more) in calls {
-            let command = visible(&command);
-            match served.commands.iter_mut().find(|known| known.0 == command) {
-                Some((_, calls)) => *calls += more,
-                None => served.commands.push((command, more)),
-            }
-        }
-    }
-}
-
-fn list(redaction: Redaction, raw: Option<RawList>, command: String) -> KeyList {
-    let total = raw.as_ref().map(|raw| raw.total);
-    let keys = raw.map_or_else(Vec::new, |raw| raw.keys);
-    KeyList {
-        total,
-        keys: keys.iter().map(|key| listed(redaction, key)).collect(),
-        command,
-    }
-}
-
-fn listed(redaction: Redaction, key: &RawKey) -> ListedKey {
-    let reason = redact::message(redaction, &key.reason);
-    ListedKey {
-        db: key.db,
-        key: redact::name(redaction, &key.name, key.name_bytes),
-        verdict: key.verdict,
-        key_type: visible(&key.key_type),
-        reason: match &key.error {
-            Some(line) => format!("{reason}: {}", redact::error(redaction, line)),
-            None => reason,
-        },
-    }
-}
-
-/// What the newest run was told; what the plan says, where nobody recorded that.
-fn settings(told: &[entry::Setting], plan: &Plan, redaction: Redaction) -> Vec<Setting> {
-    if told.is_empty() {
-        return planned(plan, redaction);
-    }
-    let told = told.iter().map(|setting| {
-        let value = match (setting.name.as_str(), &plan.match_glob) {
-            ("match", Some(glob)) => redact::pattern(redaction, glob),
-            _ => redact::message(redaction, &setting.value),
-        };
-        Setting {
-            name: format!("--{}", visible(&setting.name)),
-            value,
-            origin: setting.origin,
-        }
-    });
-    told.collect()
-}
-
-/// What the plan says, as the operator would have said it.
-fn planned(plan: &Plan, redaction: Redaction) -> Vec<Setting> {
-    let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let databases = plan.lanes.iter().map(|lane| lane.source_db.to_string());
-    let types = plan.types.iter().map(|kind| kind.name().to_owned());
-    let glob = plan.match_glob.as_ref();
-    let all = [
-        ("--from", visible(&plan.source)),
-        ("--to", visible(&plan.target)),
-        ("--db", databases.collect::<Vec<_>>().join(",")),
-        (
-            "--match",
-            glob.map_or_else(String::new, |glob| redact::pattern(redaction, glob)),
-        ),
-        ("--type", types.collect::<Vec<_>>().join(",")),
-        ("--on-conflict", word(serde_json::json!(plan.on_conflict))),
-        ("--ttl", word(serde_json::json!(plan.ttl))),
-        ("--field-ttl", word(serde_json::json!(plan.field_ttl))),
-    ];
-    all.into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| Setting {
-            name: name.to_owned(),
-            value,
-            origin: Origin::Unknown,
-        })
-        .collect()
-}
+#[cfg(test)]
+mod tests;
