@@ -18,7 +18,6 @@ fn without_a_command_help_is_shown() {
       status    how migrations stand
       compare   are both sides equal, by value?
       repair    make the target right where a comparison found it wrong
-      audit     what was done, as a page to look at, to print and to send
       keys      list keys by what became of them
       audit     what was done, as a page too, and whether the records of it fit together
       acl       users for both servers that may do what is needed and nothing else
