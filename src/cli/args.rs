@@ -118,7 +118,7 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
-    /// What was done, whether the records of it fit together, and a lost state made anew from them
+    /// What was done, as a report too; whether the records of it fit together, and a lost state made anew from them
     Audit(AuditArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
     Demo(DemoArgs),

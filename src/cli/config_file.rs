@@ -62,6 +62,26 @@ pub fn read(path: &Path) -> Result<MigrateArgs, Failure> {
     Ok(all)
 }
 
+/// The flags that the file sets and their values, as texts. It has been read, or will be, by [`read`].
+///
+/// # Errors
+///
+/// If the file can't be read; what is wrong in it says [`read`].
+pub fn said(path: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let file = read_text(path)?;
+    let Ok(table) = DeTable::parse(&file.text) else {
+        return Ok(Vec::new());
+    };
+    let said = table.get_ref().iter().filter_map(|(key, value)| {
+        let value = match texts(value.get_ref())? {
+            Text::Switch(switch) => switch.to_string(),
+            Text::Values(values) => values.join(","),
+        };
+        Some((key.get_ref().to_string(), value))
+    });
+    Ok(said.collect())
+}
+
 struct File {
     path: String,
     text: String,

@@ -23,6 +23,7 @@ mod keys;
 mod log;
 mod migrate;
 mod names;
+mod origins;
 mod overview;
 mod panics;
 mod passwords;
@@ -178,7 +179,15 @@ fn dispatch(
                 .subcommand_matches("migrate")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            let (request, compare) = settings::migration(*args, visible, &common, console)?;
+            let file = match &args.config {
+                Some(path) => config_file::said(path)?,
+                None => Vec::new(),
+            };
+            let (mut request, compare) = settings::migration(*args, visible, &common, console)?;
+            if let Some(matches) = matches.subcommand_matches("migrate") {
+                let (source, target) = (&request.source, &request.target);
+                request.settings = origins::of_migration(matches, &file, source, target);
+            }
             migrate::run(request, compare, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),

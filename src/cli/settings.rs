@@ -143,6 +143,7 @@ pub fn migration(
         state_dir: common.state_dir(),
         restart: args.restart,
         new_list,
+        settings: Vec::new(),
     };
     Ok((request, args.compare))
 }

@@ -526,7 +526,9 @@ mod tests {
             file(RunState::Running, false),
         ];
         insta::assert_snapshot!(text(&all, Path::new("none"), Paint::PLAIN, 0), @r"
-        MIGRATION  FROM  TO  KEYS  VERDICT  WHEN  REPORT
+        MIGRATION  FROM                     TO                          KEYS  VERDICT                WHEN                     REPORT
+        shop       redis://cache.prod:6379  redis://10.0.0.9:6379  8 911 632  not compared           2026-11-22 14:03:10 UTC  -
+        shop       redis://cache.prod:6379  redis://10.0.0.9:6379  8 911 632  interrupted at 71.4 %  2026-11-22 14:03:10 UTC  -
         ");
     }
 }

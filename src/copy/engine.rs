@@ -30,7 +30,7 @@ use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
 use super::writing::target_side;
 use super::{Request, lost_store};
-use crate::audit::entry::EndKind;
+use crate::audit::entry::{EndKind, Event as Journaled};
 use crate::client::canary::same_process;
 use crate::client::handshake::unix_ms;
 use crate::client::served::Served;
@@ -66,7 +66,7 @@ pub struct Context {
 impl Context {
     /// A run on an opened state.
     pub fn new(
-        store: Store,
+        mut store: Store,
         list: Option<KeyList>,
         request: Request,
         observer: Rc<dyn Observer>,
@@ -78,6 +78,14 @@ impl Context {
             observer.event(&Event::Warning {
                 message: note.clone(),
             });
+        }
+        if !request.settings.is_empty() {
+            let settings = request.settings.clone();
+            let told = store.tell(Journaled::Settings { run, settings });
+            if let Err(error) = told {
+                // The next write meets the same and ends the run.
+                tracing::warn!(%error, "the journal could not be written");
+            }
         }
         let pulse = store.pulse();
         pulse.begin();
@@ -133,6 +141,17 @@ impl Context {
             self.env.warn(warning.clone());
         }
         self.report.keyspace(&facts.keyspace);
+        let run = self.env.run;
+        let servers = [
+            (Side::Source, facts.source.clone()),
+            (Side::Target, facts.target.clone()),
+        ];
+        self.recorder.with_store(move |store| {
+            servers.into_iter().try_for_each(|(side, server)| {
+                let server = Box::new(server);
+                store.tell(Journaled::Server { run, side, server })
+            })
+        });
         for (side, nodes) in [
             (Side::Source, &facts.source_nodes),
             (Side::Target, &facts.target_nodes),

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::audit::entry::Setting;
 use crate::databases::{self, Whereabouts};
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
@@ -118,6 +119,8 @@ pub struct Request {
     pub restart: bool,
     /// The list that the plan means, if it has just been read.
     pub new_list: Option<NewList>,
+    /// What the command line, the environment and a file said, for the journal.
+    pub settings: Vec<Setting>,
 }
 
 /// How a run ended that did not fail.

@@ -5,12 +5,14 @@
 //! Nothing is written here, on either side.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Request;
 use super::link::Env;
+use crate::audit::entry::{ServerSeen, hex};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
+use crate::client::handshake::unix_ms;
 use crate::client::topology::{
     Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
 };
@@ -18,7 +20,9 @@ use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
+use crate::progress::TlsUse;
 use crate::state::record::Phase;
+use crate::tls::Tls;
 
 /// What was found out.
 #[derive(Debug, Clone)]
@@ -31,6 +35,10 @@ pub struct Facts {
     pub source_nodes: Option<Rc<Nodes>>,
     /// The nodes of the target, if it is a cluster.
     pub target_nodes: Option<Rc<Nodes>>,
+    /// Who the source is.
+    pub source: ServerSeen,
+    /// Who the target is.
+    pub target: ServerSeen,
     /// What the operator should know before the start.
     pub warnings: Vec<String>,
 }
@@ -42,7 +50,7 @@ pub struct Facts {
 /// Topologies that would lose or mix up data, and a target that is not empty although nobody said what to do then.
 pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let timeout = request.options.timeout;
-    let source = Asked::connect(Side::Source, &request.source, timeout).await?;
+    let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     let mut warnings = Vec::new();
     source.must_have_keys()?;
@@ -85,7 +93,10 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
         keyspace.push(dbsize(Side::Source, &request.source, nodes, db, timeout).await?);
     }
     let payload_bytes_max = target.payload_bytes_max().await?;
+    let keys = keyspace.iter().copied().sum();
     Ok(Facts {
+        source: seen(&mut source, &request.source, source_nodes.as_deref(), keys).await?,
+        target: seen(&mut target, &request.target, target_nodes.as_deref(), None).await?,
         keyspace,
         payload_bytes_max,
         source_nodes,
@@ -136,6 +147,42 @@ fn replica(source: &Info) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// What the journal tells of a side.
+async fn seen(
+    asked: &mut Asked,
+    endpoint: &Endpoint,
+    nodes: Option<&Nodes>,
+    keys: Option<u64>,
+) -> Result<ServerSeen, Refusal> {
+    let side = asked.side;
+    let clock = asked.control.clock().await;
+    let clock = clock.map_err(|error| Refusal::Link(side, error))?;
+    let ours = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
+    let info = |name: &str| asked.info.get(name).filter(|value| !value.is_empty());
+    let version = match (info("valkey_version"), info("redis_version")) {
+        (Some(version), _) => format!("valkey {version}"),
+        (None, Some(version)) => format!("redis {version}"),
+        (None, None) => String::new(),
+    };
+    let certificate = endpoint.tls.as_ref().and_then(Tls::certificate_sha256);
+    Ok(ServerSeen {
+        address: endpoint.to_string(),
+        version,
+        run_id: info("run_id").cloned(),
+        role: match asked.role {
+            Role::Master => Some("master".to_owned()),
+            Role::Replica => Some("slave".to_owned()),
+            Role::Sentinel | Role::Unknown => None,
+        },
+        masters: nodes.map(|nodes| nodes.masters().len()),
+        tls: TlsUse::of(endpoint),
+        certificate_sha256: certificate.map(|sha| hex(&sha)),
+        clock_ahead_ms: clock.map(|clock| clock.at(Instant::now()) - ours),
+        clock_uncertainty_ms: clock.map(|clock| clock.uncertainty_ms),
+        keys,
+    })
 }
 
 /// A target that evicts may lose keys while they arrive.

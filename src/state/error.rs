@@ -202,7 +202,8 @@ impl From<StoreError> for Error {
                 format!("it has lost acknowledgements: {what}"),
             )
             .hint(format!(
-                "{RESTART}; everything is still in {}",
+                "`redknot audit rebuild {}` goes on from where the journal knows it was; {RESTART}; everything is still in {}",
+                kept.file_name().unwrap_or_default().display(),
                 kept.display()
             )),
             StoreError::Foreign { name, differences } => foreign(&name, &differences),

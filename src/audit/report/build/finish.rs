@@ -139,7 +139,7 @@ impl Builder {
     }
 
     /// How many findings are open, if the journal alone tells.
-    fn findings_told(&self) -> Option<u64> {
+    pub(super) fn findings_told(&self) -> Option<u64> {
         let Some(compare) = self.compares.last() else {
             return Some(0);
         };

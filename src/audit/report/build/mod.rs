@@ -147,6 +147,12 @@ impl Builder {
         }
     }
 
+    /// Whether the state knows something that the journal does not: which findings were repaired, and which keys could not
+    /// be copied, each once.
+    pub fn needs_state(&self) -> bool {
+        self.quarantined.total > 0 || self.findings_told().is_none()
+    }
+
     /// Something that was not as it should be, in a sentence.
     pub fn remark(&mut self, sentence: String) {
         self.remarks.push(visible(&sentence));
@@ -264,7 +270,7 @@ impl Builder {
                 EndKind::Complete => RunEnd::Done,
                 EndKind::Stopped => RunEnd::Stopped,
                 EndKind::Failed => RunEnd::Failed,
-                EndKind::Unknown => RunEnd::Unknown,
+                EndKind::Unknown => by_words(&how),
             };
             run.how = how;
         }
@@ -493,6 +499,17 @@ impl Builder {
         let mut sum = Counters::default();
         self.lanes.values().for_each(|lane| sum.add(&lane.counters));
         sum
+    }
+}
+
+/// How a run ended that said it in words alone.
+fn by_words(how: &str) -> RunEnd {
+    let begins = |words: &[&str]| words.iter().any(|word| how.starts_with(word));
+    match how {
+        "complete" | "repaired" => RunEnd::Done,
+        _ if begins(&["compared: "]) => RunEnd::Done,
+        _ if begins(&["stopped by ", "compare stopped by "]) => RunEnd::Stopped,
+        _ => RunEnd::Unknown,
     }
 }
 
