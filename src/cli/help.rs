@@ -216,7 +216,8 @@ Names on the target, put together in this order
   --db-prefix[=TEXT]      then this, with {db} for the number of the database [db{db}:]; something
                           other than a digit has to follow {db}
   --strip-prefix TEXT     and then the name without this
-  A comparison passes over names of the target that no key can have by that.
+  A comparison passes over names of the target that no key can have by that. Findings, quarantined
+  keys and events go by the name and the database of the source.
 
 Lists, for servers that nobody may SCAN
   --keys-from FILE        only these keys; `-` is standard input. Nothing is scanned

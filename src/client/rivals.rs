@@ -31,13 +31,15 @@ pub struct Rivals {
 
 /// Who is asked.
 enum Source {
-    Server {
-        endpoint: Endpoint,
-        client_name: String,
-        /// Kept from question to question.
-        link: RefCell<Option<Link>>,
-    },
+    Server(Box<Server>),
     Cluster(Rc<Nodes>),
+}
+
+struct Server {
+    endpoint: Endpoint,
+    client_name: String,
+    /// Kept from question to question.
+    link: RefCell<Option<Link>>,
 }
 
 impl Rivals {
@@ -51,11 +53,11 @@ impl Rivals {
     ) -> Self {
         let source = match nodes {
             Some(nodes) => Source::Cluster(nodes),
-            None => Source::Server {
+            None => Source::Server(Box::new(Server {
                 endpoint: endpoint.clone(),
                 client_name,
                 link: RefCell::new(None),
-            },
+            })),
         };
         Self { dbs, types, source }
     }
@@ -110,17 +112,16 @@ impl Rivals {
                 }
                 found
             }
-            Source::Server {
-                endpoint,
-                client_name,
-                link,
-            } => {
-                let mut connected = match link.take() {
-                    Some(connected) => connected,
-                    None => connect_source(endpoint, 0, client_name, timeout).await?,
+            Source::Server(server) => {
+                let mut link = match server.link.take() {
+                    Some(link) => link,
+                    None => {
+                        let name = &server.client_name;
+                        connect_source(&server.endpoint, 0, name, timeout).await?
+                    }
                 };
-                let found = self.have(&mut connected, db, names).await?;
-                link.replace(Some(connected));
+                let found = self.have(&mut link, db, names).await?;
+                server.link.replace(Some(link));
                 Ok(found)
             }
         }

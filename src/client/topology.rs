@@ -254,7 +254,7 @@ pub fn same_server(source: &Info, target: &Info, lanes: &[LanePlan]) -> Option<S
     let moves: Vec<String> = lanes.iter().map(ToString::to_string).collect();
     same.then(|| {
         format!(
-            "source and target are the same server (run_id {}): its keys are copied from database to database ({})",
+            "source and target are databases of the same server (run_id {}): its keys are copied from one to the other ({})",
             run_id.get(..12).unwrap_or(run_id),
             moves.join(",")
         )

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::batch::FinishedBatch;
 use super::beside::{probe, probe_target, resolve_doubts};
 use super::lane::{Lane, Trouble};
-use super::link::{self, Env, Waited};
+use super::link::{Env, Waited};
 use super::list::read_ahead;
 use super::nodes;
 use super::preflight::Facts;
@@ -28,10 +28,11 @@ use super::rivals::ask_rivals;
 use super::sentinel;
 use super::strays::read_strays;
 use super::walk::{LaneEnd, may_begin_anew, reconnected};
+use super::writing::target_side;
 use super::{Request, lost_store};
 use crate::audit::entry::{EndKind, Event as Journaled};
 use crate::client::canary::same_process;
-use crate::client::handshake::{end_earlier, unix_ms};
+use crate::client::handshake::unix_ms;
 use crate::client::served::Served;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
@@ -605,163 +606,6 @@ fn take_answers(shared: &Shared, reader: &mut WireReader) -> Result<(), Trouble>
     let now = Instant::now();
     while let Some(token) = reader.buffered()? {
         lane.source_token(token, now)?;
-    }
-    Ok(())
-}
-
-// ---- the target
-
-async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> End {
-    let env = Rc::clone(&shared.env);
-    let plan = env.request.plan.lanes[shared.index];
-    let mut budget = env.budget(Side::Target);
-    budget.contact();
-    loop {
-        let earlier = (link.client_id, link.identity.run_id.clone());
-        link.wire.set_silence_max(budget.silence_max());
-        let (reader, writer) = link.wire.split();
-        let trouble = tokio::select! {
-            trouble = target_send(&shared, connection, writer) => trouble,
-            trouble = target_receive(&shared, connection, reader) => trouble,
-        };
-        let progress = {
-            let mut lane = shared.lane.borrow_mut();
-            lane.target_lost(connection);
-            lane.target_answers
-        };
-        shared.source_wake.notify_one();
-        budget.progress(progress);
-        let mut failure = match trouble {
-            Trouble::Link(error) => Some(error),
-            Trouble::Fatal(error) => return End::Failed(error),
-            Trouble::CursorRefused(_) => unreachable!("only the source is asked to scan"),
-            Trouble::NextNode | Trouble::UnknownNode(_) => {
-                unreachable!("only a cluster has other nodes")
-            }
-        };
-        link = loop {
-            let mut next =
-                match link::target(&env, &mut budget, plan.target_db, failure.take()).await {
-                    Ok(Waited::Ready(link)) => link,
-                    Ok(Waited::Stopped(reason)) => return End::Lane(LaneEnd::Stopped(reason)),
-                    Err(error) => return error.into(),
-                };
-            match still_trusted(&shared, &earlier, &mut next).await {
-                Ok(Trust::Kept) => {
-                    let mut lane = shared.lane.borrow_mut();
-                    lane.rules.set_target_clock(next.clock);
-                    lane.set_takes(next.takes.take());
-                    shared.source_wake.notify_one();
-                    shared.read_wake.notify_one();
-                    break next;
-                }
-                Ok(Trust::Lost(reason)) => return End::Lane(LaneEnd::TargetSuspect(reason)),
-                Ok(Trust::NothingRecorded) => return End::Lane(LaneEnd::Again),
-                Err(error) => failure = Some(error),
-            }
-        };
-    }
-}
-
-/// What an acknowledgement of the target is worth after its connection was lost.
-enum Trust {
-    /// It is the same process.
-    Kept,
-    /// It may be another one, for this reason.
-    Lost(String),
-    /// It is another one, and nothing is durable yet that the earlier one has acknowledged. What it has acknowledged all
-    /// the same is on its way to the disk, and must not arrive there as the work of this one.
-    NothingRecorded,
-}
-
-/// Whether the new connection leads to the process that has acknowledged so far.
-///
-/// What the lost connection may still have in the server's buffers is ended first: an old value must not land after
-/// a newer one. In another process its number would be somebody else's.
-async fn still_trusted(
-    shared: &Shared,
-    earlier: &(Option<i64>, Option<String>),
-    next: &mut Link,
-) -> Result<Trust, LinkError> {
-    if let (Some(client_id), run_id) = earlier
-        && *run_id == next.identity.run_id
-    {
-        end_earlier(next, *client_id).await?;
-    }
-    let plan = shared.env.request.plan.lanes[shared.index];
-    let checkpoint = shared.durable.borrow().lanes[shared.index].clone();
-    let now = &next.identity;
-    let suspect = link::suspect(&shared.env, &checkpoint, plan, now).await?;
-    let same = same_process(&checkpoint.target, now);
-    Ok(match suspect {
-        Some(reason) => Trust::Lost(reason),
-        None if same == Some(false) && checkpoint.canary.is_empty() => Trust::NothingRecorded,
-        None => Trust::Kept,
-    })
-}
-
-pub(super) async fn target_send(
-    shared: &Shared,
-    connection: usize,
-    mut writer: WireWriter,
-) -> Trouble {
-    let mut out = BytesMut::with_capacity(128 * 1024);
-    loop {
-        let large = shared
-            .lane
-            .borrow_mut()
-            .write(connection, &mut out, Instant::now());
-        // Bytes have left the lane, or keys were sent back to be read anew.
-        shared.read_wake.notify_one();
-        shared.source_wake.notify_one();
-        if out.is_empty() {
-            shared.settled_wake.notify_one();
-            shared.target_wake[connection].notified().await;
-            continue;
-        }
-        if let Err(error) = writer.write_all(&out).await {
-            return error.into();
-        }
-        out.clear();
-        if let Some(large) = large {
-            if let Err(error) = writer.write_all(&large.bytes).await {
-                return error.into();
-            }
-            large.encode_tail(&mut out);
-        }
-    }
-}
-
-pub(super) async fn target_receive(
-    shared: &Shared,
-    connection: usize,
-    mut reader: WireReader,
-) -> Trouble {
-    loop {
-        let owed = shared.lane.borrow().target_owes(connection);
-        match reader.fill().await {
-            Ok(()) => {}
-            Err(LinkError::Silent(_)) if !owed => continue,
-            Err(error) => return error.into(),
-        }
-        let taken = take_outcomes(shared, connection, &mut reader);
-        shared.settled_wake.notify_one();
-        shared.source_wake.notify_one();
-        shared.doubt_wake.notify_one();
-        if let Err(trouble) = taken {
-            return trouble;
-        }
-    }
-}
-
-fn take_outcomes(
-    shared: &Shared,
-    connection: usize,
-    reader: &mut WireReader,
-) -> Result<(), Trouble> {
-    let mut lane = shared.lane.borrow_mut();
-    while let Some(token) = reader.buffered()? {
-        lane.target_token(connection, token)?;
     }
     Ok(())
 }

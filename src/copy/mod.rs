@@ -42,6 +42,7 @@ mod slots;
 mod strays;
 mod walk;
 pub mod window;
+mod writing;
 
 use engine::Context;
 use functions::Stage;

@@ -13,10 +13,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::engine::{End, Shared, source_receive, source_send, target_receive, target_send};
+use super::engine::{End, Shared, source_receive, source_send};
 use super::lane::Trouble;
 use super::link::{Env, Waited, retrying};
 use super::walk::{CLOCKS_AGREE_MS, LaneEnd};
+use super::writing::{target_receive, target_send};
 use crate::client::cluster::{SLOTS_IDENTITY, is_among};
 use crate::client::handshake::end_earlier;
 use crate::client::retry::Budget;

@@ -138,7 +138,7 @@ fn sixteen_databases_go_into_a_cluster_each_with_its_prefix() {
             .run()
             .expect_code(2);
         assert!(
-            said(&refused).contains("a cluster has database 0 only"),
+            said(&refused).contains("SELECT is not allowed in cluster mode"),
             "{refused}"
         );
         assert!(said(&refused).contains("--db-map"), "{refused}");
@@ -328,6 +328,54 @@ fn of_keys_with_one_name_the_first_arrives_and_the_others_are_said_whatever_happ
         assert!(strings(&mut target) == wanted, "{policy:?}");
         compare(pair.state(), 0);
     }
+}
+
+#[test]
+fn of_keys_with_one_name_the_first_arrives_in_a_cluster_too() {
+    let Some(binary) = require(VALKEY_9_1) else {
+        return;
+    };
+    let source = Server::plain(&binary);
+    let cluster = Cluster::start(&binary, 3, 0);
+    let to = cluster.url().trim_end_matches("/0").to_owned();
+    let state = tempfile::tempdir().unwrap();
+    in_sixteen(&source, 0..4);
+    let mut flags: Vec<&str> = MERGED.to_vec();
+    flags.push("60");
+    let killed = migrate(&url(&source), &to, state.path(), &flags)
+        .env(
+            "FAILPOINTS",
+            "acknowledged_before_state_write=10*off->return",
+        )
+        .run();
+    assert!(killed.was_killed(), "{killed}");
+    migrate(&url(&source), &to, state.path(), &flags)
+        .run()
+        .expect_code(1);
+    let mut there = Keys::new();
+    for node in cluster.masters() {
+        let mut connection = node.connection();
+        let names: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+        for name in names {
+            let value = redis::cmd("GET").arg(&name).query(&mut connection).unwrap();
+            there.insert(name, value);
+        }
+    }
+    assert!(there == merged(&source, 0..4), "{} keys", there.len());
+    assert_eq!(quarantined(state.path()).len(), 3 * 20);
+    let compared = compare(state.path(), 0);
+    assert_eq!(compared.count("collided"), 3 * 20);
+    let mut connection = cluster_connection(&cluster);
+    connection(&["SET", "only:2:5", "damaged"]);
+    connection(&["SET", "nobodys", "x"]);
+    compare(state.path(), 1);
+    assert_eq!(
+        found(state.path()),
+        [
+            (2, "only:2:5".to_owned(), "value".to_owned()),
+            (3, "nobodys".to_owned(), "extra".to_owned()),
+        ]
+    );
 }
 
 #[test]

@@ -78,6 +78,12 @@ fn a_list_is_moved_without_a_scan_and_goes_on_where_it_was_killed() {
         );
         assert_eq!(source.calls("scan"), 0, "{finished}");
 
+        // A comparison that is killed goes on in the list as well.
+        let killed = Redknot::new(["compare", NAME, "--from", &from, "--batch", "50"])
+            .args(["--state-dir".as_ref(), state.path().as_os_str()])
+            .env("FAILPOINTS", "compared_before_state_write=1*off->return")
+            .run();
+        assert!(killed.was_killed(), "{killed}");
         let of_migration = |code| {
             let command = Redknot::new([
                 "compare",
@@ -92,7 +98,17 @@ fn a_list_is_moved_without_a_scan_and_goes_on_where_it_was_killed() {
             let finished = command.arg(state.path()).run().expect_code(code);
             crate::support::comparing::Compared::of(finished)
         };
-        assert_eq!(of_migration(0).count("equal"), names.len() as u64);
+        let compared = of_migration(0);
+        assert_eq!(compared.count("equal"), names.len() as u64);
+        let lines = compared.finished.json_lines();
+        let start = lines
+            .iter()
+            .find(|line| line["type"] == "compare_start")
+            .unwrap();
+        assert!(
+            start["resumed"] == true && start["percent"].as_f64() > Some(10.0),
+            "{start}"
+        );
         let mut connection = target.connection();
         set(
             &mut connection,

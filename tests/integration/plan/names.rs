@@ -379,7 +379,7 @@ fn a_renamed_copy_within_one_server_needs_another_database() {
     assert!(
         finished
             .stderr()
-            .contains("its keys are copied from database to database (0:3)"),
+            .contains("its keys are copied from one to the other (0:3)"),
         "{finished}"
     );
     assert_eq!(
