@@ -166,6 +166,16 @@ impl std::error::Error for StoreError {}
 
 const RESTART: &str = "`--restart` sets the old state aside, deletes nothing, and begins anew";
 
+/// What can be done about a state that is not to be trusted.
+fn ways_out(kept: &Path) -> String {
+    let name = kept.file_name().unwrap_or_default();
+    format!(
+        "{RESTART}; `redknot audit rebuild {}` makes it anew from its journal and goes on from there; everything is still in {}",
+        name.display(),
+        kept.display()
+    )
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let opening = "open the state";
@@ -192,20 +202,13 @@ impl From<StoreError> for Error {
                 opening,
                 format!("it is damaged: {what}"),
             )
-            .hint(format!(
-                "{RESTART}; everything is still in {}",
-                kept.display()
-            )),
+            .hint(ways_out(&kept)),
             StoreError::Amnesia { what, kept } => Self::new(
                 Class::StateDamaged,
                 opening,
                 format!("it has lost acknowledgements: {what}"),
             )
-            .hint(format!(
-                "`redknot audit rebuild {}` goes on from where the journal knows it was; {RESTART}; everything is still in {}",
-                kept.file_name().unwrap_or_default().display(),
-                kept.display()
-            )),
+            .hint(ways_out(&kept)),
             StoreError::Foreign { name, differences } => foreign(&name, &differences),
             StoreError::Newer { format, by } => {
                 let ours = super::record::FORMAT_VERSION;

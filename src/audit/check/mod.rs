@@ -150,10 +150,10 @@ pub fn check(state_dir: &Path, name: &str) -> Result<Checked, StoreError> {
     };
     let meta = state.meta()?;
     let Some(meta) = checked.readable(meta).flatten() else {
-        if checked.fits() {
-            checked.record("the state", "it has no first record");
-        }
-        return Ok(checked);
+        return Ok(match checked.fits() {
+            true => without_state(checked, state.dir()),
+            false => checked,
+        });
     };
     if meta.plan.fingerprint() != meta.fingerprint {
         checked.record(
