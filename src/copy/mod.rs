@@ -33,6 +33,7 @@ mod preflight;
 mod report;
 pub mod resume;
 mod scan;
+mod served;
 mod slots;
 mod strays;
 mod walk;
