@@ -60,7 +60,8 @@ pub struct Context {
     facts: Option<Facts>,
     /// The names that are moved, if the plan has a list of them.
     list: Option<KeyList>,
-    served: Option<Served>,
+    /// What both servers had served when the run began.
+    pub served: Option<Served>,
 }
 
 impl Context {
@@ -165,36 +166,6 @@ impl Context {
             .clusters
             .replace([facts.source_nodes.clone(), facts.target_nodes.clone()]);
         self.facts = Some(facts);
-    }
-
-    /// Asks both servers what they have served so far, for the audit.
-    pub async fn count_served(&mut self) {
-        let sides = [&self.request.source, &self.request.target];
-        let are_clusters =
-            [Side::Source, Side::Target].map(|side| self.env.cluster(side).is_some());
-        self.served = Some(Served::begin(sides, are_clusters).await);
-    }
-
-    /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
-    pub async fn tell_served(&mut self, failed: bool) -> Result<(), Error> {
-        let Some(served) = self.served.take() else {
-            return Ok(());
-        };
-        let calls = match failed {
-            false => {
-                served
-                    .end([&self.request.source, &self.request.target])
-                    .await
-            }
-            true => [(); 2].map(|()| Err("the run failed".to_owned())),
-        };
-        let told = self.recorder.with_store(move |store| {
-            [Side::Source, Side::Target]
-                .into_iter()
-                .zip(calls)
-                .try_for_each(|(side, calls)| store.tell_served(side, calls))
-        });
-        Ok(told.await.map_err(lost_store)??)
     }
 
     /// Remembers for the status that a pass begins.

@@ -38,6 +38,7 @@ pub mod resume;
 mod rivals;
 mod scan;
 mod sentinel;
+mod served;
 mod slots;
 mod strays;
 mod walk;
