@@ -95,7 +95,8 @@ impl Walk {
                 Ok(_) => break,
                 Err(Unreadable(what)) => {
                     let place = self.place();
-                    return Ok(self.fail(place, what, checked));
+                    self.fail(place, what, checked);
+                    return Ok(());
                 }
             }
             if let Ok(Some(next)) = self.batches.next(state)? {
