@@ -303,7 +303,7 @@ fn the_same_server_on_both_sides_is_refused_unless_the_databases_differ() {
     assert!(
         finished
             .stderr()
-            .contains("source and target are the same server (run_id"),
+            .contains("source and target are databases of the same server (run_id"),
         "{finished}"
     );
     assert_eq!(pair.source.keys(5), 1);
