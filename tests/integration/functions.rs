@@ -75,7 +75,8 @@ impl Pair {
     /// The lines of the journal that say what became of the functions.
     fn journalled(&self) -> usize {
         let journal = std::fs::read_to_string(self.state.path().join(NAME).join("audit.ndjson"));
-        journal.unwrap().matches("\"functions\"").count()
+        let functions = "\"event\":\"functions\"";
+        journal.unwrap().matches(functions).count()
     }
 }
 
