@@ -108,7 +108,12 @@ impl Renaming {
 
     /// Whether every name stays what it is.
     pub fn keeps_names(&self) -> bool {
-        self.strip == self.add
+        // Asked for every key: the usual answer needs no call.
+        self.is_nothing() || self.strip == self.add
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.strip.is_empty() && self.add.is_empty()
     }
 
     /// What the source's key `name` is called on the target. Nothing is copied where names stay what they are.
@@ -137,6 +142,9 @@ impl Renaming {
 
     /// Which key of the source is called `name` on the target; `None`: none ever is.
     pub fn source_name<'a>(&self, name: &'a [u8], buffer: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        if self.is_nothing() {
+            return Some(name);
+        }
         let rest = name.strip_prefix(self.add.as_slice())?;
         if self.keeps_names() {
             return Some(name);
