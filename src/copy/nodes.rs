@@ -17,7 +17,7 @@ use super::engine::{End, Shared, source_receive, source_send};
 use super::lane::Trouble;
 use super::link::{Env, Waited, retrying};
 use super::walk::{CLOCKS_AGREE_MS, LaneEnd};
-use super::writing::{target_receive, target_send};
+use super::writing::exchange;
 use crate::client::cluster::{SLOTS_IDENTITY, is_among};
 use crate::client::handshake::end_earlier;
 use crate::client::retry::Budget;
@@ -139,19 +139,7 @@ pub async fn target_side(
     budget.contact();
     loop {
         let client_id = link.client_id;
-        link.wire.set_silence_max(budget.silence_max());
-        let (reader, writer) = link.wire.split();
-        let trouble = tokio::select! {
-            trouble = target_send(&shared, connection, writer) => trouble,
-            trouble = target_receive(&shared, connection, reader) => trouble,
-        };
-        let progress = {
-            let mut lane = shared.lane.borrow_mut();
-            lane.target_lost(connection);
-            lane.target_answers
-        };
-        shared.source_wake.notify_one();
-        budget.progress(progress);
+        let trouble = exchange(&shared, connection, link, &mut budget).await;
         let failure = match trouble {
             Trouble::Link(error) => error.at(&node),
             Trouble::Fatal(error) => return End::Failed(error),

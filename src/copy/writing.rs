@@ -16,6 +16,7 @@ use super::link::{self, Waited};
 use super::walk::LaneEnd;
 use crate::client::canary::same_process;
 use crate::client::handshake::end_earlier;
+use crate::client::retry::Budget;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
 
@@ -26,19 +27,7 @@ pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link:
     budget.contact();
     loop {
         let earlier = (link.client_id, link.identity.run_id.clone());
-        link.wire.set_silence_max(budget.silence_max());
-        let (reader, writer) = link.wire.split();
-        let trouble = tokio::select! {
-            trouble = target_send(&shared, connection, writer) => trouble,
-            trouble = target_receive(&shared, connection, reader) => trouble,
-        };
-        let progress = {
-            let mut lane = shared.lane.borrow_mut();
-            lane.target_lost(connection);
-            lane.target_answers
-        };
-        shared.source_wake.notify_one();
-        budget.progress(progress);
+        let trouble = exchange(&shared, connection, link, &mut budget).await;
         let mut failure = match trouble {
             Trouble::Link(error) => Some(error),
             Trouble::Fatal(error) => return End::Failed(error),
@@ -69,6 +58,29 @@ pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link:
             }
         };
     }
+}
+
+/// Writes over a connection until it is of no use any more. What it leaves unanswered is back in the lane then.
+pub(super) async fn exchange(
+    shared: &Shared,
+    connection: usize,
+    mut link: Link,
+    budget: &mut Budget,
+) -> Trouble {
+    link.wire.set_silence_max(budget.silence_max());
+    let (reader, writer) = link.wire.split();
+    let trouble = tokio::select! {
+        trouble = target_send(shared, connection, writer) => trouble,
+        trouble = target_receive(shared, connection, reader) => trouble,
+    };
+    let progress = {
+        let mut lane = shared.lane.borrow_mut();
+        lane.target_lost(connection);
+        lane.target_answers
+    };
+    shared.source_wake.notify_one();
+    budget.progress(progress);
+    trouble
 }
 
 /// What an acknowledgement of the target is worth after its connection was lost.
@@ -108,11 +120,7 @@ async fn still_trusted(
     })
 }
 
-pub(super) async fn target_send(
-    shared: &Shared,
-    connection: usize,
-    mut writer: WireWriter,
-) -> Trouble {
+async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(128 * 1024);
     loop {
         let large = shared
@@ -140,11 +148,7 @@ pub(super) async fn target_send(
     }
 }
 
-pub(super) async fn target_receive(
-    shared: &Shared,
-    connection: usize,
-    mut reader: WireReader,
-) -> Trouble {
+async fn target_receive(shared: &Shared, connection: usize, mut reader: WireReader) -> Trouble {
     loop {
         let owed = shared.lane.borrow().target_owes(connection);
         match reader.fill().await {
