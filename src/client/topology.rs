@@ -12,7 +12,7 @@ use super::control::{Control, Info, Role};
 use super::handshake::speaks_resp;
 use super::wire::LinkError;
 use crate::cluster::SLOTS;
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::{Address, Endpoint, Seeds, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
 use crate::resp::ErrorCode;
@@ -109,10 +109,20 @@ impl Asked {
         dbs: impl Iterator<Item = u32>,
     ) -> Result<Option<Rc<Nodes>>, Refusal> {
         let side = self.side;
-        // A user who may not ask INFO may still ask this; a single server then says that it is one.
-        let barred = self.info.is_empty() && Nodes::discover(endpoint, timeout).await.is_ok();
-        if !is_cluster(&self.info) && !barred {
-            return Ok(None);
+        let named = match &endpoint.address {
+            Address::Cluster(seeds) => Some(seeds),
+            Address::Tcp { .. } | Address::Unix { .. } | Address::Sentinel(_) => None,
+        };
+        if let Some(seeds) = named {
+            if !self.info.is_empty() && !is_cluster(&self.info) {
+                return Err(no_cluster(side, seeds).into());
+            }
+        } else {
+            // A user who may not ask INFO may still ask this; a single server then says that it is one.
+            let barred = self.info.is_empty() && Nodes::discover(endpoint, timeout).await.is_ok();
+            if !is_cluster(&self.info) && !barred {
+                return Ok(None);
+            }
         }
         for db in dbs.filter(|db| *db != 0) {
             // Valkey 9 has more databases in a cluster where it is told to.
@@ -320,6 +330,25 @@ pub fn different_clusters(
         }
         None => Ok(()),
     }
+}
+
+/// Which of several servers would be meant, nobody could tell.
+fn no_cluster(side: Side, seeds: &Seeds) -> Error {
+    let error = match seeds.named() {
+        [one] => Error::new(
+            Class::Topology,
+            format!("use the {side}"),
+            format!("{one} was a node of a cluster when this migration last met it, and is a single server now"),
+        )
+        .hint("give the address of a node of that cluster, or another --name for another migration"),
+        _ => Error::new(
+            Class::Usage,
+            format!("use the {side}"),
+            format!("several hosts are named ({seeds}), and what answers is no node of a cluster"),
+        )
+        .hint("name one server; a service that sentinels watch is redis-sentinel://host,host/service"),
+    };
+    error.on(side)
 }
 
 /// What kind of server it says it is.

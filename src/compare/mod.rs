@@ -44,6 +44,7 @@ mod report;
 mod rivals;
 pub mod sample;
 mod scan;
+mod sentinel;
 mod settle;
 mod walk;
 mod window;
@@ -221,7 +222,7 @@ enum Ended {
 
 async fn run_on(
     mut store: Store,
-    request: Request,
+    mut request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CompareEnd, Error> {
@@ -230,6 +231,8 @@ async fn run_on(
             message: note.clone(),
         });
     }
+    request.source.also_at(store.met(Side::Source));
+    request.target.also_at(store.met(Side::Target));
     let report = Report::new(&store, &request);
     let list = match store.key_list(request.new_list.as_ref()) {
         Ok(list) => list,
@@ -283,7 +286,17 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
-    while index < forced.len() {
+    loop {
+        if index == forced.len() {
+            match sentinel::objection(&env, &context.lanes).await? {
+                Waited::Ready(None) => break,
+                Waited::Ready(Some(reason)) => {
+                    forced.fill(Some(reason));
+                    index = 0;
+                }
+                Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+            }
+        }
         match compare_lane(context, index, forced[index].take()).await? {
             LaneEnd::Done => index += 1,
             LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),

@@ -11,9 +11,10 @@ use super::functions;
 use super::link::{Env, Waited, retrying};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
+use crate::client::seeds::stand_in;
 use crate::client::topology::{Asked, Refusal};
 use crate::databases::came_later;
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::progress::Event;
 
@@ -48,6 +49,10 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             Waited::Ready(asked) => asked?,
             Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
         };
+        if let Some(warning) = stand_in(env.endpoint(side), side, env.request.options.timeout).await
+        {
+            env.warn(warning);
+        }
         match &nodes {
             Some(nodes) => {
                 let masters = nodes.masters().len();
@@ -107,10 +112,7 @@ async fn ask(
     side: Side,
     timeout: Duration,
 ) -> Result<(Asked, Option<Rc<Nodes>>), Refusal> {
-    let endpoint: &Endpoint = match side {
-        Side::Source => &env.request.source,
-        Side::Target => &env.request.target,
-    };
+    let endpoint = env.endpoint(side);
     let asked = Asked::connect(side, endpoint, timeout).await?;
     asked.must_have_keys()?;
     let lanes = env.request.plan.lanes.iter();

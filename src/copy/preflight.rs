@@ -13,6 +13,7 @@ use crate::audit::entry::{ServerSeen, hex};
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
 use crate::client::handshake::unix_ms;
+use crate::client::seeds::stand_in;
 use crate::client::topology::{
     Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
 };
@@ -53,6 +54,12 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     let mut warnings = Vec::new();
+    for (side, endpoint) in [
+        (Side::Source, &request.source),
+        (Side::Target, &request.target),
+    ] {
+        warnings.extend(stand_in(endpoint, side, timeout).await);
+    }
     source.must_have_keys()?;
     target.must_have_keys()?;
     let lanes = &request.plan.lanes;
@@ -95,8 +102,20 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let payload_bytes_max = target.payload_bytes_max().await?;
     let keys = keyspace.iter().copied().sum();
     Ok(Facts {
-        source: seen(&mut source, &request.source, source_nodes.as_deref(), keys).await?,
-        target: seen(&mut target, &request.target, target_nodes.as_deref(), None).await?,
+        source: seen(
+            &mut source,
+            (&request.source, timeout),
+            source_nodes.as_deref(),
+            keys,
+        )
+        .await?,
+        target: seen(
+            &mut target,
+            (&request.target, timeout),
+            target_nodes.as_deref(),
+            None,
+        )
+        .await?,
         keyspace,
         payload_bytes_max,
         source_nodes,
@@ -152,7 +171,7 @@ fn replica(source: &Info) -> Vec<String> {
 /// What the journal tells of a side.
 async fn seen(
     asked: &mut Asked,
-    endpoint: &Endpoint,
+    (endpoint, timeout): (&Endpoint, Duration),
     nodes: Option<&Nodes>,
     keys: Option<u64>,
 ) -> Result<ServerSeen, Refusal> {
@@ -160,6 +179,13 @@ async fn seen(
     let clock = asked.control.clock().await;
     let clock = clock.map_err(|error| Refusal::Link(side, error))?;
     let ours = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
+    let members = match nodes {
+        Some(nodes) => nodes
+            .members(timeout)
+            .await
+            .map_err(|error| Refusal::Link(side, error))?,
+        None => Vec::new(),
+    };
     let info = |name: &str| asked.info.get(name).filter(|value| !value.is_empty());
     let version = match (info("valkey_version"), info("redis_version")) {
         (Some(version), _) => format!("valkey {version}"),
@@ -177,6 +203,7 @@ async fn seen(
             Role::Sentinel | Role::Unknown => None,
         },
         masters: nodes.map(|nodes| nodes.masters().len()),
+        nodes: members,
         tls: TlsUse::of(endpoint),
         certificate_sha256: certificate.map(|sha| hex(&sha)),
         clock_ahead_ms: clock.map(|clock| clock.at(Instant::now()) - ours),

@@ -10,6 +10,7 @@ use super::ends::{Broken, End};
 use super::expiry::Expiries;
 use super::rivals::Others;
 use super::write::WriteRules;
+use crate::client::master::is_another;
 use crate::client::retry::{Budget, Verdict};
 use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
 use crate::client::{Clock, Link, LinkError, Nodes, Takes, connect_source, connect_target};
@@ -33,6 +34,8 @@ pub struct Sides {
     pub others: Others,
     /// Compares what was written.
     pub again: Again,
+    /// The processes that are read and written, where they say so and are no clusters.
+    pub processes: [Option<String>; 2],
 }
 
 /// What may be sent to the target, and what is looked at afterwards.
@@ -173,6 +176,14 @@ impl Connected {
         })
     }
 
+    /// The process of a single server, if it says so.
+    fn process(&self) -> Option<String> {
+        match self.links.as_slice() {
+            [one] if self.topology.is_none() => one.identity.run_id.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether all of them know instants of expiry.
     pub fn absolute_expiry(&self) -> bool {
         self.links.iter().all(|link| link.absolute_expiry)
@@ -236,6 +247,7 @@ impl Sides {
                 bytes_max: permits.payload_bytes_max,
             },
         };
+        let processes = [source.process(), target.process()];
         let tolerance = permits.ttl_tolerance;
         let again = Again::connect(request, &connections, patience, plan, tolerance).await?;
         Ok(Self {
@@ -245,7 +257,38 @@ impl Sides {
             others: Others::of(&connections, lane, silence(Side::Source)),
             rules,
             again,
+            processes,
         })
+    }
+}
+
+impl Sides {
+    /// That the sentinels, where there are any, still name the masters that were read and written.
+    ///
+    /// # Errors
+    ///
+    /// The side that has another by now.
+    pub async fn must_be_masters(
+        &self,
+        request: &Request,
+        silence: Duration,
+    ) -> Result<(), Broken> {
+        let endpoints = [
+            (Side::Source, &request.source),
+            (Side::Target, &request.target),
+        ];
+        for ((side, endpoint), known) in endpoints.into_iter().zip(&self.processes) {
+            let error = match is_another(endpoint, known.as_deref(), silence).await {
+                Ok(false) => continue,
+                Ok(true) => LinkError::Elsewhere(format!(
+                    "the sentinels name another master of {} by now",
+                    endpoint.address
+                )),
+                Err(error) => error,
+            };
+            return Err(Broken { side, error });
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,7 @@ use super::{RepairEnd, Request};
 use crate::client::handshake::unix_ms;
 use crate::client::topology::Refusal;
 use crate::client::{Nodes, retry};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, Observer, RepairCounters, RepairOutcome, RepairState, Verdict};
@@ -38,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// See [`super::run`].
 pub async fn walk(
     mut store: Store,
-    request: Request,
+    mut request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<RepairEnd, Error> {
@@ -46,6 +47,8 @@ pub async fn walk(
         let message = note.clone();
         observer.event(&Event::Warning { message });
     }
+    request.source.also_at(store.met(Side::Source));
+    request.target.also_at(store.met(Side::Target));
     let begun = begin(&mut store, &request);
     let (mut rules, findings, record) = match begun {
         Ok(begun) => begun,
@@ -316,7 +319,10 @@ impl Walk {
                 name: &self.name,
             };
             let sides = Sides::connect(connections, &self.patience, lane, plan, permits);
-            self.sides = Some(sides.await?);
+            let sides = sides.await?;
+            self.report
+                .speaks_to(&sides.processes[Side::Target as usize]);
+            self.sides = Some(sides);
         }
         let sides = self.sides.as_mut().expect("just connected");
         let named = |action| -> Vec<&[u8]> {
@@ -334,6 +340,8 @@ impl Walk {
             .map(|work| work.finding.name.as_slice())
             .collect();
         let seen = sides.again.compare(&names).await?;
+        let silence = self.patience.silence_max(Side::Target);
+        sides.must_be_masters(&self.request, silence).await?;
         crate::crash_point!("repair_compared");
         let (mut written, mut deleted) = (written.into_iter(), deleted.into_iter());
         let done = work.iter().map(|work| match work.action {
