@@ -259,6 +259,9 @@ pub enum Event {
         run: u32,
         /// Which side.
         side: Side,
+        /// Which of its nodes, if it is a cluster.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
         /// Calls of each command.
         #[serde(default)]
         calls: BTreeMap<String, u64>,

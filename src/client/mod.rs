@@ -21,6 +21,7 @@ pub mod master;
 pub mod retry;
 mod rivals;
 pub mod seeds;
+mod seen;
 pub mod sentinel;
 pub mod served;
 mod takes;

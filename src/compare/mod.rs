@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::audit::entry::{Event as Journaled, Setting};
 use crate::client::handshake::unix_ms;
 use crate::client::served::Served;
 use crate::databases::{self, Whereabouts};
@@ -76,6 +77,8 @@ pub struct Request {
     pub restart: bool,
     /// The list that the plan means, if it has just been read.
     pub new_list: Option<NewList>,
+    /// What the command line, the environment and a file said, for the journal.
+    pub settings: Vec<Setting>,
 }
 
 /// How is compared.
@@ -233,6 +236,10 @@ async fn run_on(
     }
     request.source.also_at(store.met(Side::Source));
     request.target.also_at(store.met(Side::Target));
+    if let Err(error) = store.tell_settings(&request.settings) {
+        // The next write meets the same and ends the run.
+        tracing::warn!(%error, "the journal could not be written");
+    }
     let report = Report::new(&store, &request);
     let list = match store.key_list(request.new_list.as_ref()) {
         Ok(list) => list,
@@ -281,8 +288,17 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
     context.keyspace = facts.keyspace;
     context.came_later = facts.came_later;
     env.clusters.replace(facts.clusters);
-    let sides = [&env.request.source, &env.request.target];
-    context.served = Some(Served::begin(sides, [false; 2]).await);
+    let run = env.run;
+    context.recorder.with_store(move |store| {
+        facts
+            .servers
+            .into_iter()
+            .try_for_each(|(side, server)| store.tell(Journaled::Server { run, side, server }))
+    });
+    let nodes = [Side::Source, Side::Target].map(|side| env.cluster(side));
+    let [source, target] = nodes.each_ref().map(Option::as_deref);
+    let sides = [(&env.request.source, source), (&env.request.target, target)];
+    context.served = Some(Served::begin(sides).await);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
@@ -446,17 +462,13 @@ impl Context {
         let Some(served) = self.served.take() else {
             return Ok(());
         };
-        let request = &self.env.request;
         let calls = match failed {
-            false => served.end([&request.source, &request.target]).await,
-            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+            false => served.end().await,
+            true => served.failed(),
         };
-        let told = self.recorder.with_store(move |store| {
-            [Side::Source, Side::Target]
-                .into_iter()
-                .zip(calls)
-                .try_for_each(|(side, calls)| store.tell_served(side, calls))
-        });
+        let told = self
+            .recorder
+            .with_store(move |store| store.tell_served(calls));
         Ok(told.await.map_err(lost_store)??)
     }
 

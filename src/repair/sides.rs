@@ -10,8 +10,10 @@ use super::ends::{Broken, End};
 use super::expiry::Expiries;
 use super::rivals::Others;
 use super::write::WriteRules;
+use crate::audit::entry::ServerSeen;
 use crate::client::master::is_another;
 use crate::client::retry::{Budget, Verdict};
+use crate::client::seeds::stand_in;
 use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
 use crate::client::{Clock, Link, LinkError, Nodes, Takes, connect_source, connect_target};
 use crate::cluster::{NodeAddress, Topology};
@@ -298,6 +300,10 @@ pub struct Facts {
     pub payload_bytes_max: u64,
     /// The nodes of source and target, where these are clusters.
     pub clusters: [Option<Rc<Nodes>>; 2],
+    /// Who source and target are, for the journal.
+    pub servers: [(Side, Box<ServerSeen>); 2],
+    /// What is to be said of who answers.
+    pub warnings: Vec<String>,
 }
 
 /// Looks at both servers before anything is sent because of it.
@@ -308,7 +314,7 @@ pub struct Facts {
 pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     let timeout = request.options.timeout;
     let lanes = &request.plan.lanes;
-    let source = Asked::connect(Side::Source, &request.source, timeout).await?;
+    let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     source.must_have_keys()?;
     target.must_have_keys()?;
@@ -322,8 +328,20 @@ pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     if target_nodes.is_none() {
         target.must_take_writes()?;
     }
+    let mut warnings = Vec::new();
+    warnings.extend(stand_in(&request.source, Side::Source, timeout).await);
+    warnings.extend(stand_in(&request.target, Side::Target, timeout).await);
+    let of_source = source.seen(&request.source, timeout, source_nodes.as_deref(), None);
+    let of_source = of_source.await?;
+    let of_target = target.seen(&request.target, timeout, target_nodes.as_deref(), None);
+    let of_target = of_target.await?;
     Ok(Facts {
         payload_bytes_max: target.payload_bytes_max().await?,
+        servers: [
+            (Side::Source, Box::new(of_source)),
+            (Side::Target, Box::new(of_target)),
+        ],
+        warnings,
         clusters: [source_nodes, target_nodes],
     })
 }
