@@ -70,6 +70,9 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let later = came_later(&request.plan, &request.source, timeout).await;
     warnings.extend(later.map_err(|error| Refusal::Link(Side::Source, error))?);
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
+    if source_nodes.is_none() {
+        source.must_have_databases_to_read(lanes).await?;
+    }
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         not_replicated(&source, &target)?;

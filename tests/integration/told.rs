@@ -62,7 +62,8 @@ fn one_file_serves_migrate_compare_and_repair_and_the_journal_has_what_each_was_
     let (source, target) = (Server::plain(&redis), Server::plain(&redis));
     let keys = fill(&source, 0, &DataSet::new(500, seed()));
     let state = tempfile::tempdir().unwrap();
-    let config = state.path().join("shop.toml");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("shop.toml");
     let content = format!(
         "from = \"{}\"\nto = \"{}\"\nname = \"{NAME}\"\nbatch = 70\ntimeout = \"9s\"\nsettle = \"10ms\"\nttl-tolerance = \"3s\"\ndb = 0\n",
         source.url(0).trim_end_matches("/0"),
