@@ -13,9 +13,11 @@ use secrecy::{ExposeSecret, SecretSlice};
 use crate::key::Escaped;
 use crate::tls::Tls;
 
+mod seeds;
 mod sentinels;
 pub mod url;
 
+pub use seeds::{MetNode, Seeds};
 pub use sentinels::{HostPort, SentinelLogin, Sentinels};
 
 /// Which of the two servers.
@@ -52,6 +54,8 @@ pub enum Address {
         /// Absolute.
         path: PathBuf,
     },
+    /// At any of the nodes of a cluster, of which several are known.
+    Cluster(Seeds),
     /// Wherever the master of a service is at the moment.
     Sentinel(Sentinels),
 }
@@ -95,6 +99,23 @@ impl Endpoint {
         self.password = None;
     }
 
+    /// The same cluster, which may also be found by nodes that an earlier run has met. Sentinels, and sockets, say
+    /// themselves where to go.
+    pub fn also_at(&mut self, met: &[MetNode]) {
+        if met.is_empty() {
+            return;
+        }
+        let seeds = match &self.address {
+            Address::Tcp { host, port } => Seeds::new(vec![HostPort {
+                host: host.clone(),
+                port: *port,
+            }]),
+            Address::Cluster(seeds) => seeds.clone(),
+            Address::Unix { .. } | Address::Sentinel(_) => return,
+        };
+        self.address = Address::Cluster(seeds.with_met(met.to_vec()));
+    }
+
     /// The password's bytes, to be written to the socket and nowhere else.
     pub fn password(&self) -> Option<&[u8]> {
         self.password.as_ref().map(|secret| secret.expose_secret())
@@ -107,6 +128,7 @@ impl fmt::Display for Address {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix { path } => write!(f, "{}", Escaped(path.as_os_str().as_bytes())),
+            Self::Cluster(seeds) => seeds.fmt(f),
             Self::Sentinel(sentinels) => sentinels.fmt(f),
         }
     }
@@ -122,7 +144,9 @@ impl fmt::Display for Endpoint {
         let (address, db) = (&self.address, self.db);
         let secure = if self.tls.is_some() { "s" } else { "" };
         match address {
-            Address::Tcp { .. } => write!(f, "redis{secure}://{user}{address}/{db}"),
+            Address::Tcp { .. } | Address::Cluster(_) => {
+                write!(f, "redis{secure}://{user}{address}/{db}")
+            }
             Address::Unix { .. } => write!(f, "redis+unix://{user}{address}?db={db}"),
             Address::Sentinel(_) => write!(f, "redis{secure}-sentinel://{user}{address}/{db}"),
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::Side;
+use crate::endpoint::{MetNode, Side};
 use crate::plan::Plan;
 use crate::progress::{
     CompareCounters, ComparedLives, Counters, Makeup, RepairCounters, TlsUse, Verdict,
@@ -259,6 +259,9 @@ pub enum Event {
         run: u32,
         /// Which side.
         side: Side,
+        /// Which of its nodes, if it is a cluster.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<String>,
         /// Calls of each command.
         #[serde(default)]
         calls: BTreeMap<String, u64>,
@@ -469,6 +472,9 @@ pub struct ServerSeen {
     pub role: Option<String>,
     /// Nodes with slots, if it is a cluster.
     pub masters: Option<usize>,
+    /// Everybody who belongs to the cluster: by any of them it is found again when the one that was named is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<MetNode>,
     /// How it is spoken to.
     pub tls: TlsUse,
     /// SHA-256 of the certificate that it showed, hex, if it showed one.

@@ -18,6 +18,7 @@ use std::path::Path;
 pub use super::entry::{Event, Milestone, hex};
 use super::entry::{LINE_VERSION, Line};
 use super::reader::Lines;
+use crate::endpoint::MetNode;
 use crate::plan::Plan;
 use crate::progress::Counters;
 
@@ -44,6 +45,8 @@ pub struct Known {
     pub completed: bool,
     /// The newest milestone of each lane.
     pub lanes: BTreeMap<u32, Milestone>,
+    /// The nodes of source and target, where these were clusters when a run last met them.
+    pub nodes: [Vec<MetNode>; 2],
     /// Whether the last line was torn by a crash and cut off.
     pub torn: bool,
 }
@@ -235,6 +238,7 @@ impl Known {
                     self.lanes.insert(milestone.lane, milestone);
                 }
             }
+            Event::Server { side, server, .. } => self.nodes[side as usize] = server.nodes,
             Event::CompareStarted { compare, .. } => self.compares = compare,
             Event::Compared { compare, .. } => self.compared = compare,
             Event::RepairStarted { repair, .. } => self.repairs = repair,
@@ -244,7 +248,6 @@ impl Known {
             Event::Restarted { .. }
             | Event::Functions { .. }
             | Event::Settings { .. }
-            | Event::Server { .. }
             | Event::LaneContinued { .. }
             | Event::ThrottleBegan { .. }
             | Event::ThrottleEnded { .. }

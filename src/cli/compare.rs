@@ -17,6 +17,7 @@ use super::console::{Console, Paint};
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
 use super::json::Header;
+use super::origins::Told;
 use super::settings::{self, OnCommandLine};
 use super::stored::{self, Logins};
 use super::{Exit, audit, format, names, progress, signals};
@@ -28,12 +29,14 @@ use super::{Exit, audit, format, names, progress, signals};
 /// What can't be understood, and what ended the run.
 pub fn run(
     args: &CompareArgs,
+    told: &Told<'_>,
     visible: OnCommandLine,
     common: &Common,
     console: &Console,
     exit: &Exit,
 ) -> Result<ExitCode, Failure> {
-    let request = request(args, visible, common, console)?;
+    let mut request = request(args, visible, common, console)?;
+    request.settings = told.settings(&request.source, &request.target);
     let header = Header {
         migration: Some(request.name.clone()),
         run: None,
@@ -135,6 +138,7 @@ fn request(
             state_dir: dir,
             restart: args.restart,
             new_list: asked.new_list,
+            settings: Vec::new(),
         });
     }
     let name = names::one(&dir, args.name.as_deref(), "compare")?;
@@ -175,6 +179,7 @@ fn request(
         state_dir: dir,
         restart: args.restart,
         new_list: None,
+        settings: Vec::new(),
     })
 }
 
@@ -196,6 +201,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         state_dir: migration.state_dir.clone(),
         restart: false,
         new_list: None,
+        settings: Vec::new(),
     }
 }
 

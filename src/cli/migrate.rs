@@ -169,8 +169,8 @@ fn complete(
         (None, 0) => format!("redknot status {}", status.migration),
         (None, quarantined) => {
             format!(
-                "{} keys could not be copied: the reasons stand above and in the state",
-                format::count(quarantined)
+                "{} could not be copied: the reasons stand above and in the state",
+                format::counted(quarantined, "key")
             )
         }
     };

@@ -54,6 +54,7 @@ use console::Console;
 pub use exit_code::ExitCode;
 use failure::Failure;
 use json::Header;
+use origins::Told;
 use redknot::figures as format;
 use settings::OnCommandLine;
 
@@ -130,7 +131,8 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
                             | Command::Repair(_)
                     )
                 );
-            let end = dispatch(cli, &matches, &console, exit);
+            let end = with_file(cli, &matches, words)
+                .and_then(|cli| dispatch(cli, &matches, &console, exit));
             report(end, &console, events.then(|| exit.header()))
         }
         Err(error) if !error.use_stderr() => {
@@ -148,6 +150,27 @@ fn parse_and_run(words: &[OsString], exit: &Exit) -> ExitCode {
             )
         }
     }
+}
+
+/// With what the file of `--config` says, where that is not read by the command itself: the words are read once more,
+/// followed by those of the file that nobody has said.
+fn with_file(cli: Cli, matches: &ArgMatches, words: &[OsString]) -> Result<Cli, Failure> {
+    let (command, config) = match &cli.command {
+        Some(Command::Compare(args)) => ("compare", args.config.clone()),
+        Some(Command::Repair(args)) => ("repair", args.config.clone()),
+        _ => return Ok(cli),
+    };
+    let Some((path, matches)) = config.zip(matches.subcommand_matches(command)) else {
+        return Ok(cli);
+    };
+    let of_file = config_file::words(&path, command, matches)?;
+    let end = words.iter().position(|word| word == "--");
+    let (before, after) = words.split_at(end.unwrap_or(words.len()));
+    let all: Vec<OsString> = [before, &of_file, after].concat();
+    let parsed = args::command().try_get_matches_from(&all);
+    parsed
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|error| usage::failure(&error, &all))
 }
 
 fn dispatch(
@@ -179,15 +202,9 @@ fn dispatch(
                 .subcommand_matches("migrate")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            let file = match &args.config {
-                Some(path) => config_file::said(path)?,
-                None => Vec::new(),
-            };
+            let told = Told::of("migrate", matches, args.config.as_deref())?;
             let (mut request, compare) = settings::migration(*args, visible, &common, console)?;
-            if let Some(matches) = matches.subcommand_matches("migrate") {
-                let (source, target) = (&request.source, &request.target);
-                request.settings = origins::of_migration(matches, &file, source, target);
-            }
+            request.settings = told.settings(&request.source, &request.target);
             migrate::run(request, compare, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
@@ -197,14 +214,16 @@ fn dispatch(
                 .subcommand_matches("compare")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            compare::run(&args, visible, &common, console, exit)
+            let told = Told::of("compare", matches, args.config.as_deref())?;
+            compare::run(&args, &told, visible, &common, console, exit)
         }
         Some(Command::Repair(args)) => {
             let visible = matches
                 .subcommand_matches("repair")
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
-            repair::run(&args, visible, &common, console, exit)
+            let told = Told::of("repair", matches, args.config.as_deref())?;
+            repair::run(&args, &told, visible, &common, console, exit)
         }
         Some(Command::Audit(args)) => audit::run(&args.command, &common, console),
         Some(Command::Keys(args)) => keys::run(&args, &common, console),

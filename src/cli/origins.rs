@@ -4,30 +4,80 @@
 //!
 //! No secret comes out of here: addresses stand in the form that has no password, and passwords have no flag.
 
+use std::path::Path;
+
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::audit::entry::{Origin, Setting};
 use redknot::endpoint::Endpoint;
 use redknot::key::Escaped;
 
-use super::args;
+use super::failure::Failure;
+use super::{args, config_file};
 
-/// Every flag of `migrate` that has a value, in the order of the help text. `file` is what the file of `--config` says.
-pub fn of_migration(
-    matches: &ArgMatches,
-    file: &[(String, String)],
+/// What a command was told: its words, its environment, and a file.
+pub struct Told<'a> {
+    command: &'static str,
+    matches: &'a ArgMatches,
+    file: Vec<(String, String)>,
+}
+
+impl<'a> Told<'a> {
+    /// To `command`, of whose words `root` are the matches; `config` is the file of `--config`.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read.
+    pub fn of(
+        command: &'static str,
+        root: &'a ArgMatches,
+        config: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            command,
+            matches: root.subcommand_matches(command).unwrap_or(root),
+            file: match config {
+                Some(path) => config_file::said(path)?,
+                None => Vec::new(),
+            },
+        })
+    }
+
+    /// Every flag that has a value, in the order of the help text.
+    pub fn settings(&self, source: &Endpoint, target: &Endpoint) -> Vec<Setting> {
+        of_flags(self.command, source, target, |flag, name| {
+            said(self.matches, flag, name, &self.file)
+        })
+    }
+}
+
+/// What `rump` is told: two addresses and whether expiries are kept. In all else it is `migrate`, as nobody told it.
+pub fn of_rump(source: &Endpoint, target: &Endpoint, ttl: bool) -> Vec<Setting> {
+    of_flags("migrate", source, target, |flag, name| match name {
+        "from" | "to" => Some((String::new(), Origin::Flag)),
+        "ttl" if ttl => Some(("keep".to_owned(), Origin::Flag)),
+        // As rump writes over whatever it finds.
+        "on-conflict" => Some(("replace".to_owned(), Origin::Default)),
+        _ => Some((default(flag)?, Origin::Default)),
+    })
+}
+
+fn of_flags(
+    command: &str,
     source: &Endpoint,
     target: &Endpoint,
+    said: impl Fn(&clap::Arg, &str) -> Option<(String, Origin)>,
 ) -> Vec<Setting> {
     let root = args::command();
-    let migrate = root.find_subcommand("migrate");
-    let flags = migrate.map(clap::Command::get_arguments);
+    let flags = root
+        .find_subcommand(command)
+        .map(clap::Command::get_arguments);
     let mut settings = Vec::new();
     for flag in flags.into_iter().flatten() {
         let Some(name) = flag.get_long() else {
             continue;
         };
-        let Some((value, origin)) = said(matches, flag, name, file) else {
+        let Some((value, origin)) = said(flag, name) else {
             continue;
         };
         let value = match name {
@@ -102,15 +152,17 @@ mod tests {
         let matches = args::command()
             .try_get_matches_from(words)
             .expect("they parse");
-        let matches = matches.subcommand_matches("migrate").expect("it is one");
         let address = |host: &str| {
             Endpoint::new(Address::Tcp {
                 host: host.into(),
                 port: 1,
             })
         };
-        let file = [("timeout".to_owned(), "9s".to_owned())];
-        let settings = of_migration(matches, &file, &address("here"), &address("there"));
+        let told = Told {
+            file: vec![("timeout".to_owned(), "9s".to_owned())],
+            ..Told::of("migrate", &matches, None).expect("no file is read")
+        };
+        let settings = told.settings(&address("here"), &address("there"));
         let of = |name: &str| {
             let setting = settings.iter().find(|setting| setting.name == name);
             setting.map(|setting| (setting.value.as_str(), setting.origin))

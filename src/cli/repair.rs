@@ -19,6 +19,7 @@ use super::console::{Console, Paint};
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
 use super::json::Header;
+use super::origins::Told;
 use super::settings::OnCommandLine;
 use super::stored::{self, Logins};
 use super::{Exit, audit, format, names, progress, signals};
@@ -30,6 +31,7 @@ use super::{Exit, audit, format, names, progress, signals};
 /// What can't be understood, what is not confirmed, and what ended the run.
 pub fn run(
     args: &RepairArgs,
+    told: &Told<'_>,
     visible: OnCommandLine,
     common: &Common,
     console: &Console,
@@ -69,6 +71,7 @@ pub fn run(
     };
     let (source, target) = stored::endpoints(&preview.plan, &logins, common, console)?;
     let request = Request {
+        settings: told.settings(&source, &target),
         plan: preview.plan,
         source,
         target,

@@ -13,7 +13,7 @@ use super::console::Console;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
 use super::settings::OnCommandLine;
-use super::{Exit, help, migrate, settings};
+use super::{Exit, help, migrate, origins, settings};
 
 const USAGE: &str =
     "redknot rump -from redis://HOST:PORT/DB -to redis://HOST:PORT/DB [-ttl] [-silent]";
@@ -60,7 +60,8 @@ pub fn run(
         from: true,
         to: true,
     };
-    let request = settings::request(args, visible, common, &console)?;
+    let mut request = settings::request(args, visible, common, &console)?;
+    request.settings = origins::of_rump(&request.source, &request.target, said.ttl);
     migrate::run(request, false, &console, exit)
 }
 

@@ -273,6 +273,10 @@ fn stays_here(address: &Address) -> bool {
     match address {
         Address::Unix { .. } => true,
         Address::Tcp { host, .. } => is_this_machine(host),
+        Address::Cluster(seeds) => {
+            let mut hosts = seeds.named().iter();
+            hosts.all(|place| is_this_machine(&place.host))
+        }
         // Whom the sentinels name is known only when they are asked.
         Address::Sentinel(_) => false,
     }
@@ -355,6 +359,10 @@ fn crosses_public_networks(address: &Address) -> bool {
     let (host, port) = match address {
         Address::Tcp { host, port } => (host, port),
         Address::Unix { .. } => return false,
+        Address::Cluster(seeds) => {
+            let mut hosts = seeds.named().iter();
+            return hosts.any(|HostPort { host, port }| is_out_in_the_world(host, *port));
+        }
         // Where they are, their servers are.
         Address::Sentinel(sentinels) => {
             let mut hosts = sentinels.hosts().iter();

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use super::control::Control;
 use super::handshake::{Link, connect_source, connect_target_node};
+use super::sentinel::located;
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, Probes, Slot, Topology, slot_of};
-use crate::endpoint::{Address, Endpoint};
+use crate::endpoint::{Address, Endpoint, MetNode};
 use crate::plan::KeyType;
 use crate::state::record::ServerIdentity;
 
@@ -298,6 +299,20 @@ impl Nodes {
         Ok(exist)
     }
 
+    /// Everybody who belongs to it, as one of them says; nobody, where that may not be asked.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the node.
+    pub async fn members(&self, timeout: Duration) -> Result<Vec<MetNode>, LinkError> {
+        let (_, node) = self.owner(0)?;
+        let mut control = self.control_of(&node, 0, timeout).await?;
+        control
+            .cluster_members(&node)
+            .await
+            .map_err(|error| error.at(&node))
+    }
+
     /// The processes of all masters, asked one by one.
     pub async fn identity(&self, timeout: Duration) -> Result<ServerIdentity, LinkError> {
         let mut identities = Vec::new();
@@ -315,13 +330,14 @@ impl Nodes {
 
 /// Who has which slots, as the node at `endpoint` sees it.
 async fn view(endpoint: &Endpoint, timeout: Duration) -> Result<Topology, LinkError> {
+    let endpoint = &located(endpoint, timeout).await?;
     let asked = match &endpoint.address {
         Address::Tcp { host, port } => NodeAddress {
             host: host.clone(),
             port: *port,
         },
         // Whoever is reached through a socket is on this machine. Sentinels watch no cluster.
-        Address::Unix { .. } | Address::Sentinel(_) => NodeAddress {
+        Address::Unix { .. } | Address::Sentinel(_) | Address::Cluster(_) => NodeAddress {
             host: "127.0.0.1".to_owned(),
             port: 0,
         },

@@ -15,7 +15,7 @@ use super::handshake::{Clock, select};
 use super::sentinel::open_logged_in;
 use super::wire::LinkError;
 use crate::cluster::{NodeAddress, SlotRange, Topology};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, MetNode};
 use crate::plan::KeyType;
 use crate::resp::ErrorCode;
 
@@ -154,6 +154,37 @@ impl Control {
         Topology::of(&ranges).map_err(|error| unexpected(error.to_string()))
     }
 
+    /// The nodes that have slots, and their replicas, as this node sees them; nobody, where it may not be asked.
+    pub async fn cluster_members(
+        &mut self,
+        asked: &NodeAddress,
+    ) -> Result<Vec<MetNode>, LinkError> {
+        let ranges = match self.ask(redis::cmd("CLUSTER").arg("SLOTS")).await {
+            Ok(Value::Array(ranges)) => ranges,
+            Ok(_) | Err(LinkError::Reply(..)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut members: Vec<MetNode> = Vec::new();
+        for range in &ranges {
+            let Value::Array(parts) = range else {
+                continue;
+            };
+            for node in parts.iter().skip(2) {
+                let (Some(address), Some(id)) = (node_address(node, asked), node_id(node)) else {
+                    continue;
+                };
+                if members.iter().all(|known| known.id != id) {
+                    members.push(MetNode {
+                        id,
+                        host: address.host,
+                        port: address.port,
+                    });
+                }
+            }
+        }
+        Ok(members)
+    }
+
     /// Round trip of a PING.
     pub async fn ping(&mut self) -> Result<Duration, LinkError> {
         let asked = Instant::now();
@@ -243,26 +274,36 @@ fn slot_range(range: &Value, asked: &NodeAddress) -> Option<SlotRange> {
     let [Value::Int(first), Value::Int(last), master, replicas @ ..] = parts.as_slice() else {
         return None;
     };
-    let address = |node: &Value| -> Option<NodeAddress> {
-        let Value::Array(parts) = node else {
-            return None;
-        };
-        let [host, Value::Int(port), ..] = parts.as_slice() else {
-            return None;
-        };
-        let host = match text(host).as_str() {
-            "" | "?" => asked.host.clone(),
-            host => host.to_owned(),
-        };
-        let port = u16::try_from(*port).ok()?;
-        Some(NodeAddress { host, port })
-    };
+    let address = |node: &Value| node_address(node, asked);
     Some(SlotRange {
         first: u16::try_from(*first).ok()?,
         last: u16::try_from(*last).ok()?,
         master: address(master)?,
         replicas: replicas.iter().filter_map(address).collect(),
     })
+}
+
+/// `host, port, id, …`; a node that does not say how it is reached is reached as `asked`.
+fn node_address(node: &Value, asked: &NodeAddress) -> Option<NodeAddress> {
+    let Value::Array(parts) = node else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = parts.as_slice() else {
+        return None;
+    };
+    let host = match text(host).as_str() {
+        "" | "?" => asked.host.clone(),
+        host => host.to_owned(),
+    };
+    let port = u16::try_from(*port).ok()?;
+    Some(NodeAddress { host, port })
+}
+
+fn node_id(node: &Value) -> Option<String> {
+    match node {
+        Value::Array(parts) => parts.get(2).map(text).filter(|id| !id.is_empty()),
+        _ => None,
+    }
 }
 
 fn parse_info(info: &str) -> Info {

@@ -141,6 +141,7 @@ impl Budget {
             (_, LinkError::Connect(_)) if !self.contacted => {
                 "is the server running, the port right, a firewall in between? Then run the same command again"
             }
+            (_, LinkError::NotResp(_)) => "are host and port right? Something else answers there",
             _ => "run the same command to continue when the server is back",
         };
         Error::new(class, "reach the server", cause)

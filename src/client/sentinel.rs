@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::handshake::login;
+use super::seeds::first_answering;
 use super::wire::{LinkError, Reply, Wire, open};
 use crate::endpoint::{Address, Endpoint, HostPort, Sentinels, Side};
 use crate::error::{Class, Error};
@@ -87,7 +88,8 @@ impl From<SentinelError> for LinkError {
     }
 }
 
-/// A connection to the server of `endpoint`, logged in: where it stands for a service, to the service's master.
+/// A connection to the server of `endpoint`, logged in: where it stands for a service, to the service's master; where for
+/// a cluster, to one of its nodes.
 ///
 /// # Errors
 ///
@@ -96,10 +98,18 @@ pub(super) async fn open_logged_in(
     endpoint: &Endpoint,
     timeout: Duration,
 ) -> Result<Wire, LinkError> {
-    let Address::Sentinel(sentinels) = &endpoint.address else {
-        let mut wire = open(endpoint, timeout).await?;
-        login(&mut wire, endpoint).await?;
-        return Ok(wire);
+    let sentinels = match &endpoint.address {
+        Address::Sentinel(sentinels) => sentinels,
+        Address::Cluster(seeds) => {
+            let (mut wire, _) = first_answering(endpoint, seeds, timeout).await?;
+            wire.set_silence_max(timeout);
+            return Ok(wire);
+        }
+        Address::Tcp { .. } | Address::Unix { .. } => {
+            let mut wire = open(endpoint, timeout).await?;
+            login(&mut wire, endpoint).await?;
+            return Ok(wire);
+        }
     };
     let attempt = async |host: &HostPort, patience: Duration| {
         let master = master_at(endpoint, sentinels, host, patience).await?;
@@ -123,8 +133,13 @@ pub(super) async fn open_logged_in(
 ///
 /// As [`open_logged_in`].
 pub(super) async fn located(endpoint: &Endpoint, timeout: Duration) -> Result<Endpoint, LinkError> {
-    let Address::Sentinel(sentinels) = &endpoint.address else {
-        return Ok(endpoint.clone());
+    let sentinels = match &endpoint.address {
+        Address::Sentinel(sentinels) => sentinels,
+        Address::Cluster(seeds) => {
+            let (_, place) = first_answering(endpoint, seeds, timeout).await?;
+            return Ok(at(endpoint, &place));
+        }
+        Address::Tcp { .. } | Address::Unix { .. } => return Ok(endpoint.clone()),
     };
     let attempt = async |host: &HostPort, patience: Duration| {
         master_at(endpoint, sentinels, host, patience).await
@@ -318,7 +333,8 @@ fn of_sentinel(error: LinkError, host: &HostPort) -> LinkError {
     }
 }
 
-fn at(endpoint: &Endpoint, place: &HostPort) -> Endpoint {
+/// The same, at one place.
+pub(super) fn at(endpoint: &Endpoint, place: &HostPort) -> Endpoint {
     let mut endpoint = endpoint.clone();
     endpoint.address = Address::Tcp {
         host: place.host.clone(),

@@ -7,8 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::cluster::Nodes;
 use super::control::Control;
-use crate::endpoint::Endpoint;
+use crate::cluster::NodeAddress;
+use crate::endpoint::{Endpoint, Side};
 
 /// How long the servers are given to tell. Nothing depends on their answer, and at the end of a run somebody waits.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,40 +24,105 @@ struct Tally {
     calls: BTreeMap<String, u64>,
 }
 
-/// What both servers had counted when a run began.
-#[derive(Debug)]
+/// A server that is asked: a side, or a node of it.
+struct Place {
+    side: Side,
+    node: Option<String>,
+    endpoint: Endpoint,
+    before: Result<Tally, String>,
+}
+
+/// What all servers had counted when a run began.
 pub struct Served {
-    before: [Result<Tally, String>; 2],
+    places: Vec<Place>,
+}
+
+/// What a server has served since; why that is not known, if it is not.
+pub struct Calls {
+    /// Of which side it is.
+    pub side: Side,
+    /// Which node, if that side is a cluster.
+    pub node: Option<String>,
+    /// How often each command.
+    pub calls: Result<BTreeMap<String, u64>, String>,
 }
 
 impl Served {
-    /// Asks source and target; one that is a cluster is not asked, since each of its nodes counts for itself.
-    pub async fn begin(sides: [&Endpoint; 2], are_clusters: [bool; 2]) -> Self {
-        let ask = async |side: usize| match are_clusters[side] {
-            true => Err("it is a cluster, whose nodes count each for itself".to_owned()),
-            false => tally(sides[side]).await,
-        };
-        let (source, target) = tokio::join!(ask(0), ask(1));
+    /// Asks source and target; of a cluster, each master.
+    pub async fn begin(sides: [(&Endpoint, Option<&Nodes>); 2]) -> Self {
+        let mut places = Vec::new();
+        for (side, (endpoint, nodes)) in [Side::Source, Side::Target].into_iter().zip(sides) {
+            let of_nodes = nodes.map(|nodes| {
+                let masters = nodes.masters();
+                let of_node =
+                    |node: &NodeAddress| (Some(node.to_string()), nodes.endpoint_of(node));
+                masters.iter().map(of_node).collect::<Vec<_>>()
+            });
+            let all = of_nodes.unwrap_or_else(|| vec![(None, endpoint.clone())]);
+            places.extend(
+                all.into_iter()
+                    .map(|(node, endpoint)| (side, node, endpoint)),
+            );
+        }
+        let tallies = tallies(places.iter().map(|(.., endpoint)| endpoint)).await;
+        let places = places.into_iter().zip(tallies);
         Self {
-            before: [source, target],
+            places: places
+                .map(|((side, node, endpoint), before)| Place {
+                    side,
+                    node,
+                    endpoint,
+                    before,
+                })
+                .collect(),
         }
     }
 
-    /// What source and target have served since; why that is not known, where it is not.
-    pub async fn end(&self, sides: [&Endpoint; 2]) -> [Result<BTreeMap<String, u64>, String>; 2] {
-        let ask = async |side: usize| match &self.before[side] {
-            // Whoever did not tell is not asked again.
-            Err(why) => Err(why.clone()),
-            Ok(before) => between(before, &tally(sides[side]).await?),
-        };
-        let (source, target) = tokio::join!(ask(0), ask(1));
-        [source, target]
+    /// What everybody has served since.
+    pub async fn end(self) -> Vec<Calls> {
+        // Whoever did not tell is not asked again.
+        let asked = self.places.iter().filter(|place| place.before.is_ok());
+        let mut now = tallies(asked.map(|place| &place.endpoint))
+            .await
+            .into_iter();
+        let calls = self.places.into_iter().map(|place| Calls {
+            side: place.side,
+            node: place.node,
+            calls: match place.before {
+                Err(why) => Err(why),
+                Ok(before) => now
+                    .next()
+                    .unwrap_or_else(|| Err("nobody has asked".to_owned()))
+                    .and_then(|after| between(&before, &after)),
+            },
+        });
+        calls.collect()
+    }
+
+    /// Of a run that failed, nobody is asked.
+    pub fn failed(self) -> Vec<Calls> {
+        let calls = self.places.into_iter().map(|place| Calls {
+            side: place.side,
+            node: place.node,
+            calls: Err("the run failed".to_owned()),
+        });
+        calls.collect()
     }
 }
 
+/// Asks one after the other. All of them together are given as long as one.
+async fn tallies(endpoints: impl Iterator<Item = &Endpoint>) -> Vec<Result<Tally, String>> {
+    let until = Instant::now() + PATIENCE;
+    let mut tallies = Vec::new();
+    for endpoint in endpoints {
+        tallies.push(tally(endpoint, until).await);
+    }
+    tallies
+}
+
 /// Asks for the tally now; why not, where it can't be had.
-async fn tally(endpoint: &Endpoint) -> Result<Tally, String> {
-    match tokio::time::timeout(PATIENCE, asked(endpoint)).await {
+async fn tally(endpoint: &Endpoint, until: Instant) -> Result<Tally, String> {
+    match tokio::time::timeout_at(until, asked(endpoint)).await {
         Ok(tally) => tally,
         Err(_) => Err("it did not answer in time".to_owned()),
     }

@@ -30,8 +30,9 @@ use crate::tls::{Flaw, Refused, Tls};
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// As much of a server's first words as is kept, to be recognised and shown.
 const FIRST_BYTES_KEPT: usize = 48;
-/// A server that has not answered a greeting for this long is suspected to wait for the end of a command.
-const SUSPICIOUS_SILENCE: Duration = Duration::from_secs(1);
+/// A server that has not answered a greeting for this long is suspected to wait for the end of a command. Far above a
+/// round trip, and below what a node is given while there are others to be asked.
+const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
 /// How long a server may think about our certificate before we go on without its word.
 const VERDICT_MAX: Duration = Duration::from_millis(250);
 /// More than Redis takes for a command without an end (`PROTO_INLINE_MAX_SIZE`, 64 KiB).

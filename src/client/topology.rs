@@ -12,7 +12,7 @@ use super::control::{Control, Info, Role};
 use super::handshake::speaks_resp;
 use super::wire::LinkError;
 use crate::cluster::SLOTS;
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::{Address, Endpoint, Seeds, Side};
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
 use crate::resp::ErrorCode;
@@ -109,10 +109,20 @@ impl Asked {
         dbs: impl Iterator<Item = u32>,
     ) -> Result<Option<Rc<Nodes>>, Refusal> {
         let side = self.side;
-        // A user who may not ask INFO may still ask this; a single server then says that it is one.
-        let barred = self.info.is_empty() && Nodes::discover(endpoint, timeout).await.is_ok();
-        if !is_cluster(&self.info) && !barred {
-            return Ok(None);
+        let named = match &endpoint.address {
+            Address::Cluster(seeds) => Some(seeds),
+            Address::Tcp { .. } | Address::Unix { .. } | Address::Sentinel(_) => None,
+        };
+        if let Some(seeds) = named {
+            if !self.info.is_empty() && !is_cluster(&self.info) {
+                return Err(no_cluster(side, seeds).into());
+            }
+        } else {
+            // A user who may not ask INFO may still ask this; a single server then says that it is one.
+            let barred = self.info.is_empty() && Nodes::discover(endpoint, timeout).await.is_ok();
+            if !is_cluster(&self.info) && !barred {
+                return Ok(None);
+            }
         }
         for db in dbs.filter(|db| *db != 0) {
             // Valkey 9 has more databases in a cluster where it is told to.
@@ -174,7 +184,8 @@ impl Asked {
     ///
     /// If it has fewer.
     pub async fn must_have_databases(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
-        let failed = |error| Refusal::Link(self.side, error);
+        let side = self.side;
+        let failed = |error| Refusal::Link(side, error);
         // They are numbered without a gap.
         let highest = lanes.iter().max_by_key(|lane| lane.target_db);
         let Some(&LanePlan {
@@ -184,26 +195,52 @@ impl Asked {
         else {
             return Ok(());
         };
-        match self.control.ask(redis::cmd("SELECT").arg(db)).await {
-            Ok(_) => {}
+        match self.why_without(db).await.map_err(failed)? {
+            None => Ok(()),
+            Some(cause) => Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
+                .on(self.side)
+                .hint(format!("another database takes its keys (--db-map {source_db}:0, --to-db); or raise `databases` in the configuration of the {}", self.side))
+                .into()),
+        }
+    }
+
+    /// That it, as source, has the databases that are read.
+    ///
+    /// # Errors
+    ///
+    /// If it has fewer.
+    pub async fn must_have_databases_to_read(&mut self, lanes: &[LanePlan]) -> Result<(), Refusal> {
+        let side = self.side;
+        let failed = |error| Refusal::Link(side, error);
+        let highest = lanes.iter().map(|lane| lane.source_db).max();
+        let Some(db @ 1..) = highest else {
+            return Ok(());
+        };
+        match self.why_without(db).await.map_err(failed)? {
+            None => Ok(()),
+            Some(cause) => Err(Error::new(Class::Usage, format!("use database {db}"), cause)
+                .on(self.side)
+                .hint("--db N, or the number behind the host, has to be one of them; --all-dbs finds those that have keys")
+                .into()),
+        }
+    }
+
+    /// Why it can't be asked about database `db`, if it does not have it.
+    async fn why_without(&mut self, db: u32) -> Result<Option<String>, LinkError> {
+        let why = match self.control.ask(redis::cmd("SELECT").arg(db)).await {
+            Ok(_) => None,
             Err(LinkError::Reply(ErrorCode::DbIndex, line)) => {
-                let databases = self.control.config("databases").await.map_err(failed)?;
-                let cause = match databases {
+                let databases = self.control.config("databases").await?;
+                Some(match databases {
                     Some(one) if one == "1" => "it has database 0 only".to_owned(),
                     Some(several) => format!("it has {several} databases, from 0 on"),
                     None => format!("it has fewer databases: \"{line}\""),
-                };
-                return Err(Error::new(Class::NoGo, format!("use database {db}"), cause)
-                    .on(self.side)
-                    .hint(format!("another database takes its keys (--db-map {source_db}:0, --to-db); or raise `databases` in the configuration of the {}", self.side))
-                    .into());
+                })
             }
-            Err(error) => return Err(failed(error)),
-        }
-        match self.control.ask(redis::cmd("SELECT").arg(0)).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(failed(error)),
-        }
+            Err(error) => return Err(error),
+        };
+        self.control.ask(redis::cmd("SELECT").arg(0)).await?;
+        Ok(why)
     }
 
     /// The largest argument that it takes.
@@ -320,6 +357,25 @@ pub fn different_clusters(
         }
         None => Ok(()),
     }
+}
+
+/// Which of several servers would be meant, nobody could tell.
+fn no_cluster(side: Side, seeds: &Seeds) -> Error {
+    let error = match seeds.named() {
+        [one] => Error::new(
+            Class::Topology,
+            format!("use the {side}"),
+            format!("{one} was a node of a cluster when this migration last met it, and is a single server now"),
+        )
+        .hint("give the address of a node of that cluster, or another --name for another migration"),
+        _ => Error::new(
+            Class::Usage,
+            format!("use the {side}"),
+            format!("several hosts are named ({seeds}), and what answers is no node of a cluster"),
+        )
+        .hint("name one server; a service that sentinels watch is redis-sentinel://host,host/service"),
+    };
+    error.on(side)
 }
 
 /// What kind of server it says it is.

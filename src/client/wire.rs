@@ -194,6 +194,10 @@ async fn open_stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, LinkError> 
             let stream = UnixStream::connect(path).await.map_err(failed)?;
             Ok(Box::new(stream))
         }
+        // Whoever opens a connection has chosen one of them before.
+        Address::Cluster(seeds) => Err(LinkError::Connect(format!(
+            "{seeds} is a cluster and no server"
+        ))),
         // Whoever opens a connection has asked the sentinels before.
         Address::Sentinel(sentinels) => Err(LinkError::Connect(format!(
             "{sentinels} is a service and no server"

@@ -20,6 +20,7 @@ use super::lane::{Lane, SOURCE, TARGET, Trouble};
 use super::link::{Env, Waited, connected};
 use super::nodes::{Reached, drive_node};
 use super::rivals::place_names;
+use super::sentinel;
 use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::Budget;
@@ -120,6 +121,9 @@ impl Traffic {
             }
         }
         tasks.spawn_local(probe(Rc::clone(&shared)));
+        if sentinel::is_used(env) {
+            tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
+        }
         if shared.lane.borrow().asks_rivals() {
             tasks.spawn_local(place_names(Rc::clone(&shared)));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Request;
 use crate::client::retry::{Budget, Verdict};
 use crate::client::{Link, LinkError, Nodes, connect_source};
-use crate::endpoint::Side;
+use crate::endpoint::{Endpoint, Side};
 use crate::error::Error;
 use crate::progress::{Event, Observer};
 use crate::shutdown::{Shutdown, StopReason};
@@ -59,11 +59,15 @@ impl Env {
 
     /// A connection that reads a database of one side. Nothing is written on either of them.
     pub async fn connect(&self, side: Side, db: u32, timeout: Duration) -> Result<Link, LinkError> {
-        let endpoint = match side {
+        connect_source(self.endpoint(side), db, &self.client_name(), timeout).await
+    }
+
+    /// Where a side is.
+    pub fn endpoint(&self, side: Side) -> &Endpoint {
+        match side {
             Side::Source => &self.request.source,
             Side::Target => &self.request.target,
-        };
-        connect_source(endpoint, db, &self.client_name(), timeout).await
+        }
     }
 
     /// How this run's connections are called on the servers.

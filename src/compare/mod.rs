@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::audit::entry::{Event as Journaled, Setting};
 use crate::client::handshake::unix_ms;
 use crate::client::served::Served;
 use crate::databases::{self, Whereabouts};
@@ -44,6 +45,7 @@ mod report;
 mod rivals;
 pub mod sample;
 mod scan;
+mod sentinel;
 mod settle;
 mod walk;
 mod window;
@@ -75,6 +77,8 @@ pub struct Request {
     pub restart: bool,
     /// The list that the plan means, if it has just been read.
     pub new_list: Option<NewList>,
+    /// What the command line, the environment and a file said, for the journal.
+    pub settings: Vec<Setting>,
 }
 
 /// How is compared.
@@ -221,7 +225,7 @@ enum Ended {
 
 async fn run_on(
     mut store: Store,
-    request: Request,
+    mut request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CompareEnd, Error> {
@@ -229,6 +233,12 @@ async fn run_on(
         observer.event(&Event::Warning {
             message: note.clone(),
         });
+    }
+    request.source.also_at(store.met(Side::Source));
+    request.target.also_at(store.met(Side::Target));
+    if let Err(error) = store.tell_settings(&request.settings) {
+        // The next write meets the same and ends the run.
+        tracing::warn!(%error, "the journal could not be written");
     }
     let report = Report::new(&store, &request);
     let list = match store.key_list(request.new_list.as_ref()) {
@@ -278,12 +288,31 @@ async fn compare(context: &mut Context) -> Result<Ended, Error> {
     context.keyspace = facts.keyspace;
     context.came_later = facts.came_later;
     env.clusters.replace(facts.clusters);
-    let sides = [&env.request.source, &env.request.target];
-    context.served = Some(Served::begin(sides, [false; 2]).await);
+    let run = env.run;
+    context.recorder.with_store(move |store| {
+        facts
+            .servers
+            .into_iter()
+            .try_for_each(|(side, server)| store.tell(Journaled::Server { run, side, server }))
+    });
+    let nodes = [Side::Source, Side::Target].map(|side| env.cluster(side));
+    let [source, target] = nodes.each_ref().map(Option::as_deref);
+    let sides = [(&env.request.source, source), (&env.request.target, target)];
+    context.served = Some(Served::begin(sides).await);
     context.begin().await?;
     let mut forced: Vec<Option<String>> = vec![None; context.lanes.len()];
     let mut index = 0;
-    while index < forced.len() {
+    loop {
+        if index == forced.len() {
+            match sentinel::objection(&env, &context.lanes).await? {
+                Waited::Ready(None) => break,
+                Waited::Ready(Some(reason)) => {
+                    forced.fill(Some(reason));
+                    index = 0;
+                }
+                Waited::Stopped(reason) => return Ok(Ended::Stopped(reason)),
+            }
+        }
         match compare_lane(context, index, forced[index].take()).await? {
             LaneEnd::Done => index += 1,
             LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),
@@ -433,17 +462,13 @@ impl Context {
         let Some(served) = self.served.take() else {
             return Ok(());
         };
-        let request = &self.env.request;
         let calls = match failed {
-            false => served.end([&request.source, &request.target]).await,
-            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+            false => served.end().await,
+            true => served.failed(),
         };
-        let told = self.recorder.with_store(move |store| {
-            [Side::Source, Side::Target]
-                .into_iter()
-                .zip(calls)
-                .try_for_each(|(side, calls)| store.tell_served(side, calls))
-        });
+        let told = self
+            .recorder
+            .with_store(move |store| store.tell_served(calls));
         Ok(told.await.map_err(lost_store)??)
     }
 

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use super::functions;
 use super::link::{Env, Waited, retrying};
+use crate::audit::entry::ServerSeen;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
+use crate::client::seeds::stand_in;
 use crate::client::topology::{Asked, Refusal};
 use crate::databases::came_later;
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::progress::Event;
 
@@ -26,6 +28,8 @@ pub struct Facts {
     pub clusters: [Option<Rc<Nodes>>; 2],
     /// What is to be said of databases that are not in the plan.
     pub came_later: Option<String>,
+    /// Who source and target are, for the journal.
+    pub servers: Vec<(Side, Box<ServerSeen>)>,
 }
 
 /// Looks at both servers, waiting for them if need be.
@@ -36,6 +40,7 @@ pub struct Facts {
 pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
     let mut infos = Vec::new();
     let mut clusters = Vec::new();
+    let mut servers = Vec::new();
     for side in [Side::Source, Side::Target] {
         let mut budget = env.budget(side);
         // What is refused is no trouble with the connection: it is not tried again.
@@ -44,10 +49,14 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             Err(Refusal::Error(error)) => Ok(Err(*error)),
             Err(Refusal::Link(_, error)) => Err(error),
         };
-        let (asked, nodes) = match retrying(env, side, &mut budget, None, attempt).await? {
+        let (asked, nodes, seen) = match retrying(env, side, &mut budget, None, attempt).await? {
             Waited::Ready(asked) => asked?,
             Waited::Stopped(reason) => return Ok(Waited::Stopped(reason)),
         };
+        if let Some(warning) = stand_in(env.endpoint(side), side, env.request.options.timeout).await
+        {
+            env.warn(warning);
+        }
         match &nodes {
             Some(nodes) => {
                 let masters = nodes.masters().len();
@@ -58,6 +67,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
             )),
             None => {}
         }
+        servers.push((side, Box::new(seen)));
         infos.push(asked.info);
         clusters.push(nodes);
     }
@@ -98,20 +108,18 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
         keyspace,
         clusters,
         came_later,
+        servers,
     }))
 }
 
-/// One side, and its nodes if it is a cluster.
+/// One side, its nodes if it is a cluster, and what the journal tells of it.
 async fn ask(
     env: &Env,
     side: Side,
     timeout: Duration,
-) -> Result<(Asked, Option<Rc<Nodes>>), Refusal> {
-    let endpoint: &Endpoint = match side {
-        Side::Source => &env.request.source,
-        Side::Target => &env.request.target,
-    };
-    let asked = Asked::connect(side, endpoint, timeout).await?;
+) -> Result<(Asked, Option<Rc<Nodes>>, ServerSeen), Refusal> {
+    let endpoint = env.endpoint(side);
+    let mut asked = Asked::connect(side, endpoint, timeout).await?;
     asked.must_have_keys()?;
     let lanes = env.request.plan.lanes.iter();
     let dbs = lanes.map(|lane| match side {
@@ -119,7 +127,10 @@ async fn ask(
         Side::Target => lane.target_db,
     });
     let nodes = asked.nodes(endpoint, timeout, dbs).await?;
-    Ok((asked, nodes))
+    let seen = asked
+        .seen(endpoint, timeout, nodes.as_deref(), None)
+        .await?;
+    Ok((asked, nodes, seen))
 }
 
 /// A database that is compared with itself is equal and proves nothing.

@@ -80,13 +80,9 @@ impl Context {
                 message: note.clone(),
             });
         }
-        if !request.settings.is_empty() {
-            let settings = request.settings.clone();
-            let told = store.tell(Journaled::Settings { run, settings });
-            if let Err(error) = told {
-                // The next write meets the same and ends the run.
-                tracing::warn!(%error, "the journal could not be written");
-            }
+        if let Err(error) = store.tell_settings(&request.settings) {
+            // The next write meets the same and ends the run.
+            tracing::warn!(%error, "the journal could not be written");
         }
         let pulse = store.pulse();
         pulse.begin();

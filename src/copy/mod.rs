@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::audit::entry::Setting;
 use crate::databases::{self, Whereabouts};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::Plan;
 use crate::progress::{Event, Observer, RunState, Status};
@@ -201,11 +201,13 @@ pub fn run(
 
 async fn run_on(
     mut store: Store,
-    request: Request,
+    mut request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CopyEnd, Error> {
     let phase = store.meta().phase;
+    request.source.also_at(store.met(Side::Source));
+    request.target.also_at(store.met(Side::Target));
     let list = match store.key_list(request.new_list.as_ref()) {
         Ok(list) => list,
         Err(error) => {

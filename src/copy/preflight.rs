@@ -5,14 +5,14 @@
 //! Nothing is written here, on either side.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Request;
 use super::link::Env;
-use crate::audit::entry::{ServerSeen, hex};
+use crate::audit::entry::ServerSeen;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
-use crate::client::handshake::unix_ms;
+use crate::client::seeds::stand_in;
 use crate::client::topology::{
     Asked, Refusal, different_clusters, different_servers, not_replicated, same_server,
 };
@@ -20,9 +20,7 @@ use crate::databases::came_later;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::{LanePlan, OnConflict};
-use crate::progress::TlsUse;
 use crate::state::record::Phase;
-use crate::tls::Tls;
 
 /// What was found out.
 #[derive(Debug, Clone)]
@@ -53,6 +51,12 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     let mut warnings = Vec::new();
+    for (side, endpoint) in [
+        (Side::Source, &request.source),
+        (Side::Target, &request.target),
+    ] {
+        warnings.extend(stand_in(endpoint, side, timeout).await);
+    }
     source.must_have_keys()?;
     target.must_have_keys()?;
     let lanes = &request.plan.lanes;
@@ -66,6 +70,9 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let later = came_later(&request.plan, &request.source, timeout).await;
     warnings.extend(later.map_err(|error| Refusal::Link(Side::Source, error))?);
     different_clusters(source_nodes.as_deref(), target_nodes.as_deref(), lanes)?;
+    if source_nodes.is_none() {
+        source.must_have_databases_to_read(lanes).await?;
+    }
     // Whichever node of a cluster was named, the masters are written.
     if target_nodes.is_none() {
         not_replicated(&source, &target)?;
@@ -95,8 +102,12 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     let payload_bytes_max = target.payload_bytes_max().await?;
     let keys = keyspace.iter().copied().sum();
     Ok(Facts {
-        source: seen(&mut source, &request.source, source_nodes.as_deref(), keys).await?,
-        target: seen(&mut target, &request.target, target_nodes.as_deref(), None).await?,
+        source: source
+            .seen(&request.source, timeout, source_nodes.as_deref(), keys)
+            .await?,
+        target: target
+            .seen(&request.target, timeout, target_nodes.as_deref(), None)
+            .await?,
         keyspace,
         payload_bytes_max,
         source_nodes,
@@ -147,42 +158,6 @@ fn replica(source: &Info) -> Vec<String> {
         );
     }
     warnings
-}
-
-/// What the journal tells of a side.
-async fn seen(
-    asked: &mut Asked,
-    endpoint: &Endpoint,
-    nodes: Option<&Nodes>,
-    keys: Option<u64>,
-) -> Result<ServerSeen, Refusal> {
-    let side = asked.side;
-    let clock = asked.control.clock().await;
-    let clock = clock.map_err(|error| Refusal::Link(side, error))?;
-    let ours = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
-    let info = |name: &str| asked.info.get(name).filter(|value| !value.is_empty());
-    let version = match (info("valkey_version"), info("redis_version")) {
-        (Some(version), _) => format!("valkey {version}"),
-        (None, Some(version)) => format!("redis {version}"),
-        (None, None) => String::new(),
-    };
-    let certificate = endpoint.tls.as_ref().and_then(Tls::certificate_sha256);
-    Ok(ServerSeen {
-        address: endpoint.to_string(),
-        version,
-        run_id: info("run_id").cloned(),
-        role: match asked.role {
-            Role::Master => Some("master".to_owned()),
-            Role::Replica => Some("slave".to_owned()),
-            Role::Sentinel | Role::Unknown => None,
-        },
-        masters: nodes.map(|nodes| nodes.masters().len()),
-        tls: TlsUse::of(endpoint),
-        certificate_sha256: certificate.map(|sha| hex(&sha)),
-        clock_ahead_ms: clock.map(|clock| clock.at(Instant::now()) - ours),
-        clock_uncertainty_ms: clock.map(|clock| clock.uncertainty_ms),
-        keys,
-    })
 }
 
 /// A target that evicts may lose keys while they arrive.

@@ -1,29 +1,20 @@
 //! Whether a side that sentinels watch still has the master that this run speaks to.
 //!
-//! A failover ends our connections, and whoever connects anew is led to the new master. But a master that is cut off from
-//! its sentinels, and not from us, goes on to answer after another one was made master in its place. So the sentinels are
-//! asked now and then, and once more before a migration is called complete.
-//!
 //! # Invariant
 //!
 //! What a master acknowledged that is none any more never makes a migration complete.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::engine::{Context, End, Shared};
 use super::link::{Env, Waited, retrying, suspect};
 use super::walk::LaneEnd;
-use crate::client::LinkError;
-use crate::client::control::Control;
+use crate::client::master::{ASK_EVERY, is_watched, master_of};
 use crate::client::sentinel::settled;
-use crate::endpoint::{Address, Endpoint, Side};
+use crate::endpoint::Side;
 use crate::error::Error;
 use crate::shutdown::StopReason;
 use crate::state::record::ServerIdentity;
-
-/// How often the sentinels are asked. A failover takes them several seconds.
-const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// Ends the lane, to begin anew where it is durable, when a side has another master.
 ///
@@ -61,8 +52,8 @@ pub async fn watch(shared: Rc<Shared>) -> End {
 pub fn is_used(env: &Env) -> bool {
     let request = &env.request;
     [&request.source, &request.target]
-        .iter()
-        .any(|endpoint| matches!(endpoint.address, Address::Sentinel(_)))
+        .into_iter()
+        .any(is_watched)
 }
 
 /// What stands in the way of calling it complete.
@@ -77,7 +68,7 @@ pub enum Objection {
 pub async fn objection(context: &Context) -> Result<Option<Objection>, Error> {
     let env = &context.env;
     let endpoint = &env.request.target;
-    if !matches!(endpoint.address, Address::Sentinel(_)) {
+    if !is_watched(endpoint) {
         return Ok(None);
     }
     let lanes = context.lanes();
@@ -100,14 +91,4 @@ pub async fn objection(context: &Context) -> Result<Option<Objection>, Error> {
         Waited::Ready(reason) => reason.map(Objection::Suspect),
         Waited::Stopped(reason) => Some(Objection::Stopped(reason)),
     })
-}
-
-/// `run_id` of the master of a service; `None` where there are no sentinels, or it does not say.
-async fn master_of(endpoint: &Endpoint, timeout: Duration) -> Result<Option<String>, LinkError> {
-    if !matches!(endpoint.address, Address::Sentinel(_)) {
-        return Ok(None);
-    }
-    let mut control = Control::connect(endpoint, 0, timeout).await?;
-    let mut info = control.info().await?;
-    Ok(info.remove("run_id").filter(|run_id| !run_id.is_empty()))
 }

@@ -9,10 +9,13 @@ use crate::error::Error;
 impl Context {
     /// Asks both servers what they have served so far, for the audit.
     pub async fn count_served(&mut self) {
-        let sides = [&self.request.source, &self.request.target];
-        let are_clusters =
-            [Side::Source, Side::Target].map(|side| self.env.cluster(side).is_some());
-        self.served = Some(Served::begin(sides, are_clusters).await);
+        let nodes = [Side::Source, Side::Target].map(|side| self.env.cluster(side));
+        let [source, target] = nodes.each_ref().map(Option::as_deref);
+        let sides = [
+            (&self.request.source, source),
+            (&self.request.target, target),
+        ];
+        self.served = Some(Served::begin(sides).await);
     }
 
     /// Tells the journal what both servers have served in this run, which came to its end or `failed`.
@@ -21,19 +24,12 @@ impl Context {
             return Ok(());
         };
         let calls = match failed {
-            false => {
-                served
-                    .end([&self.request.source, &self.request.target])
-                    .await
-            }
-            true => [(); 2].map(|()| Err("the run failed".to_owned())),
+            false => served.end().await,
+            true => served.failed(),
         };
-        let told = self.recorder.with_store(move |store| {
-            [Side::Source, Side::Target]
-                .into_iter()
-                .zip(calls)
-                .try_for_each(|(side, calls)| store.tell_served(side, calls))
-        });
+        let told = self
+            .recorder
+            .with_store(move |store| store.tell_served(calls));
         Ok(told.await.map_err(lost_store)??)
     }
 }

@@ -6,7 +6,7 @@
 //! value must not land after a newer one.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
@@ -19,6 +19,9 @@ use crate::client::handshake::end_earlier;
 use crate::client::retry::Budget;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
+
+/// How long keys may wait for others that go the same way. At full speed they have come long before.
+const GATHER_MAX: Duration = Duration::from_millis(10);
 
 pub(super) async fn target_side(shared: Rc<Shared>, connection: usize, mut link: Link) -> End {
     let env = Rc::clone(&shared.env);
@@ -122,7 +125,16 @@ async fn still_trusted(
 
 async fn target_send(shared: &Shared, connection: usize, mut writer: WireWriter) -> Trouble {
     let mut out = BytesMut::with_capacity(128 * 1024);
+    let mut gathered_by = None;
     loop {
+        if out.is_empty() && shared.lane.borrow().gathers(connection) {
+            let until = *gathered_by.get_or_insert_with(|| Instant::now() + GATHER_MAX);
+            let more = shared.target_wake[connection].notified();
+            if tokio::time::timeout_at(until.into(), more).await.is_ok() {
+                continue;
+            }
+        }
+        gathered_by = None;
         let large = shared
             .lane
             .borrow_mut()

@@ -1,6 +1,7 @@
 //! From the text that names a server to an [`Endpoint`].
 //!
-//! `redis://[user[:password]@]host[:port][/db][?db=n]`, the same with `rediss://` for TLS,
+//! `redis://[user[:password]@]host[:port][/db][?db=n]`, the same with `rediss://` for TLS, either with several hosts
+//! (`host[:port],host[:port]`) that are nodes of one cluster,
 //! `redis+unix://[user:password@]/path[?db=n]`, `redis-sentinel://[user:password@]host[:port][,host[:port]…]/service[/db]`
 //! (`rediss-sentinel://` for TLS), or a bare `host[:port][/db]`. User, password and path are percent-encoded; any byte can be written that way.
 //!
@@ -16,7 +17,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{Address, Endpoint, HostPort};
+use super::{Address, Endpoint, HostPort, Seeds};
 
 mod sentinel;
 #[cfg(test)]
@@ -134,7 +135,7 @@ pub struct Mark {
 impl UrlError {
     /// What to write instead.
     pub fn hint(&self) -> String {
-        const FORMS: &str = "use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port";
+        const FORMS: &str = "use redis://[user:password@]host[:port][/db], redis://host,host for nodes of a cluster, rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port";
         match self {
             Self::Unescaped(character) => format!(
                 "write it as %{:02X}, or keep the password out of the URL with --from-pass-file / --to-pass-file",
@@ -225,9 +226,12 @@ pub fn parse(text: &[u8]) -> Result<ParsedUrl, UrlError> {
                 userinfo: userinfo.is_some(),
             };
             let (path, query) = split_at(tail, |byte| matches!(byte, b'?' | b'#'));
-            let HostPort { host, port } = host_port(host, PORT_DEFAULT, shown)?;
+            let hosts: Vec<HostPort> = host
+                .split(|byte| *byte == b',')
+                .map(|host| host_port(host, PORT_DEFAULT, shown))
+                .collect::<Result<_, _>>()?;
             let db = one_db(path_db(path)?, query_db(query)?)?;
-            (Address::Tcp { host, port }, db)
+            (tcp_or_cluster(hosts), db)
         }
         Scheme::Sentinel | Scheme::SentinelTls => {
             let shown = Shown {
@@ -365,6 +369,18 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, UrlError> {
         }
     }
     Ok(percent_encoding::percent_decode(text).collect())
+}
+
+/// One server, or several nodes of a cluster.
+fn tcp_or_cluster(hosts: Vec<HostPort>) -> Address {
+    let seeds = Seeds::new(hosts);
+    match seeds.named() {
+        [HostPort { host, port }] => Address::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
+        _ => Address::Cluster(seeds),
+    }
 }
 
 /// What may be shown of the part before the host.

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::audit::entry::Setting;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
@@ -52,6 +53,8 @@ pub struct Request {
     pub name: String,
     /// Folder of all migrations.
     pub state_dir: PathBuf,
+    /// What the command line, the environment and a file said, for the journal.
+    pub settings: Vec<Setting>,
 }
 
 /// What may be done, and how patiently.

@@ -21,6 +21,8 @@ pub struct Report {
     status: Status,
     repair: RepairStatus,
     told_at: Instant,
+    /// The process that is written, where it says so.
+    target: Option<String>,
 }
 
 impl Report {
@@ -52,6 +54,7 @@ impl Report {
             status,
             repair,
             told_at: Instant::now(),
+            target: None,
         };
         report.tell(&Event::RepairStart {
             repair: record.repair,
@@ -67,6 +70,22 @@ impl Report {
     /// Tells something that happened.
     pub fn tell(&mut self, event: &Event) {
         self.observer.event(event);
+    }
+
+    /// This process of the target is written from now on. What another one was given in this run may be lost.
+    pub fn speaks_to(&mut self, target: &Option<String>) {
+        let another = match (&self.target, target) {
+            (Some(before), Some(now)) => before != now,
+            _ => false,
+        };
+        if another {
+            let name = &self.status.migration;
+            let message = format!(
+                "the target is another process than at the beginning: what was repaired before may be lost, which `redknot compare {name}` tells"
+            );
+            self.tell(&Event::Warning { message });
+        }
+        self.target.clone_from(target);
     }
 
     /// A side broke and is tried again after `wait`.

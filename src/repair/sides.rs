@@ -10,7 +10,10 @@ use super::ends::{Broken, End};
 use super::expiry::Expiries;
 use super::rivals::Others;
 use super::write::WriteRules;
+use crate::audit::entry::ServerSeen;
+use crate::client::master::is_another;
 use crate::client::retry::{Budget, Verdict};
+use crate::client::seeds::stand_in;
 use crate::client::topology::{Asked, Refusal, different_clusters, different_servers};
 use crate::client::{Clock, Link, LinkError, Nodes, Takes, connect_source, connect_target};
 use crate::cluster::{NodeAddress, Topology};
@@ -33,6 +36,8 @@ pub struct Sides {
     pub others: Others,
     /// Compares what was written.
     pub again: Again,
+    /// The processes that are read and written, where they say so and are no clusters.
+    pub processes: [Option<String>; 2],
 }
 
 /// What may be sent to the target, and what is looked at afterwards.
@@ -173,6 +178,14 @@ impl Connected {
         })
     }
 
+    /// The process of a single server, if it says so.
+    fn process(&self) -> Option<String> {
+        match self.links.as_slice() {
+            [one] if self.topology.is_none() => one.identity.run_id.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether all of them know instants of expiry.
     pub fn absolute_expiry(&self) -> bool {
         self.links.iter().all(|link| link.absolute_expiry)
@@ -236,6 +249,7 @@ impl Sides {
                 bytes_max: permits.payload_bytes_max,
             },
         };
+        let processes = [source.process(), target.process()];
         let tolerance = permits.ttl_tolerance;
         let again = Again::connect(request, &connections, patience, plan, tolerance).await?;
         Ok(Self {
@@ -245,7 +259,38 @@ impl Sides {
             others: Others::of(&connections, lane, silence(Side::Source)),
             rules,
             again,
+            processes,
         })
+    }
+}
+
+impl Sides {
+    /// That the sentinels, where there are any, still name the masters that were read and written.
+    ///
+    /// # Errors
+    ///
+    /// The side that has another by now.
+    pub async fn must_be_masters(
+        &self,
+        request: &Request,
+        silence: Duration,
+    ) -> Result<(), Broken> {
+        let endpoints = [
+            (Side::Source, &request.source),
+            (Side::Target, &request.target),
+        ];
+        for ((side, endpoint), known) in endpoints.into_iter().zip(&self.processes) {
+            let error = match is_another(endpoint, known.as_deref(), silence).await {
+                Ok(false) => continue,
+                Ok(true) => LinkError::Elsewhere(format!(
+                    "the sentinels name another master of {} by now",
+                    endpoint.address
+                )),
+                Err(error) => error,
+            };
+            return Err(Broken { side, error });
+        }
+        Ok(())
     }
 }
 
@@ -255,6 +300,10 @@ pub struct Facts {
     pub payload_bytes_max: u64,
     /// The nodes of source and target, where these are clusters.
     pub clusters: [Option<Rc<Nodes>>; 2],
+    /// Who source and target are, for the journal.
+    pub servers: [(Side, Box<ServerSeen>); 2],
+    /// What is to be said of who answers.
+    pub warnings: Vec<String>,
 }
 
 /// Looks at both servers before anything is sent because of it.
@@ -265,7 +314,7 @@ pub struct Facts {
 pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     let timeout = request.options.timeout;
     let lanes = &request.plan.lanes;
-    let source = Asked::connect(Side::Source, &request.source, timeout).await?;
+    let mut source = Asked::connect(Side::Source, &request.source, timeout).await?;
     let mut target = Asked::connect(Side::Target, &request.target, timeout).await?;
     source.must_have_keys()?;
     target.must_have_keys()?;
@@ -279,8 +328,20 @@ pub async fn check(request: &Request) -> Result<Facts, Refusal> {
     if target_nodes.is_none() {
         target.must_take_writes()?;
     }
+    let mut warnings = Vec::new();
+    warnings.extend(stand_in(&request.source, Side::Source, timeout).await);
+    warnings.extend(stand_in(&request.target, Side::Target, timeout).await);
+    let of_source = source.seen(&request.source, timeout, source_nodes.as_deref(), None);
+    let of_source = of_source.await?;
+    let of_target = target.seen(&request.target, timeout, target_nodes.as_deref(), None);
+    let of_target = of_target.await?;
     Ok(Facts {
         payload_bytes_max: target.payload_bytes_max().await?,
+        servers: [
+            (Side::Source, Box::new(of_source)),
+            (Side::Target, Box::new(of_target)),
+        ],
+        warnings,
         clusters: [source_nodes, target_nodes],
     })
 }

@@ -17,9 +17,12 @@ use super::rivals::{delete_nobodys, write_own};
 use super::sides::{Connections, Patience, Permits, Sides, check};
 use super::write::Written;
 use super::{RepairEnd, Request};
+use crate::audit::entry::Event as Journaled;
 use crate::client::handshake::unix_ms;
+use crate::client::served::Served;
 use crate::client::topology::Refusal;
 use crate::client::{Nodes, retry};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
 use crate::progress::{Event, Observer, RepairCounters, RepairOutcome, RepairState, Verdict};
@@ -38,7 +41,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// See [`super::run`].
 pub async fn walk(
     mut store: Store,
-    request: Request,
+    mut request: Request,
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<RepairEnd, Error> {
@@ -46,6 +49,9 @@ pub async fn walk(
         let message = note.clone();
         observer.event(&Event::Warning { message });
     }
+    request.source.also_at(store.met(Side::Source));
+    request.target.also_at(store.met(Side::Target));
+    store.tell_settings(&request.settings)?;
     let begun = begin(&mut store, &request);
     let (mut rules, findings, record) = match begun {
         Ok(begun) => begun,
@@ -68,8 +74,17 @@ pub async fn walk(
         payload_bytes_max: 0,
         clusters: [None, None],
         tried: 0,
+        served: None,
     };
     let ended = walk.all().await;
+    if let Some(served) = walk.served.take() {
+        let served = match &ended {
+            Ok(_) => served.end().await,
+            Err(_) => served.failed(),
+        };
+        // A store that refuses this refuses the end as well, and says why then.
+        let _ = walk.store.tell_served(served);
+    }
     walk.close(ended)
 }
 
@@ -147,6 +162,8 @@ struct Walk {
     clusters: [Option<Rc<Nodes>>; 2],
     /// Findings that this run has tried.
     tried: u64,
+    /// What both sides had served when the run began.
+    served: Option<Served>,
 }
 
 enum Ended {
@@ -279,6 +296,17 @@ impl Walk {
                     if let Some(broken) = failed {
                         self.report.recovered(&broken);
                     }
+                    for message in facts.warnings {
+                        self.report.tell(&Event::Warning { message });
+                    }
+                    let run = self.store.run();
+                    for (side, server) in facts.servers {
+                        self.store.tell(Journaled::Server { run, side, server })?;
+                    }
+                    let [source, target] = self.clusters.each_ref().map(Option::as_deref);
+                    let request = &self.request;
+                    let sides = [(&request.source, source), (&request.target, target)];
+                    self.served = Some(Served::begin(sides).await);
                     return Ok(None);
                 }
                 Err(Refusal::Error(error)) => return Err(*error),
@@ -316,7 +344,10 @@ impl Walk {
                 name: &self.name,
             };
             let sides = Sides::connect(connections, &self.patience, lane, plan, permits);
-            self.sides = Some(sides.await?);
+            let sides = sides.await?;
+            self.report
+                .speaks_to(&sides.processes[Side::Target as usize]);
+            self.sides = Some(sides);
         }
         let sides = self.sides.as_mut().expect("just connected");
         let named = |action| -> Vec<&[u8]> {
@@ -334,6 +365,8 @@ impl Walk {
             .map(|work| work.finding.name.as_slice())
             .collect();
         let seen = sides.again.compare(&names).await?;
+        let silence = self.patience.silence_max(Side::Target);
+        sides.must_be_masters(&self.request, silence).await?;
         crate::crash_point!("repair_compared");
         let (mut written, mut deleted) = (written.into_iter(), deleted.into_iter());
         let done = work.iter().map(|work| match work.action {

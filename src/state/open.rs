@@ -95,6 +95,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         canary_at,
         compared,
         repair,
+        met: known.nodes.clone(),
         last_sync: Duration::ZERO,
         dir,
         _lock: lock,

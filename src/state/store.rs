@@ -23,6 +23,7 @@ use super::record::{
 use super::{now_ms, status};
 use crate::audit::entry::EndKind;
 use crate::audit::journal::{Event, Journal};
+use crate::endpoint::{MetNode, Side};
 use crate::error::Class;
 use crate::plan::Plan;
 
@@ -93,6 +94,8 @@ pub struct Store {
     pub(super) canary_at: Vec<Option<Instant>>,
     pub(super) compared: Compared,
     pub(super) repair: Option<RepairRecord>,
+    /// The nodes of source and target that the journal knows, where these are clusters.
+    pub(super) met: [Vec<MetNode>; 2],
     pub(super) last_sync: Duration,
     pub(super) _lock: Lock,
 }
@@ -151,6 +154,11 @@ impl Store {
     /// What the operator should know about the opening: a lock left by a dead process, a torn journal line.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The nodes of a side that an earlier run has met, if it was a cluster.
+    pub fn met(&self, side: Side) -> &[MetNode] {
+        &self.met[side as usize]
     }
 
     /// How long the last commit took to become durable.

@@ -14,9 +14,9 @@ use super::layout;
 use super::record::{JournalSeal, Position};
 use super::store::{Durability, Store, shortened};
 use super::{folder, now_ms};
-use crate::audit::entry::Sample;
+use crate::audit::entry::{Sample, Setting};
 use crate::audit::journal::{Event, JournalError, Milestone, hex};
-use crate::endpoint::Side;
+use crate::client::served::Calls;
 use crate::progress::Counters;
 
 /// How often the journal tells how far the lanes are. What an emptied or rolled-back engine could hide is bounded by it;
@@ -158,26 +158,34 @@ impl Store {
         }
     }
 
-    /// Tells the journal what a server has served in this run; `Err` says why that is not known.
-    pub fn tell_served(
-        &mut self,
-        side: Side,
-        calls: Result<BTreeMap<String, u64>, String>,
-    ) -> Result<(), StoreError> {
-        let (calls, unknown) = match calls {
-            Ok(calls) => (calls, None),
-            Err(why) => (BTreeMap::new(), Some(shortened(&why))),
-        };
+    /// Tells the journal what this run was told, if that is known.
+    pub fn tell_settings(&mut self, settings: &[Setting]) -> Result<(), StoreError> {
+        if settings.is_empty() {
+            return Ok(());
+        }
+        let (run, settings) = (self.run(), settings.to_vec());
+        self.tell(Event::Settings { run, settings })
+    }
+
+    /// Tells the journal what each server has served in this run.
+    pub fn tell_served(&mut self, served: Vec<Calls>) -> Result<(), StoreError> {
         let run = self.run();
-        self.journal.append(
-            now_ms(),
-            Event::Served {
-                run,
-                side,
-                calls,
-                unknown,
-            },
-        );
+        for Calls { side, node, calls } in served {
+            let (calls, unknown) = match calls {
+                Ok(calls) => (calls, None),
+                Err(why) => (BTreeMap::new(), Some(shortened(&why))),
+            };
+            self.journal.append(
+                now_ms(),
+                Event::Served {
+                    run,
+                    side,
+                    node,
+                    calls,
+                    unknown,
+                },
+            );
+        }
         self.sync_journal()
     }
 

@@ -81,5 +81,8 @@ mod faults;
 /// What is recorded: shown, checked, exported, and a lost state made anew from it.
 mod audit;
 
+/// What commands were told, whom they met, and what was served for them, in the journal.
+mod told;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::redknot::progress::{RunState, Status};
+use ::redknot::progress::{CompareState, RunState, Status};
 use rustix::process::Signal;
 
 use crate::cluster::Slowed;
@@ -199,6 +199,118 @@ fn a_migration_is_not_called_complete_while_its_target_is_being_replaced() {
     });
 }
 
+/// A comparison, held in its middle, meanwhile whose sentinels make another master.
+fn compared_through_a_failover(
+    command: &Redknot,
+    state: &tempfile::TempDir,
+    service: &Service,
+) -> Finished {
+    let running = Slowed::new(command.start());
+    wait_for(
+        "the comparison to be in its middle",
+        Duration::from_secs(60),
+        || {
+            assert!(running.is_running(), "it ended too early");
+            let compare = status_file(NAME, state.path())?.compare?;
+            let begun =
+                compare.state == CompareState::Comparing && compare.counters.keys_compared > 0;
+            begun.then_some(())
+        },
+    );
+    let running = running.release();
+    running.signal(Signal::STOP);
+    service.fail_over();
+    running.signal(Signal::CONT);
+    running.wait()
+}
+
+/// The old master goes on to answer for some time. What it says counts no more.
+#[test]
+fn a_comparison_follows_both_sides_through_a_failover() {
+    with_each_kind(|binary| {
+        let data = DataSet::new(KEYS, seed());
+        let source = Service::start(&ServiceSpec {
+            data: Some(&data),
+            ..ServiceSpec::new(&binary, 1)
+        });
+        let target = Service::start(&ServiceSpec::new(&binary, 1));
+        let state = tempfile::tempdir().unwrap();
+        migrate(&source.url(), &target.url(), &state)
+            .run()
+            .expect_code(0);
+        wait_for_copies(&target);
+        let keys = source.master().keys(0);
+        for service in [&source, &target] {
+            let command = compare(NAME, state.path()).args(["--batch", "100", "--restart"]);
+            let finished = compared_through_a_failover(&command, &state, service);
+            let compared = Compared::of(finished.expect_code(0));
+            compared.assert_equal(keys);
+            let lanes = compared.finished.json_lines();
+            let lanes: Vec<_> = lanes
+                .iter()
+                .filter(|line| line["type"] == "compare_lane")
+                .map(|line| line["reason"].as_str().unwrap_or_default().to_owned())
+                .collect();
+            assert!(lanes.len() > 1, "it was not begun anew: {lanes:?}");
+            let last = lanes.last().unwrap();
+            let why = ["another process", "another master"];
+            assert!(why.iter().any(|why| last.contains(why)), "{lanes:?}");
+        }
+    });
+}
+
+/// Until the replica has all keys that its master has.
+fn wait_for_copies(service: &Service) {
+    let (master, replica) = (service.master(), service.replica());
+    wait_for(
+        "the replica to have all keys",
+        Duration::from_secs(30),
+        || (replica.keys(0) == master.keys(0)).then_some(()),
+    );
+}
+
+#[test]
+fn a_repair_follows_its_target_through_a_failover() {
+    const MISSING: u32 = 3_000;
+    with_each_kind(|binary| {
+        let source = Server::plain(&binary);
+        fill(&source, 0, &DataSet::new(100, seed()));
+        let target = Service::start(&ServiceSpec::new(&binary, 1));
+        let state = tempfile::tempdir().unwrap();
+        migrate(&source.url(0), &target.url(), &state)
+            .run()
+            .expect_code(0);
+        let mut pipe = redis::pipe();
+        for n in 0..MISSING {
+            pipe.cmd("SET").arg(format!("missing:{n}")).arg(n);
+        }
+        pipe.exec(&mut source.connection()).unwrap();
+        compare(NAME, state.path()).run().expect_code(1);
+        let old = target.master().port();
+        let running = Slowed::new(
+            repair(NAME, state.path())
+                .args(["--apply", "--json"])
+                .start(),
+        );
+        wait_for("some keys to be repaired", Duration::from_secs(60), || {
+            assert!(running.is_running(), "it ended too early");
+            (target.master().calls("restore") > 300).then_some(())
+        });
+        let running = running.release();
+        running.signal(Signal::STOP);
+        target.fail_over();
+        running.signal(Signal::CONT);
+        let finished = running.wait().expect_code(0);
+        assert_ne!(target.master().port(), old);
+        // Who was repaired before the failover is on the new master too: it was in step.
+        assert_equal(&source, target.master());
+        let said = format!("{}{}", finished.stdout(), finished.stderr());
+        let told = "the target is another process than at the beginning";
+        assert!(said.contains(told), "{finished}");
+        Compared::of(compare(NAME, state.path()).run().expect_code(0)).assert_equal(1);
+    });
+}
+
 #[test]
 fn a_migration_that_was_stopped_goes_on_with_the_new_masters_of_both_sides() {
     let Some(binary) = require(REDIS_7_0) else {
@@ -248,7 +360,7 @@ fn what_sentinels_do_not_know_or_allow_is_said() {
     run(&service.url(), None, &[]);
     run(
         &service.url(),
-        Some(("REDKNOT_FROM_SENTINEL_PASSWORD", "wrong")),
+        Some(("REDKNOT_FROM_SENTINEL_PASSWORD", "of-other-sentinels")),
         &[],
     );
     run(&service.url().replace("shop", "shoe"), login, &[]);

@@ -394,6 +394,10 @@ fn tls_on_one_end_only_is_recognised() {
     ] {
         all += &workshop.refused(&workshop.migrate(&from, &to));
     }
+    // It is found out before a little patience is used up.
+    let soon = workshop.migrate(&disguised(&plain, "rediss"), &url(&secure));
+    let said = workshop.refused(&soon.args(["--timeout", "1s"]));
+    assert!(said.contains("speaks without TLS"), "{said}");
     insta::assert_snapshot!(all, @r#"
     error: source: failed to agree on TLS
       what listens there speaks without TLS: "-ERR Protocol error: too big inline request"

@@ -138,6 +138,8 @@ impl Page<'_> {
         let mut parts: Vec<String> = commands
             .map(|(command, calls)| format!("{command} {}", figures::count(*calls)))
             .collect();
+        let nodes = side.served.nodes.iter();
+        parts.extend(nodes.map(|(node, calls)| format!("{} by {node}", figures::count(*calls))));
         parts.extend(show::unknown(side));
         match parts.is_empty() {
             true => "not known".to_owned(),

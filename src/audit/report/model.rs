@@ -41,6 +41,9 @@ pub struct Report {
     pub target: Side,
     /// What was moved, and how, with where each setting came from.
     pub settings: Vec<Setting>,
+    /// The same of `compare` and `repair`, each as its newest run was told.
+    #[serde(default)]
+    pub settings_of: Vec<CommandSettings>,
     /// The plan's fingerprint, hex.
     pub fingerprint: String,
     /// When it was created, Unix milliseconds.
@@ -141,8 +144,20 @@ pub struct Served {
     pub commands: Vec<(String, u64)>,
     /// Runs that it is known of.
     pub runs: Vec<u32>,
+    /// Of a cluster: each node, and how many calls it served together.
+    #[serde(default)]
+    pub nodes: Vec<(String, u64)>,
     /// Why it is not known of the others, run by run.
     pub unknown: Vec<(u32, String)>,
+}
+
+/// What a command was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandSettings {
+    /// `redknot compare`
+    pub command: String,
+    /// As for the migration itself.
+    pub settings: Vec<Setting>,
 }
 
 /// A setting and where it came from.

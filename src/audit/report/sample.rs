@@ -181,6 +181,7 @@ pub fn report() -> Report {
                     ("mget".into(), 30_231),
                 ],
                 runs: vec![2, 3],
+                nodes: Vec::new(),
                 unknown: vec![(1, "it died before it could ask".into())],
             },
         },
@@ -191,6 +192,10 @@ pub fn report() -> Report {
             served: Served {
                 commands: Vec::new(),
                 runs: Vec::new(),
+                nodes: vec![
+                    ("10.0.0.9:6379".into(), 9_001),
+                    ("10.0.0.10:6379".into(), 8_774),
+                ],
                 unknown: (1..=3)
                     .map(|run| (run, "it does not tell (INFO commandstats)".into()))
                     .collect(),
@@ -203,6 +208,10 @@ pub fn report() -> Report {
             setting("--on-conflict", "require-empty", Origin::Default),
             setting("--batch", "500", Origin::Environment),
         ],
+        settings_of: vec![CommandSettings {
+            command: "redknot compare".into(),
+            settings: vec![setting("--settle", "2s", Origin::File)],
+        }],
         fingerprint: "7f3a".repeat(16),
         created_ms: NOON,
         completed_ms: Some(NOON + 260_000),

@@ -1,6 +1,7 @@
 //! The flags of `redknot repair`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -36,6 +37,14 @@ pub struct RepairArgs {
         help_heading = "Servers"
     )]
     pub to: Option<OsString>,
+    /// File with flags, for example from = "redis://old:6379" and timeout = "9s", one a line; that of migrate will do
+    #[arg(
+        long,
+        env = "REDKNOT_CONFIG",
+        value_name = "FILE",
+        help_heading = "Servers"
+    )]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]

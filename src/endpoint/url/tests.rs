@@ -4,6 +4,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use proptest::prelude::*;
 
 use super::*;
+use crate::endpoint::MetNode;
 
 fn endpoint(text: &str) -> Endpoint {
     parse(text.as_bytes())
@@ -232,4 +233,43 @@ fn pieces(without: &'static str) -> impl Strategy<Value = String> {
         all.push("@");
     }
     proptest::collection::vec(prop::sample::select(all), 0..5).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn several_hosts_are_nodes_of_one_cluster_in_any_order() {
+    let check = |text, shown: &str| assert_eq!(endpoint(text).to_string(), shown, "{text}");
+    check("redis://b:2,a/3", "redis://a:6379,b:2/3");
+    check("u,v:7000", "redis://u:6379,v:7000/0");
+    check("rediss://u:p@[::1],a:1", "redis://u@[::1]:6379,a:1/0");
+    check("redis-cluster://a,a", "redis://a:6379/0");
+    assert_eq!(parse(b"redis://a,,b").err(), Some(UrlError::NoHost));
+    assert_eq!(parse(b"redis://a,").err(), Some(UrlError::NoHost));
+    let wrong = parse(b"redis://a,b:0")
+        .err()
+        .and_then(|error| error.mark().cloned());
+    let marked = wrong.map(|mark| mark.text);
+    assert_eq!(marked.as_deref(), Some("redis://b:0"));
+}
+
+/// What an earlier run has met only stands in for what is named.
+#[test]
+fn nodes_that_were_met_change_nothing_of_what_is_shown() {
+    let met = |id: &str, host: &str| MetNode {
+        id: id.into(),
+        host: host.into(),
+        port: 6379,
+    };
+    let mut of_state = endpoint("a");
+    of_state.also_at(&[met("1", "a"), met("2", "b")]);
+    assert_eq!(of_state.to_string(), "redis://a:6379/0");
+    let Address::Cluster(seeds) = &of_state.address else {
+        panic!("{:?}", of_state.address)
+    };
+    let elsewhere: Vec<String> = seeds.elsewhere().map(|place| place.to_string()).collect();
+    assert_eq!(elsewhere, ["b:6379"]);
+    assert!(seeds.have_met_one_of(&["9".into(), "2".into()]));
+    assert!(!seeds.have_met_one_of(&["9".into()]));
+    let mut single = endpoint("a");
+    single.also_at(&[]);
+    assert_eq!(single.address, endpoint("a").address);
 }

@@ -571,12 +571,12 @@ fn a_configuration_file_that_is_wrong_is_refused_at_line_and_column() {
 
     exit 2
     error: FOLDER/unknown.toml:3:1: unknown key `bacth`
-      the keys are the flags of migrate
+      the keys are the flags of migrate, compare and repair
     hint: redknot migrate --help names them, without the dashes
 
     exit 2
     error: FOLDER/nested.toml:1:2: unknown key `source`
-      the keys are the flags of migrate
+      the keys are the flags of migrate, compare and repair
     hint: redknot migrate --help names them, without the dashes
 
     exit 2
@@ -601,7 +601,7 @@ fn a_configuration_file_that_is_wrong_is_refused_at_line_and_column() {
 
     exit 2
     error: FOLDER/itself.toml:1:1: unknown key `config`
-      the keys are the flags of migrate
+      the keys are the flags of migrate, compare and repair
     hint: redknot migrate --help names them, without the dashes
 
     exit 2

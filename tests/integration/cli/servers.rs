@@ -107,9 +107,9 @@ fn a_database_that_the_server_does_not_have_is_refused() {
     exit 2
       migration m  begins
       state     STATE/m
-    error: source: failed to select the database
-      the server answers "ERR DB index is out of range"
-    hint: the server has fewer databases (CONFIG GET databases; 16 unless changed)
+    error: source: failed to use database 99
+      it has 16 databases, from 0 on
+    hint: --db N, or the number behind the host, has to be one of them; --all-dbs finds those that have keys
     "#);
     let finished = pair
         .migrate(&pair.source.url(3), &pair.target.url(3))
@@ -439,6 +439,10 @@ fn whatever_else_listens_there_is_an_unreachable_server() {
             assert!(
                 lines.contains("HTTP/1.1 400"),
                 "what answered is shown: {finished}"
+            );
+            assert!(
+                lines.contains("hint: are host and port right?"),
+                "{finished}"
             );
         }
         assert!(

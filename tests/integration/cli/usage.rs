@@ -122,13 +122,13 @@ fn an_unknown_scheme_is_answered_with_the_known_ones() {
     exit 2
     error: --from is not an address
       the scheme `http` is not known
-    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
+    hint: use redis://[user:password@]host[:port][/db], redis://host,host for nodes of a cluster, rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
 
     $ redknot migrate --from redis+sentinel://h --to h
     exit 2
     error: --from is not an address
       the scheme `redis+sentinel` is not known
-    hint: use redis://[user:password@]host[:port][/db], rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
+    hint: use redis://[user:password@]host[:port][/db], redis://host,host for nodes of a cluster, rediss:// for TLS, redis+unix:///path/to/socket, redis-sentinel://host,host/service, or host:port
 
     $ redknot migrate --from unix:/run/redis.sock --to h
     exit 2

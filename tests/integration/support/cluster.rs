@@ -288,7 +288,7 @@ impl Cluster {
 
     /// The slot of a key.
     pub fn slot_of(&self, key: &[u8]) -> usize {
-        let mut connection = self.nodes[0].connection();
+        let mut connection = self.masters()[0].connection();
         let slot = redis::cmd("CLUSTER")
             .arg("KEYSLOT")
             .arg(key)

@@ -158,7 +158,11 @@ impl Redknot {
 }
 
 impl Redknot {
-    /// The passwords that it is given by variables and files. Shorter ones would be found by chance.
+    /// The passwords that it is given by variables and files.
+    ///
+    /// # Panics
+    ///
+    /// If one is so short, or such a word, that it would be found by chance: then nobody could look for it.
     fn secrets(&self) -> Vec<Vec<u8>> {
         let is_secret = |name: &OsStr| name.as_encoded_bytes().ends_with(b"_PASSWORD");
         let variables = self.env.iter().filter(|(name, _)| is_secret(name));
@@ -170,8 +174,15 @@ impl Redknot {
                 .then(|| content.trim_ascii_end().to_vec())
         });
         let all = variables.chain(files);
-        all.filter(|secret| secret.len() > b"PASSWORD".len())
-            .collect()
+        let secrets: Vec<Vec<u8>> = all.filter(|secret| !secret.is_empty()).collect();
+        for secret in &secrets {
+            assert!(
+                secret.len() > b"PASSWORD".len(),
+                "a password of a test has to be recognised: {}",
+                secret.escape_ascii()
+            );
+        }
+        secrets
     }
 
     fn state_dir(&self) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use super::Builder;
 use super::lists::{Lists, RawList, list};
-use super::settings::settings;
+use super::settings::{of_others, settings};
 use crate::audit::report::model::{
     Chain, Lane, Phase, REPORT_VERSION, Redaction, Report, RunEnd, Side,
 };
@@ -74,6 +74,7 @@ impl Builder {
             },
             running: rest.running,
             settings: settings(&self.settings, &created.plan, redaction),
+            settings_of: of_others(&self.settings_of, &created.plan, redaction),
             fingerprint: created.fingerprint.clone(),
             created_ms: created.at_ms,
             completed_ms: self.completed_ms,

@@ -33,6 +33,10 @@ const WAITS_MAX: usize = 50;
 pub struct Builder {
     created: Option<Created>,
     settings: Vec<entry::Setting>,
+    /// Of each other command, what its newest run was told.
+    settings_of: Vec<(String, Vec<entry::Setting>)>,
+    /// What the run at work runs.
+    command: String,
     runs: Vec<Run>,
     passes: Vec<Pass>,
     waits: Vec<Wait>,
@@ -74,7 +78,7 @@ impl Builder {
             | Event::Adopted { .. }
             | Event::Rebuilt { .. } => self.state_made(at_ms, event),
             Event::RunBegan { .. } => self.run_began(at_ms, event),
-            Event::Settings { settings, .. } => self.settings = settings,
+            Event::Settings { settings, .. } => self.told(settings),
             Event::Server { side, server, .. } => self.side(side).met(&server, at_ms),
             Event::RunEnded { how, end, .. } => self.run_ended(at_ms, how, end),
             Event::Phase { phase } => {
@@ -120,9 +124,10 @@ impl Builder {
             Event::Served {
                 run,
                 side,
+                node,
                 calls,
                 unknown,
-            } => self.side(side).served(run, calls, unknown),
+            } => self.side(side).served(run, node, calls, unknown),
             Event::Quarantined { .. } | Event::Finding { .. } => self.key_told(event),
             Event::CompareStarted { .. }
             | Event::CompareLaneBegan { .. }
@@ -229,12 +234,13 @@ impl Builder {
             version,
             user,
             durability,
-            ..
+            command,
         } = event
         else {
             return;
         };
         self.end_died();
+        self.command = command;
         if durability == "none" {
             self.remarks.push(format!(
                 "Run {run} worked with --durability none: a power cut could have taken back what it had acknowledged last."
@@ -252,6 +258,19 @@ impl Builder {
             pid,
             version: visible(&version),
         });
+    }
+
+    /// What the run at work was told. What `migrate` was told stands for the migration.
+    fn told(&mut self, settings: Vec<entry::Setting>) {
+        let command = self.command.as_str();
+        if !["redknot compare", "redknot repair"].contains(&command) {
+            self.settings = settings;
+            return;
+        }
+        match self.settings_of.iter_mut().find(|of| of.0 == command) {
+            Some((_, known)) => *known = settings,
+            None => self.settings_of.push((command.to_owned(), settings)),
+        }
     }
 
     /// The run before could not say how it ended.

@@ -1,7 +1,7 @@
 //! What a run was told.
 
 use crate::audit::entry::{self, Origin};
-use crate::audit::report::model::{Redaction, Setting};
+use crate::audit::report::model::{CommandSettings, Redaction, Setting};
 use crate::audit::report::redact;
 use crate::key::visible;
 use crate::plan::Plan;
@@ -11,6 +11,23 @@ pub(super) fn settings(told: &[entry::Setting], plan: &Plan, redaction: Redactio
     if told.is_empty() {
         return planned(plan, redaction);
     }
+    shown(told, plan, redaction)
+}
+
+/// What the newest run of each other command was told.
+pub(super) fn of_others(
+    others: &[(String, Vec<entry::Setting>)],
+    plan: &Plan,
+    redaction: Redaction,
+) -> Vec<CommandSettings> {
+    let others = others.iter().map(|(command, told)| CommandSettings {
+        command: command.clone(),
+        settings: shown(told, plan, redaction),
+    });
+    others.collect()
+}
+
+fn shown(told: &[entry::Setting], plan: &Plan, redaction: Redaction) -> Vec<Setting> {
     let told = told.iter().map(|setting| {
         let value = match (setting.name.as_str(), &plan.match_glob) {
             ("match", Some(glob)) => redact::pattern(redaction, glob),

@@ -48,15 +48,30 @@ impl Side {
     pub(super) fn served(
         &mut self,
         run: u32,
+        node: Option<String>,
         calls: BTreeMap<String, u64>,
         unknown: Option<String>,
     ) {
         let served = &mut self.served;
         if let Some(why) = unknown {
+            let why = match node {
+                Some(node) => format!("{node}: {why}"),
+                None => why,
+            };
             served.unknown.push((run, visible(&why)));
             return;
         }
-        served.runs.push(run);
+        if !served.runs.contains(&run) {
+            served.runs.push(run);
+        }
+        if let Some(node) = node {
+            let node = visible(&node);
+            let more: u64 = calls.values().sum();
+            match served.nodes.iter_mut().find(|known| known.0 == node) {
+                Some((_, calls)) => *calls += more,
+                None => served.nodes.push((node, more)),
+            }
+        }
         for (command, more) in calls {
             let command = visible(&command);
             match served.commands.iter_mut().find(|known| known.0 == command) {

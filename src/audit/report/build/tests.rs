@@ -319,6 +319,7 @@ fn servers_waits_and_what_was_served_are_told_once() {
     let served = |run, calls: u64| Event::Served {
         run,
         side: endpoint::Side::Source,
+        node: None,
         calls: [("dump".to_owned(), calls)].into(),
         unknown: None,
     };

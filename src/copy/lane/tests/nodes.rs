@@ -203,3 +203,68 @@ fn nodes_that_send_to_each_other_are_left_alone_for_a_while() {
     lane.target_token(0, ok()).expect("it is written");
     assert_eq!(written(&mut lane), 1);
 }
+
+/// Two nodes, a source that answers key by key, and small payloads.
+#[test]
+fn what_goes_to_one_of_several_nodes_waits_for_company_while_the_source_goes_on() {
+    let rules = Rules {
+        routes: Some(two_nodes()),
+        read_with: ReadWith::Dump,
+        ..rules()
+    };
+    let mut lane = Lane::new(rules, 1, Position::Start, 0, 2, 0);
+    let mut out = BytesMut::new();
+    lane.request(&mut out);
+    let now = Instant::now();
+    assert!(!lane.gathers(0), "nothing waits");
+    let other = b"key:1";
+    assert!(slot_of(other) < 8192, "both are the first node's");
+    for token in [
+        Token::Array(2),
+        bulk(b"0"),
+        Token::Array(2),
+        bulk(KEY),
+        bulk(other),
+    ] {
+        lane.source_token(token, now).expect("a right answer");
+    }
+    lane.request(&mut out);
+    let value = |lane: &mut Lane| {
+        for token in [Token::Bulk(payload(b"value")), Token::Integer(-1)] {
+            lane.source_token(token, now).expect("a right answer");
+        }
+    };
+    value(&mut lane);
+    assert!(lane.gathers(0), "the source owes another key");
+    assert!(!lane.gathers(1), "nothing waits for that node");
+    value(&mut lane);
+    assert!(!lane.gathers(0), "nothing more is to come");
+    assert_eq!(sent(&mut lane, 0), ["RESTORE", "RESTORE"]);
+}
+
+#[test]
+fn nothing_waits_on_the_only_connection() {
+    let rules = Rules {
+        read_with: ReadWith::Dump,
+        ..rules()
+    };
+    let mut lane = Lane::new(rules, 1, Position::Start, 0, 1, 0);
+    let mut out = BytesMut::new();
+    lane.request(&mut out);
+    let now = Instant::now();
+    let names = [
+        Token::Array(2),
+        bulk(b"0"),
+        Token::Array(2),
+        bulk(KEY),
+        bulk(b"another"),
+    ];
+    for token in names {
+        lane.source_token(token, now).expect("a right answer");
+    }
+    lane.request(&mut out);
+    for token in [Token::Bulk(payload(b"value")), Token::Integer(-1)] {
+        lane.source_token(token, now).expect("a right answer");
+    }
+    assert!(lane.source_owes() && !lane.gathers(0));
+}
