@@ -122,6 +122,13 @@ fn request(
 ) -> Result<Request, Failure> {
     let dir = common.state_dir();
     let options = options(args);
+    if args.recorded && args.sample.is_some() {
+        return Err(Failure::usage(
+            "--recorded and --sample contradict each other",
+            "what was recorded is compared as a whole",
+            "leave one of them away",
+        ));
+    }
     let by_servers = args.name.is_none() && (args.from.is_some() || args.to.is_some());
     if by_servers {
         let asked = settings::request(of_servers(args), visible, common, console)?;
@@ -134,6 +141,7 @@ fn request(
             name,
             state_dir: dir,
             restart: args.restart,
+            recorded: args.recorded,
             new_list: asked.new_list,
         });
     }
@@ -174,6 +182,7 @@ fn request(
         name,
         state_dir: dir,
         restart: args.restart,
+        recorded: args.recorded,
         new_list: None,
     })
 }
@@ -195,6 +204,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         name: name.to_owned(),
         state_dir: migration.state_dir.clone(),
         restart: false,
+        recorded: false,
         new_list: None,
     }
 }
@@ -278,8 +288,12 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
         .saturating_sub(status.began_ms) as f64
         / 1000.0;
     let width = format::count(counters.equal).chars().count().max(10);
+    let how = match status.recorded {
+        false => "by value on both sides",
+        true => "by value with what was recorded of them",
+    };
     let mut text = format!(
-        "  {} keys compared by value on both sides in {}      ({} not compared)\n",
+        "  {} keys compared {how} in {}      ({} not compared)\n",
         format::count(counters.keys_compared + counters.extra),
         format::seconds(seconds),
         format::count(counters.not_compared)
@@ -337,6 +351,7 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
     let digest = |digest: &Option<String>| digest.clone().unwrap_or_default();
     let (source, target) = (digest(&status.source_digest), digest(&status.target_digest));
     match source == target {
+        _ if status.recorded => text.push_str(&format!("  digest    {target} of the target\n")),
         true => text.push_str(&format!("  digest    {source} of both sides\n")),
         false => text.push_str(&format!(
             "  digests   {source} of the source\n            {target} of the target\n"
@@ -344,6 +359,11 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
     }
     for found in findings {
         text.push_str(&found_line(found, paint));
+    }
+    if status.recorded && counters.missing > 0 {
+        text.push_str(
+            "  A missing key is known by the BLAKE3 of its name alone: the names were not recorded.\n",
+        );
     }
     text.push_str(&next(status, findings.len() as u64, name));
     text
@@ -378,7 +398,11 @@ fn next(status: &CompareStatus, shown: u64, name: &str) -> String {
             format::count(more)
         ),
     };
-    format!("  {more}          repair: redknot repair {name}      exit 1\n")
+    // Without a source there is nothing to repair from.
+    match status.recorded {
+        true => format!("  {more}      exit 1\n"),
+        false => format!("  {more}          repair: redknot repair {name}      exit 1\n"),
+    }
 }
 
 #[cfg(test)]

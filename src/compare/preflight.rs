@@ -102,7 +102,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
 }
 
 /// One side, and its nodes if it is a cluster.
-async fn ask(
+pub(super) async fn ask(
     env: &Env,
     side: Side,
     timeout: Duration,

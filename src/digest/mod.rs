@@ -120,6 +120,16 @@ pub fn of_string(bytes: &[u8]) -> KeyDigest {
     }
 }
 
+/// The digest of a key's name.
+pub fn of_name(name: &[u8]) -> [u8; 32] {
+    frame::hash(domain::NAME, name)
+}
+
+/// The digest of the bytes of a value that nobody here can interpret.
+pub fn of_bytes(bytes: &[u8]) -> [u8; 32] {
+    frame::hash(domain::BYTES, bytes)
+}
+
 /// A HyperLogLog caches its cardinality, and PFCOUNT refreshes the cache: that is no change of the value.
 fn string_digest(bytes: &[u8]) -> [u8; 32] {
     match hyperloglog::around_cache(bytes) {

@@ -76,6 +76,7 @@ impl LaneCheckpoint {
             keys_digest: batch.keys_digest,
             scanned_ms: batch.scanned_ms,
             acknowledged_ms: batch.acknowledged_ms,
+            recorded: batch.recorded.as_deref().map(super::recorded::digest),
             chain: [0; 32],
         };
         record.chain = chain(&self.chain, lane, self.pass, self.next_seq, &record);

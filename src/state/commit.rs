@@ -2,7 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Batch records, the checkpoints of their lanes and the keys that they quarantined are one atomic write.
+//! Batch records, the checkpoints of their lanes, the keys that they quarantined and what is kept of the others are one
+//! atomic write.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use super::record::{
     BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, MakeupRecord,
     QUARANTINED_NAME_BYTES, QuarantineEntry, QuarantineRecord,
 };
+use super::recorded::put_recorded;
 use super::store::{Durability, Store, shortened};
 use crate::audit::journal::{Event, hex};
 use crate::key::Escaped;
@@ -59,6 +61,8 @@ pub struct AcknowledgedBatch {
     pub canary_keys: Vec<Vec<u8>>,
     /// Keys that could not be copied.
     pub quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
+    /// What is kept of its keys, entry after entry ([`crate::recorded`]), if that is kept.
+    pub recorded: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -84,10 +88,16 @@ impl Store {
             let mut checkpoint = self.lanes[lane as usize].clone();
             for batches in commit.batches.chunks(BATCHES_PER_RECORD) {
                 let key = layout::batches(lane, checkpoint.pass, checkpoint.next_seq);
-                let records: Vec<BatchRecord> = batches
-                    .iter()
-                    .map(|batch| checkpoint.advance(lane, batch))
-                    .collect();
+                let mut records: Vec<BatchRecord> = Vec::with_capacity(batches.len());
+                for batch in batches {
+                    let at = (lane, checkpoint.pass, checkpoint.next_seq);
+                    put_recorded(
+                        &mut writes,
+                        at,
+                        batch.recorded.as_deref().unwrap_or_default(),
+                    );
+                    records.push(checkpoint.advance(lane, batch));
+                }
                 writes.put(key, layout::encode(&records));
             }
             put_lane(&mut writes, lane, &checkpoint);

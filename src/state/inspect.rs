@@ -20,7 +20,7 @@ use super::record::{
     BatchRecord, CompareLane, CompareRecord, FindingRecord, Foundation, JournalSeal,
     LaneCheckpoint, Meta, PassRecord, QuarantineEntry, RepairRecord, RunRecord,
 };
-use super::{chain, folder, status};
+use super::{chain, folder, recorded, status};
 use crate::audit::journal::hex;
 
 /// Records that are read at once.
@@ -156,6 +156,21 @@ impl Inspection {
             page: VecDeque::new(),
             ended: false,
         }
+    }
+
+    /// Whether what is kept of a batch's keys is what its record says. Of a pass before `newest_pass` it may be gone.
+    pub fn recorded_fits(
+        &self,
+        lane: u32,
+        batch: &Numbered,
+        newest_pass: u32,
+    ) -> Result<bool, StoreError> {
+        let entries = recorded::of_batch(&self.engine, (lane, batch.pass, batch.seq))?;
+        Ok(recorded::fits(
+            &batch.record,
+            &entries,
+            batch.pass == newest_pass,
+        ))
     }
 
     /// Shows `visit` every quarantined key with its lane.

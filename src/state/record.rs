@@ -22,7 +22,7 @@ pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;
@@ -174,6 +174,8 @@ pub struct BatchRecord {
     pub scanned_ms: u64,
     /// When the last key got its outcome, Unix milliseconds.
     pub acknowledged_ms: u64,
+    /// BLAKE3 over what is kept of its keys, entry after entry ([`crate::recorded`]); absent where that is not kept.
+    pub recorded: Option<[u8; 32]>,
     /// BLAKE3 over the chain hash before it and the encoding of all fields above with lane, pass and seq.
     pub chain: [u8; 32],
 }

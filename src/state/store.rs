@@ -277,8 +277,10 @@ impl Store {
         );
         self.lanes[lane as usize] = checkpoint;
         self.canary_at[lane as usize] = None;
+        let number = pass.pass;
         self.passes.push(pass);
-        self.sync_journal()
+        self.sync_journal()?;
+        self.purge_recorded(lane, number)
     }
 
     /// Stores who the servers of a lane's current pass are, after a reconnect or a resume found them changed yet

@@ -89,6 +89,8 @@ impl Walk {
         runs: &RangeInclusive<u32>,
         checked: &mut Checked,
     ) -> Result<(), StoreError> {
+        let checkpoint = state.lane(self.lane)?.ok().flatten();
+        let newest_pass = checkpoint.map_or(0, |checkpoint| checkpoint.pass);
         while !self.broken && self.lost.is_none() {
             match self.batches.peek(state)? {
                 Ok(Some(next)) if (next.pass, next.seq) < to => {}
@@ -100,7 +102,8 @@ impl Walk {
                 }
             }
             if let Ok(Some(next)) = self.batches.next(state)? {
-                self.take(&next, runs, checked);
+                let kept = state.recorded_fits(self.lane, &next, newest_pass)?;
+                self.take(&next, kept, runs, checked);
             }
         }
         Ok(())
@@ -243,7 +246,14 @@ impl Walk {
         self.counters = Counters::default();
     }
 
-    fn take(&mut self, batch: &Numbered, runs: &RangeInclusive<u32>, checked: &mut Checked) {
+    /// Takes the next batch; `kept` says whether what is kept of its keys is what it is bound to.
+    fn take(
+        &mut self,
+        batch: &Numbered,
+        kept: bool,
+        runs: &RangeInclusive<u32>,
+        checked: &mut Checked,
+    ) {
         if batch.pass != self.pass {
             self.begin(batch.pass);
         }
@@ -257,6 +267,8 @@ impl Walk {
             Some("it does not begin where the one before it ends".to_owned())
         } else if record.chain != batch.chain_after(&self.chain, self.lane) {
             Some("its chain hash is not that of its fields and the batch before it".to_owned())
+        } else if !kept {
+            Some("the digests of its keys are not those that it was recorded with".to_owned())
         } else if !record.counters.balance() {
             Some("its accounts do not add up".to_owned())
         } else if !runs.contains(&record.run) {

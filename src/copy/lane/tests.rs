@@ -75,6 +75,7 @@ pub fn rules() -> Rules {
         payload_bytes_max: 1 << 20,
         in_flight_bytes_max: 1 << 20,
         quarantined_max: None,
+        record_digests: false,
     }
 }
 

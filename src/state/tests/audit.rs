@@ -91,6 +91,7 @@ fn compare(store: &mut Store, names: &[&[u8]]) {
             sample: None,
             one_way: false,
             ttl_tolerance_ms: None,
+            recorded: false,
         })
         .unwrap();
     let mut checkpoint = store.compare_lanes()[0].clone();
