@@ -15,6 +15,7 @@ use crate::resp::{Decoder, Token};
 mod convert;
 mod in_turns;
 mod nodes;
+mod recording;
 
 /// What DUMP answers for a string.
 fn payload(value: &[u8]) -> Bytes {
@@ -297,7 +298,7 @@ proptest! {
     ) {
         let mut source = Source::new(keys);
         let mut target = Target::default();
-        let rules = Rules { read_with, ..rules() };
+        let rules = Rules { read_with, record_digests: true, ..rules() };
         let mut lane = Lane::new(rules, 1, Position::Start, 0, 1, 0);
         let mut finished = Vec::new();
         for step in steps {
@@ -366,6 +367,7 @@ proptest! {
         for (name, value, _) in &source.keys {
             prop_assert_eq!(Some(&target.keys[name].0), value.as_ref());
         }
+        prop_assert_eq!(recording::kept(&finished), recording::held(&target));
     }
 }
 

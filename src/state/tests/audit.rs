@@ -11,6 +11,7 @@ use super::*;
 use crate::audit::check::{Checked, Place, check};
 use crate::audit::entry::EndKind;
 use crate::progress::{CompareCounters, Verdict};
+use crate::recorded::ENTRY_BYTES;
 use crate::state::engine::{Engine, Writes};
 use crate::state::layout::{self, Kind};
 use crate::state::record::{
@@ -371,6 +372,7 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
         Kind::Pass,
         Kind::Quarantine,
         Kind::Finding,
+        Kind::Recorded,
     ];
     let kind = kinds[random.random_range(0..kinds.len())];
     let mut records = Vec::new();
@@ -383,6 +385,7 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
     let (key, value) = records[random.random_range(0..records.len())].clone();
     let lane = match kind {
         Kind::Batch => layout::parse_batches(&key).map(|(lane, _, _)| lane),
+        Kind::Recorded => Some(u32::from_be_bytes(key[1..5].try_into().unwrap())),
         _ => None,
     };
     let mut writes = Writes::default();
@@ -392,7 +395,7 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
             writes.remove(key);
             format!("a {name} record removed")
         }
-        1 if kind == Kind::Batch => {
+        1 if matches!(kind, Kind::Batch | Kind::Recorded) => {
             let mut value = value;
             let at = random.random_range(0..value.len());
             value[at] ^= 1 << random.random_range(0..8);
@@ -462,6 +465,15 @@ fn changed(kind: Kind, value: &[u8], random: &mut StdRng) -> Vec<u8> {
             let mut record: FindingRecord = layout::decode(value).unwrap();
             record.verdict = Verdict::Missing;
             layout::encode(&record)
+        }
+        Kind::Recorded => {
+            let mut entries = value.to_vec();
+            match random.random_range(0..3) {
+                0 => entries.rotate_left(ENTRY_BYTES),
+                1 => entries.truncate(entries.len() - ENTRY_BYTES),
+                _ => entries.extend_from_slice(Entry::new(b"forged", Outcome::Kept).as_bytes()),
+            }
+            entries
         }
         _ => unreachable!("none of the kinds that are edited"),
     }

@@ -7,6 +7,7 @@ mod compare;
 mod damage;
 mod model;
 mod reader;
+mod recorded;
 mod recorder;
 mod refusals;
 mod repair;
