@@ -349,6 +349,12 @@ fn not_compared(request: &Request, counters: &CompareCounters, quarantined: u64)
     } else if plan.keys_from.is_some() {
         sentences.push("keys that are not in the list were not looked for (--keys-from)".into());
     }
+    if plan.prefix.is_some() || plan.db_prefix.is_some() {
+        sentences.push(
+            "keys of the target that no key of the source can be called like were not looked at (--prefix, --db-prefix)"
+                .into(),
+        );
+    }
     if counters.target_keys_unselected > 0 {
         sentences.push(format!(
             "{} keys of the target have names that the plan does not select",

@@ -17,6 +17,8 @@ use crate::recorded::{Digesting, Entry, Outcome, Value};
 #[derive(Default)]
 pub(super) struct Recording {
     digesting: Digesting,
+    /// What the target holds of the key in doubt that was looked at last.
+    seen: Option<(KeyRef, Entry)>,
 }
 
 impl Lane {
@@ -53,9 +55,34 @@ impl Lane {
         Some(entry)
     }
 
-    /// A value was acknowledged. Without an entry it was written by a run, or over a connection, that could not say so.
+    /// Whether entries are kept.
+    pub fn records(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// The target holds this under a key in doubt, for so many milliseconds if not for ever; nothing, if it has gone. It is kept
+    /// if the doubt ends so.
+    pub fn seen_in_doubt(&mut self, key: KeyRef, held: Option<(Vec<u8>, Option<i64>)>) {
+        let seen = held.and_then(|(payload, left_ms)| {
+            let ttl = match left_ms {
+                None => 0,
+                // In its last millisecond it still expires.
+                Some(left) => left.max(1) as u64,
+            };
+            let payload = Payload::Dumped(payload.into());
+            self.entry_of(key, &payload, (ttl, false), Instant::now())
+        });
+        if let Some(recording) = &mut self.recording {
+            recording.seen = seen.map(|entry| (key, entry));
+        }
+    }
+
+    /// A value was acknowledged. Without an entry it was written by a run, or over a connection, that could not say so: what the
+    /// target was seen to hold stands for it.
     pub(super) fn keep_written(&mut self, key: KeyRef, entry: Option<Entry>) {
-        match entry {
+        let recording = self.recording.as_mut();
+        let seen = recording.and_then(|recording| recording.seen.take_if(|(of, _)| *of == key));
+        match entry.or(seen.map(|(_, entry)| entry)) {
             Some(entry) => self.keep(key, entry),
             // Unless nothing is kept at all.
             None => self.keep_outcome(key, Outcome::Unseen),

@@ -122,8 +122,8 @@ fn what_has_no_value_of_ours_is_said() {
     assert_eq!(kept(&batches), sorted(wanted));
 }
 
-#[test]
-fn a_write_of_ours_that_nobody_saw_is_said_to_be_unseen() {
+/// What is kept of a key of which it was in doubt whether the target's value is ours.
+fn kept_of_doubtful(held: Option<(Vec<u8>, Option<i64>)>) -> Vec<[u8; ENTRY_BYTES]> {
     let rules = Rules {
         on_conflict: OnConflict::Skip,
         ..recording()
@@ -139,10 +139,17 @@ fn a_write_of_ours_that_nobody_saw_is_said_to_be_unseen() {
         lane.target_token(0, token).expect("no trouble");
     }
     let (key, _) = lane.take_doubtful().expect("it may be ours");
+    assert!(lane.records());
+    lane.seen_in_doubt(key, held);
     lane.doubt_settled(key, true).expect("it is ours");
-    let batch = lane.take_finished().expect("all have outcomes");
-    assert_eq!(
-        kept(&[batch]),
-        [*Entry::new(b"key:0", Outcome::Unseen).as_bytes()]
-    );
+    kept(&[lane.take_finished().expect("all have outcomes")])
+}
+
+#[test]
+fn a_write_of_ours_that_nobody_saw_is_what_the_target_holds() {
+    let held = Some((payload(b"value 0").to_vec(), None));
+    let value = Digesting::new().entry(b"key:0", Value::String(b"value 0"), None, 0);
+    assert_eq!(kept_of_doubtful(held), [*value.as_bytes()]);
+    let unseen = Entry::new(b"key:0", Outcome::Unseen);
+    assert_eq!(kept_of_doubtful(None), [*unseen.as_bytes()]);
 }
