@@ -362,7 +362,7 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
     }
     if status.recorded && counters.missing > 0 {
         text.push_str(
-            "  A missing key is known by the BLAKE3 of its name alone: the names were not recorded.\n",
+            "  Names were not recorded: a missing key is known by the beginning of what xxh128sum says of its name.\n",
         );
     }
     text.push_str(&next(status, findings.len() as u64, name));

@@ -25,7 +25,6 @@ pub mod domain {
     pub const VECTOR: Domain = b"redknot digest 1: vector        ";
     pub const KEY: Domain = b"redknot digest 1: key           ";
     pub const KEYSPACE: Domain = b"redknot digest 1: keyspace      ";
-    pub const NAME: Domain = b"redknot digest 1: name          ";
     pub const BYTES: Domain = b"redknot digest 1: bytes         ";
 }
 

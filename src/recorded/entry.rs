@@ -1,8 +1,8 @@
 //! What is kept of one key, in 32 bytes.
 //!
 //! ```text
-//!  0..13  the name's digest, cut
-//! 13..25  the value's digest, cut; of a hash whose fields expire 6 bytes of it, and when the first of them does
+//!  0..13  the name's XXH3 (128 bits), cut
+//! 13..25  the value's digest (BLAKE3), cut; of a hash whose fields expire 6 bytes of it, and when the first of them does
 //! 25      what it is: a type and how much its digest knows of a stream, or what became of a key without a value
 //! 26..32  when it expires on the target, Unix milliseconds; 0: never
 //! ```
@@ -72,13 +72,15 @@ pub struct Recorded {
 
 /// The digest of a name, as far as it is kept.
 pub fn name_digest(name: &[u8]) -> NameDigest {
-    cut(&of_name(name))
+    let mut kept = [0; NAME_BYTES];
+    kept.copy_from_slice(&of_name(name)[..NAME_BYTES]);
+    kept
 }
 
-/// The beginning of a digest.
-pub fn cut<const N: usize>(digest: &[u8; 32]) -> [u8; N] {
-    let mut kept = [0; N];
-    kept.copy_from_slice(&digest[..N]);
+/// As much of a value's digest as is kept.
+pub fn cut(digest: &[u8; 32]) -> [u8; VALUE_BYTES] {
+    let mut kept = [0; VALUE_BYTES];
+    kept.copy_from_slice(&digest[..VALUE_BYTES]);
     kept
 }
 

@@ -12,7 +12,7 @@
 //!
 //! # How sure "as recorded" is
 //!
-//! A name is known by 13 bytes of its BLAKE3, a value by 12 of its digest. Of n keys of the target and m recorded ones, a
+//! A name is known by 13 bytes of its XXH3, a value by 12 of its digest. Of n keys of the target and m recorded ones, a
 //! name is taken for another with a probability of about n·m / 2^104: for a thousand million each 5 in 10^14. A value that
 //! is another one passes with 2^-96; in a hash whose fields expire with 2^-48, since the other half of its place holds
 //! when the first of them does.

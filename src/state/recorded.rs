@@ -85,6 +85,30 @@ impl Store {
         Ok(coverage)
     }
 
+    /// How many entries a lane has at most, over all passes whose entries are kept.
+    pub fn recorded_entries(&self, lane: u32) -> Result<u64, StoreError> {
+        let from = match self.forgets_earlier_passes() {
+            true => self.lanes[lane as usize].pass,
+            false => 0,
+        };
+        let mut entries = 0;
+        let mut batches = Batches::new(lane, from);
+        while let Some((_, record)) = batches.next(self)? {
+            if record.recorded.is_some() {
+                entries += record.counters.keys_scanned - record.counters.keys_filtered;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Whether a pass writes every key anew.
+    fn forgets_earlier_passes(&self) -> bool {
+        match self.meta.plan.on_conflict {
+            OnConflict::RequireEmpty | OnConflict::Replace => true,
+            OnConflict::Skip | OnConflict::Fail => false,
+        }
+    }
+
     /// Shows `visit` every entry of a lane, the oldest first; those of earlier passes as such.
     ///
     /// # Errors
@@ -122,9 +146,8 @@ impl Store {
     /// Removes the entries of a lane's passes before `pass`, unless they are needed: what such a pass wrote is what the
     /// later ones keep. Not durable by itself: what comes back is removed another time.
     pub(super) fn purge_recorded(&mut self, lane: u32, pass: u32) -> Result<(), StoreError> {
-        match self.meta.plan.on_conflict {
-            OnConflict::RequireEmpty | OnConflict::Replace => {}
-            OnConflict::Skip | OnConflict::Fail => return Ok(()),
+        if !self.forgets_earlier_passes() {
+            return Ok(());
         }
         let range = (
             layout::recorded(lane, 0, 0, 0),

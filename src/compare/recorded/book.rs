@@ -196,5 +196,5 @@ fn candidate((name, record): &(Vec<u8>, FindingRecord)) -> (Vec<u8>, CandidateRe
 /// What stands for a name of which only the digest was recorded.
 fn shown(name: &NameDigest) -> Vec<u8> {
     let hex: String = name.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("name-blake3:{hex}").into_bytes()
+    format!("name-xxh128:{hex}").into_bytes()
 }

@@ -8,7 +8,7 @@
 //!
 //! - Nothing is written on the target, and no connection is made to the source.
 //! - It begins only where every key of the newest pass has an entry: what was not recorded can't be proven.
-//! - Entries in memory have half of `--max-memory` at most, and half as much again while they are sorted; values are judged
+//! - Entries in memory have a quarter of `--max-memory` at most, and half as much again while they are sorted; values are judged
 //!   as they come.
 //! - It does not go on where an earlier one was left: which keys of a part were met is in memory alone. It begins anew then,
 //!   as it does when the target becomes another process on the way.
@@ -189,15 +189,14 @@ fn groups(context: &Context) -> Result<Vec<Group>, Error> {
     for (index, lane) in plan.lanes.iter().enumerate() {
         by_db.entry(lane.target_db).or_default().push(index);
     }
-    let entries_max = context.env.request.options.in_flight_bytes_max / 2 / ENTRY_BYTES as u64;
+    // A quarter: sorting takes half as much again, and the engine's cache has to fit beside it.
+    let entries_max = context.env.request.options.in_flight_bytes_max / 4 / ENTRY_BYTES as u64;
     by_db
         .into_values()
         .map(|lanes| {
             let mut entries = 0;
             for lane in &lanes {
-                context
-                    .store
-                    .visit_recorded(*lane as u32, |_| entries += 1)?;
+                entries += context.store.recorded_entries(*lane as u32)?;
             }
             let parts = Part::count(entries, entries_max);
             Ok(Group::new(plan, &context.env.request.options, lanes, parts))

@@ -55,6 +55,8 @@ fn what_was_kept_comes_back_in_its_order_after_a_restart() {
         without: 0,
     };
     assert_eq!(store.recorded(0).unwrap(), whole);
+    // As many as its batches count, which here have more.
+    assert_eq!(store.recorded_entries(0).unwrap(), 30);
 }
 
 #[test]

@@ -26,9 +26,8 @@ fn set(server: &Server, db: u32, key: &str, value: &str) {
 
 /// A key of which only the digest of the name was recorded, as it is listed.
 fn nameless(name: &[u8]) -> Vec<u8> {
-    let digest = blake3::keyed_hash(b"redknot digest 1: name          ", name);
-    let hex = digest.to_hex();
-    format!("name-blake3:{}", &hex[..26]).into_bytes()
+    let hex = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(name));
+    format!("name-xxh128:{}", &hex[..26]).into_bytes()
 }
 
 impl Pair {
