@@ -315,7 +315,7 @@ impl Context {
             at_ms: unix_ms(),
             counters,
             // Of what was recorded there is only the beginning of each digest.
-            source_digest: String::new(),
+            source_digest: "not asked".to_owned(),
             target_digest: target.to_string(),
             not_compared: not_compared(&self.env.request, &counters, quarantined),
         })?;

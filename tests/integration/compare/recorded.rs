@@ -77,7 +77,7 @@ fn every_damage_is_found_without_the_source(from: Kind, to: Kind) {
     pair.source.kill_9();
     let clean = pair.proven(0);
     clean.assert_equal(keys);
-    assert_eq!(clean.digests(), (String::new(), online.1));
+    assert_eq!(clean.digests(), ("not asked".to_owned(), online.1));
     assert!(pair.findings().is_empty());
 
     let damages = corrupt(&pair.source, &pair.target, 0, DAMAGES, seed);
@@ -330,6 +330,14 @@ fn what_was_not_recorded_is_not_proven() {
 }
 
 #[test]
+fn a_sample_of_what_was_recorded_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let offline = comparing::compare(NAME, state.path()).args(["--recorded", "--sample", "5%"]);
+    let refused = offline.run().expect_code(2);
+    assert!(refused.stderr().contains("contradict"), "{refused}");
+}
+
+#[test]
 fn a_pass_that_is_recorded_in_part_says_so() {
     let Some(pair) = Pair::empty(REDIS_7_0, REDIS_7_0) else {
         return;
@@ -359,6 +367,10 @@ fn a_comparison_that_was_left_begins_anew_and_a_target_that_came_back_is_read_an
     let slow = pair.offline().args(["--batch", "1"]);
     let killed = slow.start().kill_9_after(Duration::from_millis(400));
     assert!(killed.was_killed(), "{killed}");
+    let stopped = slow.start();
+    std::thread::sleep(Duration::from_millis(300));
+    stopped.signal(rustix::process::Signal::INT);
+    stopped.wait().expect_code(130);
     let again = pair.offline().run().expect_code(0);
     let said: Vec<String> = again.json_lines().iter().map(ToString::to_string).collect();
     let said = said.join("\n");
