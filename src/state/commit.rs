@@ -2,8 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Batch records, the checkpoints of their lanes, the keys that they quarantined and what is kept of the others are one
-//! atomic write.
+//! Batch records, the checkpoints of their lanes and the keys that they quarantined are one atomic write. What is kept of
+//! their keys is durable before it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ use super::record::{
     BATCHES_PER_RECORD, BatchRecord, CanaryRecord, LaneCheckpoint, MakeupRecord,
     QUARANTINED_NAME_BYTES, QuarantineEntry, QuarantineRecord,
 };
-use super::recorded::put_recorded;
 use super::store::{Durability, Store, shortened};
 use crate::audit::journal::{Event, hex};
 use crate::key::Escaped;
@@ -90,13 +89,13 @@ impl Store {
                 let key = layout::batches(lane, checkpoint.pass, checkpoint.next_seq);
                 let mut records: Vec<BatchRecord> = Vec::with_capacity(batches.len());
                 for batch in batches {
-                    let at = (lane, checkpoint.pass, checkpoint.next_seq);
-                    put_recorded(
-                        &mut writes,
-                        at,
-                        batch.recorded.as_deref().unwrap_or_default(),
-                    );
-                    records.push(checkpoint.advance(lane, batch));
+                    let recorded = match &batch.recorded {
+                        Some(entries) => {
+                            Some(self.attempt(|store| store.append_recorded(lane, entries))?)
+                        }
+                        None => None,
+                    };
+                    records.push(checkpoint.advance(lane, batch, recorded));
                 }
                 writes.put(key, layout::encode(&records));
             }
@@ -110,7 +109,10 @@ impl Store {
         }
         let (events, added) = self.attempt(|store| store.put_quarantined(&mut writes, commits))?;
         self.put_seal(&mut writes);
-        self.attempt(|store| store.commit_writes(writes))?;
+        self.attempt(|store| {
+            store.sync_recorded()?;
+            store.commit_writes(writes)
+        })?;
         for (lane, checkpoint) in advanced {
             self.totals[lane as usize].add(&counted(commits, lane));
             self.lanes[lane as usize] = checkpoint;

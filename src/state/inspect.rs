@@ -158,19 +158,16 @@ impl Inspection {
         }
     }
 
-    /// Whether what is kept of a batch's keys is what its record says. Of a pass before `newest_pass` it may be gone.
-    pub fn recorded_fits(
-        &self,
-        lane: u32,
-        batch: &Numbered,
-        newest_pass: u32,
-    ) -> Result<bool, StoreError> {
-        let entries = recorded::of_batch(&self.engine, (lane, batch.pass, batch.seq))?;
-        Ok(recorded::fits(
-            &batch.record,
-            &entries,
-            batch.pass == newest_pass,
-        ))
+    /// The first pass of a lane of which entries are kept for its keys.
+    pub fn recorded_from(&self, lane: u32) -> Result<u32, StoreError> {
+        let newest = self.lane(lane)?.ok().flatten().map_or(0, |lane| lane.pass);
+        let meta = self.meta()?.ok().flatten();
+        Ok(meta.map_or(newest, |meta| recorded::kept_from(&meta.plan, newest)))
+    }
+
+    /// Whether what is kept of a batch's keys is what its record says.
+    pub fn recorded_fits(&self, lane: u32, batch: &Numbered) -> Result<bool, StoreError> {
+        Ok(recorded::of_batch(&self.dir, lane, &batch.record)?.is_some())
     }
 
     /// Shows `visit` every quarantined key with its lane.

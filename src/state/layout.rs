@@ -36,7 +36,6 @@ pub(super) enum Kind {
     Name = 13,
     Repair = 14,
     Makeup = 15,
-    Recorded = 16,
     Seal = 40,
     Foundation = 41,
 }
@@ -60,7 +59,6 @@ impl Kind {
             Self::Name => "name",
             Self::Repair => "repair",
             Self::Makeup => "makeup",
-            Self::Recorded => "digests",
             Self::Seal => "seal",
             Self::Foundation => "foundation",
         }
@@ -111,19 +109,6 @@ pub(super) fn parse_batches(key: &[u8]) -> Option<(u32, u32, u64)> {
         u32::from_be_bytes(*pass),
         u64::from_be_bytes(seq),
     ))
-}
-
-/// A piece of what is kept of the keys of batch `seq`.
-pub(super) fn recorded(lane: u32, pass: u32, seq: u64, piece: u32) -> Vec<u8> {
-    key(
-        Kind::Recorded,
-        &[
-            &lane.to_be_bytes(),
-            &pass.to_be_bytes(),
-            &seq.to_be_bytes(),
-            &piece.to_be_bytes(),
-        ],
-    )
 }
 
 /// A key's name may be longer than a record, so its digest stands for it.

@@ -174,10 +174,21 @@ pub struct BatchRecord {
     pub scanned_ms: u64,
     /// When the last key got its outcome, Unix milliseconds.
     pub acknowledged_ms: u64,
-    /// BLAKE3 over what is kept of its keys, entry after entry ([`crate::recorded`]); absent where that is not kept.
-    pub recorded: Option<[u8; 32]>,
+    /// Where what is kept of its keys lies; absent where that is not kept.
+    pub recorded: Option<RecordedAt>,
     /// BLAKE3 over the chain hash before it and the encoding of all fields above with lane, pass and seq.
     pub chain: [u8; 32],
+}
+
+/// What is kept of a batch's keys, entry after entry ([`crate::recorded`]), in the file of its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedAt {
+    /// First byte.
+    pub at: u64,
+    /// How many.
+    pub bytes: u32,
+    /// Their BLAKE3.
+    pub digest: [u8; 32],
 }
 
 /// A key that could not be copied.

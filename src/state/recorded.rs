@@ -1,32 +1,46 @@
-//! What is kept of each key ([`crate::recorded`]): in pieces beside the batch that counts the key, and bound into its chain.
+//! What is kept of each key ([`crate::recorded`]): in a file for each lane beside the engine, which would need twice the room and
+//! most of the time. What binds it is in the batch's record, and so in its chain.
 //!
 //! # Invariants
 //!
-//! - The entries of a batch are written with its record, in one atomic step, and its record has their BLAKE3.
-//! - Those of earlier passes are removed when a pass begins that writes every key anew; where it keeps what is there, they say
+//! - The entries of a batch are written, and durable, before the record that says where they lie. What lies behind the last of
+//!   them is no batch's, and is written over.
+//! - Those of earlier passes are forgotten when a pass begins that writes every key anew; where it keeps what is there, they say
 //!   what that is.
 //! - Only the entries of one batch are in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
-use super::engine::{Engine, Writes};
 use super::error::StoreError;
-use super::layout::{self, Kind, RECORD_BYTES_MAX};
-use super::record::BatchRecord;
-use super::store::Store;
-use crate::plan::OnConflict;
+use super::folder;
+use super::layout::{self, Kind};
+use super::record::{BatchRecord, RecordedAt};
+use super::store::{Durability, Store};
+use crate::plan::{OnConflict, Plan};
 use crate::recorded::{ENTRY_BYTES, Entry};
 
-/// Bytes of entries that are kept in one record: as many as fit beside its key.
-const PIECE_BYTES: usize = (RECORD_BYTES_MAX - 32) / ENTRY_BYTES * ENTRY_BYTES;
-/// Pieces that are removed in one write.
-const PURGED_AT_ONCE: usize = 64;
 /// Records of batches that are read at once.
 const PAGE_RECORDS: usize = 64;
 
-/// Where a batch is: lane, pass, number.
-pub(super) type BatchAt = (u32, u32, u64);
+/// The files that entries are written to, as far as they were in this run.
+#[derive(Debug, Default)]
+pub(super) struct RecordedFiles {
+    open: BTreeMap<u32, RecordedFile>,
+}
+
+#[derive(Debug)]
+struct RecordedFile {
+    file: File,
+    path: PathBuf,
+    /// Where the next entries go.
+    end: u64,
+    is_durable: bool,
+}
 
 /// How many keys of a pass have an entry.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,35 +51,52 @@ pub struct Coverage {
     pub without: u64,
 }
 
-/// What binds the entries of a batch into its record.
-pub(super) fn digest(entries: &[u8]) -> [u8; 32] {
-    blake3::hash(entries).into()
+/// The file of a lane's entries.
+fn path(dir: &Path, lane: u32) -> PathBuf {
+    dir.join(format!("digests-{lane}"))
 }
 
-pub(super) fn put_recorded(writes: &mut Writes, (lane, pass, seq): BatchAt, entries: &[u8]) {
-    for (piece, bytes) in (0..).zip(entries.chunks(PIECE_BYTES)) {
-        writes.put(layout::recorded(lane, pass, seq, piece), bytes.to_vec());
+/// The first pass of a lane, whose newest one is `newest`, whose entries are kept.
+pub(super) fn kept_from(plan: &Plan, newest: u32) -> u32 {
+    match plan.on_conflict {
+        OnConflict::RequireEmpty | OnConflict::Replace => newest,
+        OnConflict::Skip | OnConflict::Fail => 0,
     }
 }
 
-/// The entries of a batch as they lie there; none, if there are none.
-pub(super) fn of_batch(engine: &Engine, (lane, pass, seq): BatchAt) -> Result<Vec<u8>, StoreError> {
-    let mut entries = Vec::new();
-    let range = (
-        layout::recorded(lane, pass, seq, 0),
-        layout::recorded(lane, pass, seq + 1, 0),
-    );
-    engine.visit(range, |_, piece| {
-        entries.extend_from_slice(piece);
-        ControlFlow::Continue(())
-    })?;
-    Ok(entries)
+/// The entries of a batch; `None` if those that lie there are not what its record says.
+pub(super) fn of_batch(
+    dir: &Path,
+    lane: u32,
+    record: &BatchRecord,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let at = match &record.recorded {
+        Some(at) if at.bytes > 0 => at,
+        _ => return Ok(Some(Vec::new())),
+    };
+    let path = path(dir, lane);
+    let read = || -> std::io::Result<Vec<u8>> {
+        let file = File::open(&path)?;
+        // A length that is a lie must not make us allocate it.
+        let room = file.metadata()?.len().saturating_sub(at.at);
+        if u64::from(at.bytes) > room {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let mut entries = vec![0; at.bytes as usize];
+        file.read_exact_at(&mut entries, at.at)?;
+        Ok(entries)
+    };
+    match read() {
+        Ok(entries) => Ok((digest(&entries) == at.digest).then_some(entries)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+            Ok(None)
+        }
+        Err(error) => Err(StoreError::io("read", &path, &error)),
+    }
 }
 
-/// Whether what lies there is what the batch's record says. Of an earlier pass it may have been removed.
-pub(super) fn fits(record: &BatchRecord, entries: &[u8], is_newest_pass: bool) -> bool {
-    let is_removed = entries.is_empty() && !is_newest_pass;
-    is_removed || record.recorded.unwrap_or_else(|| digest(&[])) == digest(entries)
+fn digest(entries: &[u8]) -> [u8; 32] {
+    blake3::hash(entries).into()
 }
 
 impl Store {
@@ -85,28 +116,14 @@ impl Store {
         Ok(coverage)
     }
 
-    /// How many entries a lane has at most, over all passes whose entries are kept.
+    /// How many entries a lane has, over all passes whose entries are kept.
     pub fn recorded_entries(&self, lane: u32) -> Result<u64, StoreError> {
-        let from = match self.forgets_earlier_passes() {
-            true => self.lanes[lane as usize].pass,
-            false => 0,
-        };
-        let mut entries = 0;
-        let mut batches = Batches::new(lane, from);
+        let mut bytes = 0;
+        let mut batches = Batches::new(lane, self.kept_from(lane));
         while let Some((_, record)) = batches.next(self)? {
-            if record.recorded.is_some() {
-                entries += record.counters.keys_scanned - record.counters.keys_filtered;
-            }
+            bytes += record.recorded.map_or(0, |at| u64::from(at.bytes));
         }
-        Ok(entries)
-    }
-
-    /// Whether a pass writes every key anew.
-    fn forgets_earlier_passes(&self) -> bool {
-        match self.meta.plan.on_conflict {
-            OnConflict::RequireEmpty | OnConflict::Replace => true,
-            OnConflict::Skip | OnConflict::Fail => false,
-        }
+        Ok(bytes / ENTRY_BYTES as u64)
     }
 
     /// Shows `visit` every entry of a lane, the oldest first; those of earlier passes as such.
@@ -120,21 +137,17 @@ impl Store {
         mut visit: impl FnMut(Entry),
     ) -> Result<(), StoreError> {
         let newest = self.lanes[lane as usize].pass;
-        let mut batches = Batches::new(lane, 0);
+        let mut batches = Batches::new(lane, self.kept_from(lane));
         while let Some(((pass, seq), record)) = batches.next(self)? {
-            let entries = of_batch(&self.engine, (lane, pass, seq))?;
-            let is_newest = pass == newest;
             let damaged = || {
                 let what =
                     format!("the digests of batch {seq} of pass {pass} of lane {lane} are others");
                 StoreError::damaged(what, &self.dir)
             };
-            if !fits(&record, &entries, is_newest) {
-                return Err(damaged());
-            }
+            let entries = of_batch(&self.dir, lane, &record)?.ok_or_else(damaged)?;
             for entry in entries.chunks(ENTRY_BYTES) {
                 let entry = Entry::parse(entry).ok_or_else(damaged)?;
-                visit(match is_newest {
+                visit(match pass == newest {
                     true => entry.of_this_pass(),
                     false => entry.of_earlier_pass(),
                 });
@@ -143,31 +156,90 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the entries of a lane's passes before `pass`, unless they are needed: what such a pass wrote is what the
-    /// later ones keep. Not durable by itself: what comes back is removed another time.
-    pub(super) fn purge_recorded(&mut self, lane: u32, pass: u32) -> Result<(), StoreError> {
-        if !self.forgets_earlier_passes() {
+    fn kept_from(&self, lane: u32) -> u32 {
+        kept_from(&self.meta.plan, self.lanes[lane as usize].pass)
+    }
+
+    /// Writes the entries of a lane's next batch; they are durable after [`Self::sync_recorded`].
+    pub(super) fn append_recorded(
+        &mut self,
+        lane: u32,
+        entries: &[u8],
+    ) -> Result<RecordedAt, StoreError> {
+        if !self.recorded_files.open.contains_key(&lane) {
+            let file = self.open_recorded(lane)?;
+            self.recorded_files.open.insert(lane, file);
+        }
+        let open = self.recorded_files.open.get_mut(&lane);
+        let open = open.expect("it was just put there");
+        open.file
+            .write_all_at(entries, open.end)
+            .map_err(|error| StoreError::io("write", &open.path, &error))?;
+        let at = open.end;
+        open.end += entries.len() as u64;
+        open.is_durable = false;
+        Ok(RecordedAt {
+            at,
+            bytes: u32::try_from(entries.len()).expect("a batch's entries stay below 4 GiB"),
+            digest: digest(entries),
+        })
+    }
+
+    fn open_recorded(&self, lane: u32) -> Result<RecordedFile, StoreError> {
+        let path = path(&self.dir, lane);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| StoreError::io("open", &path, &error))?;
+        folder::sync(&self.dir)?;
+        let mut end = 0;
+        let mut batches = Batches::new(lane, self.kept_from(lane));
+        while let Some((_, record)) = batches.next(self)? {
+            if let Some(at) = record.recorded {
+                end = at.at + u64::from(at.bytes);
+            }
+        }
+        Ok(RecordedFile {
+            file,
+            path,
+            end,
+            is_durable: true,
+        })
+    }
+
+    /// Makes what was appended survive what a commit survives.
+    pub(super) fn sync_recorded(&mut self) -> Result<(), StoreError> {
+        if self.durability == Durability::None {
             return Ok(());
         }
-        let range = (
-            layout::recorded(lane, 0, 0, 0),
-            layout::recorded(lane, pass, 0, 0),
-        );
-        loop {
-            let mut keys = Vec::new();
-            self.engine.visit(range.clone(), |key, _| {
-                keys.push(key.to_vec());
-                match keys.len() < PURGED_AT_ONCE {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
-            })?;
-            if keys.is_empty() {
-                return Ok(());
+        for open in self.recorded_files.open.values_mut() {
+            if !open.is_durable {
+                open.file
+                    .sync_data()
+                    .map_err(|error| StoreError::io("sync", &open.path, &error))?;
+                open.is_durable = true;
             }
-            let mut writes = Writes::default();
-            keys.into_iter().for_each(|key| writes.remove(key));
-            self.attempt(|store| store.engine.apply(writes))?;
+        }
+        Ok(())
+    }
+
+    /// A pass of a lane has begun: the entries of those before it are forgotten, unless they say what it keeps.
+    pub(super) fn forget_recorded(&mut self, lane: u32) -> Result<(), StoreError> {
+        if self.kept_from(lane) == 0 {
+            return Ok(());
+        }
+        self.recorded_files.open.remove(&lane);
+        let path = path(&self.dir, lane);
+        let emptied = File::options()
+            .write(true)
+            .open(&path)
+            .and_then(|file| file.set_len(0));
+        match emptied {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            emptied => emptied.map_err(|error| StoreError::io("empty", &path, &error)),
         }
     }
 }

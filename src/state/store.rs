@@ -20,6 +20,7 @@ use super::record::{
     BatchRecord, Foundation, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
     QuarantineRecord, RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
+use super::recorded::RecordedFiles;
 use super::{now_ms, status};
 use crate::audit::entry::EndKind;
 use crate::audit::journal::{Event, Journal};
@@ -94,6 +95,7 @@ pub struct Store {
     pub(super) compared: Compared,
     pub(super) repair: Option<RepairRecord>,
     pub(super) last_sync: Duration,
+    pub(super) recorded_files: RecordedFiles,
     pub(super) _lock: Lock,
 }
 
@@ -277,10 +279,9 @@ impl Store {
         );
         self.lanes[lane as usize] = checkpoint;
         self.canary_at[lane as usize] = None;
-        let number = pass.pass;
         self.passes.push(pass);
         self.sync_journal()?;
-        self.purge_recorded(lane, number)
+        self.forget_recorded(lane)
     }
 
     /// Stores who the servers of a lane's current pass are, after a reconnect or a resume found them changed yet

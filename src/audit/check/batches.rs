@@ -89,8 +89,7 @@ impl Walk {
         runs: &RangeInclusive<u32>,
         checked: &mut Checked,
     ) -> Result<(), StoreError> {
-        let checkpoint = state.lane(self.lane)?.ok().flatten();
-        let newest_pass = checkpoint.map_or(0, |checkpoint| checkpoint.pass);
+        let recorded_from = state.recorded_from(self.lane)?;
         while !self.broken && self.lost.is_none() {
             match self.batches.peek(state)? {
                 Ok(Some(next)) if (next.pass, next.seq) < to => {}
@@ -102,7 +101,7 @@ impl Walk {
                 }
             }
             if let Ok(Some(next)) = self.batches.next(state)? {
-                let kept = state.recorded_fits(self.lane, &next, newest_pass)?;
+                let kept = next.pass < recorded_from || state.recorded_fits(self.lane, &next)?;
                 self.take(&next, kept, runs, checked);
             }
         }

@@ -342,7 +342,11 @@ fn every_edit_of_the_records_is_named() {
         let mut random = StdRng::seed_from_u64(0xba7c + edit);
         let folder = tempfile::tempdir().unwrap();
         copy_folder(whole.path(), folder.path());
-        let (how, lane) = edit_record(&folder.path().join("shop"), &mut random);
+        let dir = folder.path().join("shop");
+        let (how, lane) = match random.random_range(0..9) {
+            0 => edit_digests(&dir, &mut random),
+            _ => edit_record(&dir, &mut random),
+        };
         let checked = check(folder.path(), "shop").unwrap();
         let Some(first) = checked.misfits.first() else {
             panic!("edit {edit}, {how}: nothing was found");
@@ -360,6 +364,36 @@ fn every_edit_of_the_records_is_named() {
     }
 }
 
+/// Changes what is kept of the keys of a lane.
+fn edit_digests(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
+    let lane = random.random_range(0..2);
+    let path = dir.join(format!("digests-{lane}"));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = random.random_range(0..bytes.len());
+    let how = match random.random_range(0..4) {
+        0 => {
+            bytes[at] ^= 1 << random.random_range(0..8);
+            "a bit of the digests flipped"
+        }
+        1 => {
+            bytes.truncate(at);
+            "the digests cut"
+        }
+        2 => {
+            let forged = Entry::new(b"forged", Outcome::Kept);
+            let at = at / ENTRY_BYTES * ENTRY_BYTES;
+            bytes[at..at + ENTRY_BYTES].copy_from_slice(forged.as_bytes());
+            "a digest exchanged"
+        }
+        _ => {
+            fs::remove_file(&path).unwrap();
+            return ("the digests removed".to_owned(), Some(lane));
+        }
+    };
+    fs::write(&path, bytes).unwrap();
+    (how.to_owned(), Some(lane))
+}
+
 /// Changes a record and says how, and of which lane it was if it was about batches.
 fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
     let engine = Engine::open(dir).unwrap();
@@ -372,7 +406,6 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
         Kind::Pass,
         Kind::Quarantine,
         Kind::Finding,
-        Kind::Recorded,
     ];
     let kind = kinds[random.random_range(0..kinds.len())];
     let mut records = Vec::new();
@@ -385,7 +418,6 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
     let (key, value) = records[random.random_range(0..records.len())].clone();
     let lane = match kind {
         Kind::Batch => layout::parse_batches(&key).map(|(lane, _, _)| lane),
-        Kind::Recorded => Some(u32::from_be_bytes(key[1..5].try_into().unwrap())),
         _ => None,
     };
     let mut writes = Writes::default();
@@ -395,7 +427,7 @@ fn edit_record(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
             writes.remove(key);
             format!("a {name} record removed")
         }
-        1 if matches!(kind, Kind::Batch | Kind::Recorded) => {
+        1 if kind == Kind::Batch => {
             let mut value = value;
             let at = random.random_range(0..value.len());
             value[at] ^= 1 << random.random_range(0..8);
@@ -465,15 +497,6 @@ fn changed(kind: Kind, value: &[u8], random: &mut StdRng) -> Vec<u8> {
             let mut record: FindingRecord = layout::decode(value).unwrap();
             record.verdict = Verdict::Missing;
             layout::encode(&record)
-        }
-        Kind::Recorded => {
-            let mut entries = value.to_vec();
-            match random.random_range(0..3) {
-                0 => entries.rotate_left(ENTRY_BYTES),
-                1 => entries.truncate(entries.len() - ENTRY_BYTES),
-                _ => entries.extend_from_slice(Entry::new(b"forged", Outcome::Kept).as_bytes()),
-            }
-            entries
         }
         _ => unreachable!("none of the kinds that are edited"),
     }

@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::plan::OnConflict;
-use crate::state::engine::{Engine, Writes};
-use crate::state::layout;
 
 fn plan_with(on_conflict: OnConflict) -> Plan {
     Plan {
@@ -21,7 +19,7 @@ fn commit(store: &mut Store, recorded: Option<Vec<u8>>) {
     store.commit(&Commit { lane: 0, batches }).unwrap();
 }
 
-/// More entries than fit into one record.
+/// Entries of a large batch.
 fn many() -> Vec<u8> {
     (0..100).flat_map(entries).collect()
 }
@@ -55,8 +53,7 @@ fn what_was_kept_comes_back_in_its_order_after_a_restart() {
         without: 0,
     };
     assert_eq!(store.recorded(0).unwrap(), whole);
-    // As many as its batches count, which here have more.
-    assert_eq!(store.recorded_entries(0).unwrap(), 30);
+    assert_eq!(store.recorded_entries(0).unwrap(), 1_010);
 }
 
 #[test]
@@ -100,22 +97,36 @@ fn entries_that_are_not_those_of_their_batch_are_refused() {
         begin_pass(&mut store, 0);
         commit(&mut store, Some(entries(0)));
         drop(store);
-        let engine = Engine::open(&folder.path().join("shop")).unwrap();
-        let key = layout::recorded(0, 1, 0, 0);
-        let mut value = engine.get(&key).unwrap().unwrap();
-        edit(&mut value);
-        let mut writes = Writes::default();
-        match value.is_empty() {
-            true => writes.remove(key),
-            false => writes.put(key, value),
-        }
-        engine.apply(writes).unwrap();
-        drop(engine);
+        let path = folder.path().join("shop/digests-0");
+        let mut bytes = std::fs::read(&path).unwrap();
+        edit(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
         let store = open_in(folder.path(), &plan(1)).unwrap();
         let error = store.visit_recorded(0, |_| {}).unwrap_err();
         assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
     };
-    check(|value| value[3] ^= 1);
-    check(|value| value.truncate(32));
+    check(|bytes| bytes[3] ^= 1);
+    check(|bytes| bytes.truncate(32));
     check(Vec::clear);
+}
+
+/// What a run wrote that died before its commit is no batch's.
+#[test]
+fn what_lies_behind_the_last_batch_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open_in(folder.path(), &plan(1)).unwrap();
+    begin_pass(&mut store, 0);
+    commit(&mut store, Some(entries(0)));
+    drop(store);
+    let path = folder.path().join("shop/digests-0");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend([0x5a; 1_000]);
+    std::fs::write(&path, bytes).unwrap();
+    let mut store = open_in(folder.path(), &plan(1)).unwrap();
+    commit(&mut store, Some(entries(1)));
+    let kept: Vec<u8> = visited(&store)
+        .iter()
+        .flat_map(|entry| *entry.as_bytes())
+        .collect();
+    assert!(kept == [entries(0), entries(1)].concat());
 }
