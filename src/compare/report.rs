@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::Request;
 use super::link::Env;
 use crate::client::handshake::unix_ms;
+use crate::endpoint::Side;
 use crate::progress::{
     CompareCounters, CompareState, CompareStatus, Counters, LaneStatus, RunState, Status, TlsUse,
 };
-use crate::state::record::{CompareLane, CompareStage, Position};
-use crate::state::{Store, status};
+use crate::state::record::{CompareLane, CompareStage};
+use crate::state::{Store, Walked, status};
 
 /// Rates are taken over this time.
 const RATE_OVER: Duration = Duration::from_secs(5);
@@ -86,7 +87,7 @@ impl Report {
         let mut counters = CompareCounters::default();
         lanes.iter().for_each(|lane| counters.add(&lane.counters));
         self.sample(counters);
-        let percent = self.percent(lanes);
+        let percent = self.percent(lanes, env);
         let keys_per_s = self.rate();
         let left = self
             .compare
@@ -147,7 +148,16 @@ impl Report {
     }
 
     /// Lanes weigh as many keys as they have.
-    fn percent(&self, lanes: &[CompareLane]) -> f64 {
+    fn percent(&self, lanes: &[CompareLane], env: &Env) -> f64 {
+        let walked = |side| match env.cluster(side) {
+            Some(_) => Walked::Slots,
+            None => Walked::Cursors,
+        };
+        let source = match self.list_bytes {
+            Some(bytes) => Walked::List { bytes },
+            None => walked(Side::Source),
+        };
+        let walks = [source, walked(Side::Target)];
         let weights: Vec<f64> = match self.keyspace.iter().copied().collect::<Option<Vec<u64>>>() {
             Some(keys) if keys.len() == lanes.len() && keys.iter().sum::<u64>() > 0 => {
                 keys.iter().map(|keys| *keys as f64).collect()
@@ -157,32 +167,18 @@ impl Report {
         let done: f64 = lanes
             .iter()
             .zip(&weights)
-            .map(|(lane, weight)| lane_percent(lane, self.list_bytes) * weight)
+            .map(|(lane, weight)| lane_percent(lane, walks) * weight)
             .sum();
         done / weights.iter().sum::<f64>().max(1.0)
     }
 }
 
-fn lane_percent(lane: &CompareLane, list_bytes: Option<u64>) -> f64 {
+fn lane_percent(lane: &CompareLane, [source, target]: [Walked; 2]) -> f64 {
     match lane.stage {
-        CompareStage::Source if list_bytes.is_some() => {
-            let bytes = list_bytes.unwrap_or_default().max(1) as f64;
-            let place = lane.position.cursor();
-            SOURCE_PERCENT * place.map_or(1.0, |place| place as f64 / bytes)
-        }
-        CompareStage::Source => SOURCE_PERCENT * share(lane.position),
-        CompareStage::Target => SOURCE_PERCENT + TARGET_PERCENT * share(lane.position),
+        CompareStage::Source => SOURCE_PERCENT * source.share(lane.position),
+        CompareStage::Target => SOURCE_PERCENT + TARGET_PERCENT * target.share(lane.position),
         CompareStage::Recheck => SOURCE_PERCENT + TARGET_PERCENT,
         CompareStage::Done => 100.0,
-    }
-}
-
-/// How much of the hash table lies behind a cursor, 0–1: a cursor counts in reversed bits.
-fn share(position: Position) -> f64 {
-    match position {
-        Position::Start => 0.0,
-        Position::At(cursor) => cursor.get().reverse_bits() as f64 / 2_f64.powi(64),
-        Position::End => 1.0,
     }
 }
 

@@ -8,13 +8,12 @@ use super::lane::Lane;
 use super::link::Env;
 use crate::client::cluster::SLOTS_IDENTITY;
 use crate::client::handshake::unix_ms;
-use crate::cluster::SLOTS;
 use crate::progress::{
     CompareStatus, Counters, FunctionsStatus, LaneStatus, PassStatus, RepairStatus, RunState,
     Status, TlsUse,
 };
 use crate::state::record::{LaneCheckpoint, Phase, Position, RunRecord};
-use crate::state::{Durable, Store, status};
+use crate::state::{Durable, Store, Walked, status};
 
 /// Rates are taken over this time.
 const RATE_OVER: Duration = Duration::from_secs(5);
@@ -241,34 +240,9 @@ impl Report {
         let done: f64 = lanes
             .iter()
             .zip(&weights)
-            .map(|(lane, weight)| share(lane.position, self.walked(lane)) * weight)
+            .map(|(lane, weight)| self.walked(lane).share(lane.position) * weight)
             .sum();
         100.0 * done / weights.iter().sum::<f64>()
-    }
-}
-
-/// What a position counts.
-#[derive(Clone, Copy)]
-enum Walked {
-    Cursors,
-    Slots,
-    List { bytes: u64 },
-}
-
-/// How much of what is walked lies behind a position, 0–1.
-///
-/// A cursor counts in reversed bits: read backwards it is a fraction of the table, whatever the table's size. Cursors
-/// of servers that count otherwise give a number that means little, and only the display knows it. In a cluster the
-/// position is a slot.
-fn share(position: Position, walked: Walked) -> f64 {
-    match (position, walked) {
-        (Position::Start, _) => 0.0,
-        (Position::At(slot), Walked::Slots) => slot.get() as f64 / f64::from(SLOTS),
-        (Position::At(place), Walked::List { bytes }) => place.get() as f64 / bytes.max(1) as f64,
-        (Position::At(cursor), Walked::Cursors) => {
-            cursor.get().reverse_bits() as f64 / 2_f64.powi(64)
-        }
-        (Position::End, _) => 1.0,
     }
 }
 
@@ -300,32 +274,5 @@ fn lane_status((dbs, checkpoint): (&(u32, u32), &LaneCheckpoint)) -> LaneStatus 
         source_run_id: checkpoint.source.run_id.clone(),
         target_run_id: checkpoint.target.run_id.clone(),
         counters: checkpoint.counters,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::num::NonZeroU64;
-
-    use super::*;
-
-    #[test]
-    fn a_cursor_read_backwards_is_a_share_of_the_table() {
-        let check = |cursor: u64, wanted: f64| {
-            let position = NonZeroU64::new(cursor).map_or(Position::Start, Position::At);
-            assert!(
-                (share(position, Walked::Cursors) - wanted).abs() < 1e-9,
-                "{cursor}"
-            );
-        };
-        check(0, 0.0);
-        check(1, 0.5);
-        check(2, 0.25);
-        check(3, 0.75);
-        assert!((share(Position::End, Walked::Cursors) - 1.0).abs() < f64::EPSILON);
-        let half = NonZeroU64::new(8192).map_or(Position::Start, Position::At);
-        assert!((share(half, Walked::Slots) - 0.5).abs() < f64::EPSILON);
-        let list = Walked::List { bytes: 16_384 };
-        assert!((share(half, list) - 0.5).abs() < f64::EPSILON);
     }
 }

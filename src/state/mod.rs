@@ -38,6 +38,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod walked;
 mod watchdog;
 mod witness;
 
@@ -55,6 +56,7 @@ pub use recorder::{Durable, Recorder};
 pub use repair::RepairCommit;
 pub use report::{report, write_report};
 pub use store::{Durability, OpenRequest, Store};
+pub use walked::Walked;
 
 /// Unix time in milliseconds; 0 on a clock before 1970.
 fn now_ms() -> u64 {
