@@ -81,7 +81,7 @@ impl LaneCheckpoint {
             keys_digest: batch.keys_digest,
             scanned_ms: batch.scanned_ms,
             acknowledged_ms: batch.acknowledged_ms,
-            recorded: recorded,
+            recorded,
             chain: [0; 32],
         };
         record.chain = chain(&self.chain, lane, self.pass, self.next_seq, &record);

@@ -59,6 +59,9 @@ pub enum Stranger {
     Ignored,
 }
 
+/// What was recorded, and what is to be done with a name that nothing was recorded of.
+pub type Expected<'a> = (&'a mut Table, &'a dyn Fn(&[u8]) -> Stranger);
+
 /// A key of the target.
 pub struct Key {
     /// Its name there.
@@ -210,7 +213,7 @@ impl Walk {
         rules: &judge::Rules,
         asks: &Asks,
         now: Instant,
-        named: (&mut Table, &dyn Fn(&[u8]) -> Stranger),
+        named: Expected<'_>,
     ) -> Result<Option<Settled>, LinkError> {
         match self.asked.pop_front() {
             None => Err(LinkError::Unexpected("nothing", format!("{token:?}"))),
@@ -249,7 +252,7 @@ impl Walk {
     fn scan_token(
         &mut self,
         token: Token,
-        (table, stranger): (&mut Table, &dyn Fn(&[u8]) -> Stranger),
+        (table, stranger): Expected<'_>,
     ) -> Result<(), LinkError> {
         if let Token::Error(line) = &token {
             return Err(reply_error(line));
