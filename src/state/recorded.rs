@@ -244,11 +244,14 @@ impl Store {
     }
 }
 
+/// Pass and number of a batch, and its record.
+type Numbered = ((u32, u64), BatchRecord);
+
 /// The batches of a lane from a pass on, in their order.
 struct Batches {
     lane: u32,
     from: Vec<u8>,
-    page: VecDeque<((u32, u64), BatchRecord)>,
+    page: VecDeque<Numbered>,
     ended: bool,
 }
 
@@ -263,7 +266,7 @@ impl Batches {
     }
 
     /// Pass and number of the next one, and its record.
-    fn next(&mut self, store: &Store) -> Result<Option<((u32, u64), BatchRecord)>, StoreError> {
+    fn next(&mut self, store: &Store) -> Result<Option<Numbered>, StoreError> {
         if self.page.is_empty() && !self.ended {
             self.fill(store)?;
         }

@@ -112,7 +112,7 @@ fn what_has_no_value_of_ours_is_said() {
     };
     let batches = copied(rules, &mut source, &mut target);
     let value = Digesting::new().entry(b"key:3", Value::String(b"value 3"), None, 0);
-    let wanted = vec![
+    let wanted = [
         Entry::new(b"key:0", Outcome::Gone),
         Entry::new(b"key:1", Outcome::Kept),
         Entry::new(b"key:2", Outcome::Quarantined),
