@@ -144,6 +144,7 @@ fn commit_group(store: &mut Store, batches: u64) {
                 .map(|n| format!("user:{:08}:profile", seq * KEYS + n).into_bytes())
                 .collect(),
             quarantined: vec![],
+            recorded: None,
         })
         .collect();
     store.commit(&Commit { lane: 0, batches }).unwrap();

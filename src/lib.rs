@@ -2,7 +2,7 @@
 //!
 //! The modules in reading order: [`plan`] says what is to be moved, [`copy`] moves it, [`compare`] says whether both
 //! sides are equal, [`repair`] makes them equal where they are not, [`client`] speaks to both servers, [`state`] remembers
-//! what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`], [`digest`], [`cluster`] and [`key`]
+//! what both of them have acknowledged, [`audit`] keeps the journal. [`resp`], [`rdb`], [`digest`], [`recorded`], [`cluster`] and [`key`]
 //! are pure: bytes in, values out.
 //!
 //! `docs/ARCHITECTURE.md` tells the life of a batch and which module may know which.
@@ -28,6 +28,7 @@ pub mod figures;
 pub mod glob;
 pub mod key;
 pub mod rdb;
+pub mod recorded;
 pub mod resp;
 
 pub mod crash_point;

@@ -366,6 +366,7 @@ fn commit_some(store: &mut Store, count: u64) {
                 .map(|n| format!("user:{seq}:{n}").into_bytes())
                 .collect(),
             quarantined: vec![],
+            recorded: None,
         })
         .collect();
     store.commit(&Commit { lane: 0, batches }).unwrap();

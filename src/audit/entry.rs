@@ -299,6 +299,9 @@ pub enum Event {
         seed: Option<u64>,
         /// Keys that only the target has are not looked for.
         one_way: bool,
+        /// The target alone is looked at, and what the copy has kept of each key.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        recorded: bool,
         /// How far the copy was, a pass and a batch for each lane.
         #[serde(default)]
         copied: Vec<(u32, u64)>,

@@ -230,6 +230,9 @@ pub struct MigrateArgs {
     /// Compare both sides when the copy is complete
     #[arg(long, env = "REDKNOT_COMPARE", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
     pub compare: bool,
+    /// Keep a digest of every key, 32 bytes each: redknot compare --recorded proves the target when the source is gone
+    #[arg(long, env = "REDKNOT_RECORD_DIGESTS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "Safety")]
+    pub record_digests: bool,
     /// Carry the libraries of functions too (Redis 7.0), when all keys have arrived
     #[arg(long, env = "REDKNOT_FUNCTIONS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is moved")]
     pub functions: bool,
@@ -295,6 +298,7 @@ impl MigrateArgs {
             new_pass,
             restart,
             compare,
+            record_digests,
             functions,
             durability,
             max_quarantine,
@@ -327,6 +331,7 @@ impl MigrateArgs {
             new_pass: new_pass || other.new_pass,
             restart: restart || other.restart,
             compare: compare || other.compare,
+            record_digests: record_digests || other.record_digests,
             functions: functions || other.functions,
             durability: durability.or(other.durability),
             max_quarantine: max_quarantine.or(other.max_quarantine),

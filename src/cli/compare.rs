@@ -125,6 +125,13 @@ fn request(
 ) -> Result<Request, Failure> {
     let dir = common.state_dir();
     let options = options(args);
+    if args.recorded && args.sample.is_some() {
+        return Err(Failure::usage(
+            "--recorded and --sample contradict each other",
+            "what was recorded is compared as a whole",
+            "leave one of them away",
+        ));
+    }
     let by_servers = args.name.is_none() && (args.from.is_some() || args.to.is_some());
     if by_servers {
         let asked = settings::request(of_servers(args), visible, common, console)?;
@@ -137,6 +144,7 @@ fn request(
             name,
             state_dir: dir,
             restart: args.restart,
+            recorded: args.recorded,
             new_list: asked.new_list,
             settings: Vec::new(),
         });
@@ -178,6 +186,7 @@ fn request(
         name,
         state_dir: dir,
         restart: args.restart,
+        recorded: args.recorded,
         new_list: None,
         settings: Vec::new(),
     })
@@ -200,6 +209,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         name: name.to_owned(),
         state_dir: migration.state_dir.clone(),
         restart: false,
+        recorded: false,
         new_list: None,
         settings: Vec::new(),
     }
@@ -284,8 +294,12 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
         .saturating_sub(status.began_ms) as f64
         / 1000.0;
     let width = format::count(counters.equal).chars().count().max(10);
+    let how = match status.recorded {
+        false => "by value on both sides",
+        true => "by value with what was recorded of them",
+    };
     let mut text = format!(
-        "  {} keys compared by value on both sides in {}      ({} not compared)\n",
+        "  {} keys compared {how} in {}      ({} not compared)\n",
         format::count(counters.keys_compared + counters.extra),
         format::seconds(seconds),
         format::count(counters.not_compared)
@@ -343,6 +357,7 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
     let digest = |digest: &Option<String>| digest.clone().unwrap_or_default();
     let (source, target) = (digest(&status.source_digest), digest(&status.target_digest));
     match source == target {
+        _ if status.recorded => text.push_str(&format!("  digest    {target} of the target\n")),
         true => text.push_str(&format!("  digest    {source} of both sides\n")),
         false => text.push_str(&format!(
             "  digests   {source} of the source\n            {target} of the target\n"
@@ -350,6 +365,11 @@ fn compared(status: &CompareStatus, findings: &[FoundKey], name: &str, paint: Pa
     }
     for found in findings {
         text.push_str(&found_line(found, paint));
+    }
+    if status.recorded && counters.missing > 0 {
+        text.push_str(
+            "  Names were not recorded: a missing key is known by the beginning of what xxh128sum says of its name.\n",
+        );
     }
     text.push_str(&next(status, findings.len() as u64, name));
     text
@@ -384,7 +404,11 @@ fn next(status: &CompareStatus, shown: u64, name: &str) -> String {
             format::count(more)
         ),
     };
-    format!("  {more}          repair: redknot repair {name}      exit 1\n")
+    // Without a source there is nothing to repair from.
+    match status.recorded {
+        true => format!("  {more}      exit 1\n"),
+        false => format!("  {more}          repair: redknot repair {name}      exit 1\n"),
+    }
 }
 
 #[cfg(test)]

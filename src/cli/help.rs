@@ -247,6 +247,9 @@ What is guaranteed
     found only there, with their number confirmed, each after the source was asked once more.
   A state that is damaged, foreign or contradictory stops the run; nothing in it is deleted.
   Passwords are neither stored nor shown.
+  With --record-digests, `compare --recorded` proves by type, value and expiry that the target holds
+    what was written, also when the source is gone. It says what it can't know: keys that were
+    kept or quarantined. 32 bytes a key are kept for it.
 
 What is not
 

@@ -133,6 +133,7 @@ pub fn migration(
         functions: args.functions,
         durability: args.durability.unwrap_or(Durability::Fsync),
         max_quarantine: args.max_quarantine,
+        record_digests: args.record_digests,
     };
     let request = Request {
         plan,

@@ -403,6 +403,10 @@ fn after_completion(status: &Status) -> String {
         (CompareState::Compared, Some(repair)) if repair.findings_left > 0 => {
             format!("redknot keys {name} --class findings")
         }
+        // There is no source to repair from.
+        (CompareState::Compared, None) if compare.recorded && compare.counters.findings() > 0 => {
+            format!("redknot keys {name} --class findings")
+        }
         // What was repaired was compared again; only another comparison has looked at everything.
         (CompareState::Compared, None) if compare.counters.findings() > 0 => {
             format!("redknot repair {name}")

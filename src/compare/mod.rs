@@ -41,6 +41,7 @@ mod names;
 mod nodes;
 mod preflight;
 pub(crate) mod recheck;
+mod recorded;
 mod report;
 mod rivals;
 pub mod sample;
@@ -75,6 +76,8 @@ pub struct Request {
     pub state_dir: PathBuf,
     /// Forget a comparison that was left unfinished, and begin one.
     pub restart: bool,
+    /// The target alone is compared, with what the copy has kept of each key; the source is not spoken to.
+    pub recorded: bool,
     /// The list that the plan means, if it has just been read.
     pub new_list: Option<NewList>,
     /// What the command line, the environment and a file said, for the journal.
@@ -164,6 +167,9 @@ pub fn run(
     observer: Rc<dyn Observer>,
     shutdown: Shutdown,
 ) -> Result<CompareEnd, Error> {
+    if request.recorded {
+        return recorded::run(request, observer, shutdown);
+    }
     let mut request = request;
     let whereabouts = Whereabouts {
         state_dir: &request.state_dir,
@@ -265,6 +271,7 @@ async fn run_on(
             sample: None,
             one_way: false,
             ttl_tolerance_ms: None,
+            recorded: false,
         },
         lanes: Vec::new(),
         keyspace: Vec::new(),
@@ -348,6 +355,7 @@ impl Context {
             one_way: options.one_way,
             ttl_tolerance_ms: (request.plan.ttl == TtlPolicy::Keep)
                 .then_some(options.ttl_tolerance.as_millis() as u64),
+            recorded: false,
         };
         let restart = request.restart;
         let begun = move |store: &mut Store| {
@@ -593,6 +601,7 @@ fn same_rules(stored: &CompareRules, wanted: &CompareRules) -> bool {
             .map(|sample| (sample.asked.clone(), sample.seed))
     };
     sample(stored) == sample(wanted)
+        && stored.recorded == wanted.recorded
         && stored.one_way == wanted.one_way
         && stored.ttl_tolerance_ms == wanted.ttl_tolerance_ms
 }

@@ -113,7 +113,7 @@ pub async fn check(env: &Env) -> Result<Waited<Facts>, Error> {
 }
 
 /// One side, its nodes if it is a cluster, and what the journal tells of it.
-async fn ask(
+pub(super) async fn ask(
     env: &Env,
     side: Side,
     timeout: Duration,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::progress::{Arrived, Counters, Makeup};
 use crate::rdb::footer::{self, FooterError};
 use crate::rdb::string;
+use crate::recorded::{ENTRY_BYTES, Entry};
 use crate::state::record::{CANARY_KEYS, QuarantineRecord};
 
 /// What became of one key. Recorded, counted and audited; never an error of the run.
@@ -51,6 +52,8 @@ pub struct Batch {
     counters: Counters,
     makeup: Box<Makeup>,
     quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
+    /// Entries of its keys, in the order of their outcomes; none, if none are kept.
+    recorded: Vec<u8>,
 }
 
 /// A batch whose every key has an outcome.
@@ -73,6 +76,8 @@ pub struct FinishedBatch {
     pub canary_keys: Vec<Vec<u8>>,
     /// The keys that could not be copied.
     pub quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
+    /// What the target should hold because of it, entry after entry; nothing, if that is not kept.
+    pub recorded: Vec<u8>,
 }
 
 /// One key of one batch.
@@ -100,6 +105,7 @@ impl Batch {
             counters: Counters::default(),
             makeup: Box::default(),
             quarantined: Vec::new(),
+            recorded: Vec::new(),
         }
     }
 
@@ -142,6 +148,14 @@ impl Batch {
             _ => self.ends[index - 1] as usize,
         };
         &self.names[start..self.ends[index] as usize]
+    }
+
+    /// Keeps what the target should hold.
+    pub fn keep(&mut self, entry: &Entry) {
+        if self.recorded.is_empty() {
+            self.recorded.reserve_exact(self.len() * ENTRY_BYTES);
+        }
+        self.recorded.extend_from_slice(entry.as_bytes());
     }
 
     /// Records what became of a key.
@@ -213,6 +227,7 @@ impl Batch {
             keys_digest: hasher.finalize().into(),
             canary_keys,
             quarantined: self.quarantined,
+            recorded: self.recorded,
         }
     }
 }

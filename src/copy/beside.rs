@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::doubt::same_value;
+use super::doubt::{held, same_value};
 use super::engine::{End, Shared};
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
@@ -199,6 +199,12 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
                 Ok(same) => same,
                 Err(error) => return Err(at_nodes(&shared, error).await),
             };
+            if same && shared.lane.borrow().records() {
+                match held(&mut target, &there).await {
+                    Ok(held) => shared.lane.borrow_mut().seen_in_doubt(key, held),
+                    Err(error) => return Err(at_nodes(&shared, error).await),
+                }
+            }
             // The nodes of a cluster are kept elsewhere, since each has only some keys.
             if [Side::Source, Side::Target]
                 .iter()

@@ -44,6 +44,25 @@ pub async fn same_value(
     Ok(a == b)
 }
 
+/// What the target holds under a name, as DUMP tells it, and for how many milliseconds, if that is not for ever; `None` if it
+/// has gone meanwhile.
+///
+/// # Errors
+///
+/// Trouble with the connection.
+pub async fn held(
+    target: &mut Control,
+    name: &[u8],
+) -> Result<Option<(Vec<u8>, Option<i64>)>, LinkError> {
+    let dumped = target.ask(redis::cmd("DUMP").arg(name)).await?;
+    let left = target.ask(redis::cmd("PTTL").arg(name)).await?;
+    Ok(match (dumped, left) {
+        (Value::BulkString(payload), Value::Int(-1)) => Some((payload, None)),
+        (Value::BulkString(payload), Value::Int(left)) if left >= 0 => Some((payload, Some(left))),
+        _ => None,
+    })
+}
+
 fn read_command(kind: &str, key: &[u8]) -> Option<redis::Cmd> {
     let mut command = redis::Cmd::new();
     match kind {

@@ -431,6 +431,7 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
         acknowledged_ms: unix_ms(),
         canary_keys: batch.canary_keys,
         quarantined: batch.quarantined,
+        recorded: (env.request.options.record_digests).then_some(batch.recorded),
     }
 }
 

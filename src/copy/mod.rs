@@ -33,6 +33,7 @@ mod link;
 mod list;
 mod nodes;
 mod preflight;
+mod recorded;
 mod report;
 pub mod resume;
 mod rivals;
@@ -81,6 +82,8 @@ pub struct CopyOptions {
     pub functions: bool,
     /// More quarantined keys than this end the run.
     pub max_quarantine: Option<u64>,
+    /// Keep the digest of each key.
+    pub record_digests: bool,
 }
 
 /// What to do if the source is another process than the one that issued the stored cursor, and the cursor is dead.
@@ -216,7 +219,15 @@ async fn run_on(
             return Err(error);
         }
     };
+    let note = match recorded::note(&store, &request) {
+        Ok(note) => note,
+        Err(error) => {
+            store.end_run(&error.to_string())?;
+            return Err(error);
+        }
+    };
     let mut context = Context::new(store, list, request, observer, shutdown);
+    note.into_iter().for_each(|note| context.env.warn(note));
     let ended = match phase {
         Phase::Copied if !context.request.options.new_pass => already_complete(&mut context).await,
         Phase::Planned | Phase::Copying | Phase::Copied => copy(&mut context, phase).await,

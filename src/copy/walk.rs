@@ -381,5 +381,6 @@ fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Ru
         payload_bytes_max: context.facts().payload_bytes_max,
         in_flight_bytes_max: env.request.options.in_flight_bytes_max,
         quarantined_max: env.request.options.max_quarantine,
+        record_digests: env.request.options.record_digests,
     }
 }

@@ -25,6 +25,7 @@ pub mod domain {
     pub const VECTOR: Domain = b"redknot digest 1: vector        ";
     pub const KEY: Domain = b"redknot digest 1: key           ";
     pub const KEYSPACE: Domain = b"redknot digest 1: keyspace      ";
+    pub const BYTES: Domain = b"redknot digest 1: bytes         ";
 }
 
 use domain::Domain;

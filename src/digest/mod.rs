@@ -120,6 +120,17 @@ pub fn of_string(bytes: &[u8]) -> KeyDigest {
     }
 }
 
+/// The digest of a key's name, as `xxh128sum` prints it. It is made for every key that is copied, so it must be cheap; whoever
+/// chooses names can make two of one digest.
+pub fn of_name(name: &[u8]) -> [u8; 16] {
+    xxhash_rust::xxh3::xxh3_128(name).to_be_bytes()
+}
+
+/// The digest of the bytes of a value that nobody here can interpret.
+pub fn of_bytes(bytes: &[u8]) -> [u8; 32] {
+    frame::hash(domain::BYTES, bytes)
+}
+
 /// A HyperLogLog caches its cardinality, and PFCOUNT refreshes the cache: that is no change of the value.
 fn string_digest(bytes: &[u8]) -> [u8; 32] {
     match hyperloglog::around_cache(bytes) {

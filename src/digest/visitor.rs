@@ -49,6 +49,11 @@ impl Digester {
         self.decoder.walk(payload, &mut self.pieces)?;
         Ok(self.pieces.finish())
     }
+
+    /// When the first field of the hash that was digested last expires, of those that have not, Unix milliseconds.
+    pub fn first_field_expiry(&self) -> Option<i64> {
+        self.pieces.first_expiry
+    }
 }
 
 /// Takes a value's pieces and makes its digest; ready for the next one then.
@@ -65,6 +70,8 @@ pub struct Pieces {
     member: Frame,
     /// Fields that are not there any more.
     expired: u64,
+    /// When the first of those that are there will go.
+    first_expiry: Option<i64>,
     eight_bit_vectors: bool,
 }
 
@@ -80,6 +87,7 @@ impl Pieces {
             sum: 0,
             member: Frame::new(domain::SET_MEMBER),
             expired: 0,
+            first_expiry: None,
             eight_bit_vectors: false,
         }
     }
@@ -126,6 +134,7 @@ impl Visitor for Pieces {
         self.count = 0;
         self.sum = 0;
         self.expired = 0;
+        self.first_expiry = None;
         self.sequence.restart(match kind {
             Kind::String | Kind::Module => domain::STRING,
             Kind::List => domain::LIST,
@@ -161,6 +170,9 @@ impl Visitor for Pieces {
     }
 
     fn field(&mut self, field: &[u8], value: &[u8], expires_ms: Option<i64>) {
+        if let Some(ms) = expires_ms.filter(|ms| *ms > self.rules.now_ms) {
+            self.first_expiry = Some(self.first_expiry.map_or(ms, |first| first.min(ms)));
+        }
         match expires_ms {
             Some(ms) if ms <= self.rules.now_ms => {
                 self.expired = self.expired.wrapping_add(1);

@@ -217,6 +217,9 @@ pub struct CompareStatus {
     pub ended_ms: Option<u64>,
     /// What it found so far; durable.
     pub counters: CompareCounters,
+    /// The target alone was looked at, and what the copy had kept of each key.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub recorded: bool,
     /// Digest of all keys compared on the source with their types and values; present once it has ended.
     pub source_digest: Option<String>,
     /// See `source_digest`.

@@ -21,6 +21,7 @@ use crate::error::{Class, Error};
 use crate::plan::Plan;
 use crate::progress::{Observer, RepairStatus};
 use crate::shutdown::{Shutdown, StopReason};
+use crate::state::record::CompareRecord;
 use crate::state::{self, Durability, OpenRequest};
 
 mod again;
@@ -82,6 +83,19 @@ pub enum RepairEnd {
         /// The last one.
         status: RepairStatus,
     },
+}
+
+/// What was found without the source is no list of what is to be made like it: of missing keys not even the names are known.
+fn refuse_recorded(compare: Option<&CompareRecord>, name: &str) -> Result<(), Error> {
+    match compare {
+        Some(record) if record.rules.recorded => Err(Error::new(
+            Class::Usage,
+            "repair",
+            "the newest comparison was one with what was recorded, and repairing needs one with the source",
+        )
+        .hint(format!("redknot compare {name}, while the source is there"))),
+        _ => Ok(()),
+    }
 }
 
 /// Tries every open finding of the migration's newest comparison once.

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::decide::{Action, Rules};
+use super::refuse_recorded;
 use crate::error::Error;
 use crate::plan::Plan;
 use crate::progress::Verdict;
@@ -68,6 +69,7 @@ pub fn preview(
     let reader = Reader::open(state_dir, name, command)?;
     let plan = reader.meta().plan.clone();
     let rules = Rules::new(&plan, overwrite_kept);
+    refuse_recorded(reader.compare(), name)?;
     let unfinished = reader.repair().filter(|repair| repair.ended.is_none());
     let mut preview = Preview {
         compare: reader.compare().cloned(),

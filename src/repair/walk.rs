@@ -12,6 +12,7 @@ use super::again::Seen;
 use super::decide::{Action, Rules};
 use super::delete::Deleted;
 use super::ends::Broken;
+use super::refuse_recorded;
 use super::report::Report;
 use super::rivals::{delete_nobodys, write_own};
 use super::sides::{Connections, Patience, Permits, Sides, check};
@@ -104,6 +105,7 @@ fn begin(
         )
         .hint(format!("redknot compare {}", request.name)));
     }
+    refuse_recorded(store.compare(), &request.name)?;
     let (mut findings, mut extra) = (0, 0);
     let mut after = None;
     loop {

@@ -11,7 +11,7 @@ use super::commit::AcknowledgedBatch;
 use super::layout;
 use super::record::{
     BatchRecord, CANARY_BATCHES, CANARY_BYTES, CANARY_KEYS, CanaryBatch, LaneCheckpoint, Position,
-    ServerIdentity,
+    RecordedAt, ServerIdentity,
 };
 use crate::progress::Counters;
 
@@ -43,13 +43,18 @@ impl LaneCheckpoint {
         }
     }
 
-    /// Counts `batch` as the next one and returns its record.
+    /// Counts `batch` as the next one and returns its record. `recorded`: where what is kept of its keys lies.
     ///
     /// # Panics
     ///
     /// If the batch does not begin where the checkpoint stands, its accounts do not add up, or the pass has not begun:
     /// a cursor that was never acknowledged must not reach the disk.
-    pub(super) fn advance(&mut self, lane: u32, batch: &AcknowledgedBatch) -> BatchRecord {
+    pub(super) fn advance(
+        &mut self,
+        lane: u32,
+        batch: &AcknowledgedBatch,
+        recorded: Option<RecordedAt>,
+    ) -> BatchRecord {
         assert!(self.pass > 0, "lane {lane}: a batch before its pass began");
         assert_eq!(
             self.position.cursor(),
@@ -76,6 +81,7 @@ impl LaneCheckpoint {
             keys_digest: batch.keys_digest,
             scanned_ms: batch.scanned_ms,
             acknowledged_ms: batch.acknowledged_ms,
+            recorded,
             chain: [0; 32],
         };
         record.chain = chain(&self.chain, lane, self.pass, self.next_seq, &record);

@@ -2,7 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Batch records, the checkpoints of their lanes and the keys that they quarantined are one atomic write.
+//! Batch records, the checkpoints of their lanes and the keys that they quarantined are one atomic write. What is kept of
+//! their keys is durable before it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -59,6 +60,8 @@ pub struct AcknowledgedBatch {
     pub canary_keys: Vec<Vec<u8>>,
     /// Keys that could not be copied.
     pub quarantined: Vec<(Vec<u8>, QuarantineRecord)>,
+    /// What is kept of its keys, entry after entry ([`crate::recorded`]), if that is kept.
+    pub recorded: Option<Vec<u8>>,
 }
 
 impl Store {
@@ -84,10 +87,16 @@ impl Store {
             let mut checkpoint = self.lanes[lane as usize].clone();
             for batches in commit.batches.chunks(BATCHES_PER_RECORD) {
                 let key = layout::batches(lane, checkpoint.pass, checkpoint.next_seq);
-                let records: Vec<BatchRecord> = batches
-                    .iter()
-                    .map(|batch| checkpoint.advance(lane, batch))
-                    .collect();
+                let mut records: Vec<BatchRecord> = Vec::with_capacity(batches.len());
+                for batch in batches {
+                    let recorded = match &batch.recorded {
+                        Some(entries) => {
+                            Some(self.attempt(|store| store.append_recorded(lane, entries))?)
+                        }
+                        None => None,
+                    };
+                    records.push(checkpoint.advance(lane, batch, recorded));
+                }
                 writes.put(key, layout::encode(&records));
             }
             put_lane(&mut writes, lane, &checkpoint);
@@ -100,7 +109,10 @@ impl Store {
         }
         let (events, added) = self.attempt(|store| store.put_quarantined(&mut writes, commits))?;
         self.put_seal(&mut writes);
-        self.attempt(|store| store.commit_writes(writes))?;
+        self.attempt(|store| {
+            store.sync_recorded()?;
+            store.commit_writes(writes)
+        })?;
         for (lane, checkpoint) in advanced {
             self.totals[lane as usize].add(&counted(commits, lane));
             self.lanes[lane as usize] = checkpoint;

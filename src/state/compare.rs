@@ -189,6 +189,7 @@ impl Store {
                 .as_ref()
                 .map(|sample| sample.asked.clone()),
             one_way: record.rules.one_way,
+            recorded: record.rules.recorded,
             outdated: record.copied != self.copied(),
             ..CompareStatus::default()
         };
@@ -409,6 +410,13 @@ impl Store {
     ) -> Result<Vec<Finding>, StoreError> {
         self.compared
             .findings(&self.engine, &self.dir, after, limit)
+    }
+
+    /// Whether a key is a finding of a lane's present walk.
+    pub fn has_finding(&self, lane: u32, name: &[u8]) -> Result<bool, StoreError> {
+        let epoch = self.compared.lanes[lane as usize].epoch;
+        let key = layout::suspect(Kind::Finding, SuspectId::of(epoch, name));
+        Ok(self.engine.get(&key)?.is_some())
     }
 
     /// Says what has been done about findings, each named with its record as it was read; durable on return.

@@ -20,7 +20,7 @@ use super::record::{
     BatchRecord, CompareLane, CompareRecord, FindingRecord, Foundation, JournalSeal,
     LaneCheckpoint, Meta, PassRecord, QuarantineEntry, RepairRecord, RunRecord,
 };
-use super::{chain, folder, status};
+use super::{chain, folder, recorded, status};
 use crate::audit::journal::hex;
 
 /// Records that are read at once.
@@ -156,6 +156,18 @@ impl Inspection {
             page: VecDeque::new(),
             ended: false,
         }
+    }
+
+    /// The first pass of a lane of which entries are kept for its keys.
+    pub fn recorded_from(&self, lane: u32) -> Result<u32, StoreError> {
+        let newest = self.lane(lane)?.ok().flatten().map_or(0, |lane| lane.pass);
+        let meta = self.meta()?.ok().flatten();
+        Ok(meta.map_or(newest, |meta| recorded::kept_from(&meta.plan, newest)))
+    }
+
+    /// Whether what is kept of a batch's keys is what its record says.
+    pub fn recorded_fits(&self, lane: u32, batch: &Numbered) -> Result<bool, StoreError> {
+        Ok(recorded::of_batch(&self.dir, lane, &batch.record)?.is_some())
     }
 
     /// Shows `visit` every quarantined key with its lane.

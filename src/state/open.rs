@@ -22,6 +22,7 @@ use super::record::{
     CanaryRecord, FORMAT_VERSION, Foundation, LaneCheckpoint, MakeupRecord, Meta, PassRecord,
     Phase, QuarantineEntry, RunRecord,
 };
+use super::recorded::RecordedFiles;
 use super::store::{Durability, OpenRequest, Store};
 use super::witness::journal_error;
 use super::{engine, folder, now_ms, verify};
@@ -80,6 +81,7 @@ pub fn open(request: &OpenRequest<'_>) -> Result<Store, StoreError> {
         passes: found.passes,
         last_run: found.last_run,
         quarantine_len: found.quarantine_len,
+        recorded_files: RecordedFiles::default(),
         durability: request.durability,
         command: request.command.to_owned(),
         notes,

@@ -22,7 +22,7 @@ pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;
@@ -174,8 +174,21 @@ pub struct BatchRecord {
     pub scanned_ms: u64,
     /// When the last key got its outcome, Unix milliseconds.
     pub acknowledged_ms: u64,
+    /// Where what is kept of its keys lies; absent where that is not kept.
+    pub recorded: Option<RecordedAt>,
     /// BLAKE3 over the chain hash before it and the encoding of all fields above with lane, pass and seq.
     pub chain: [u8; 32],
+}
+
+/// What is kept of a batch's keys, entry after entry ([`crate::recorded`]), in the file of its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedAt {
+    /// First byte.
+    pub at: u64,
+    /// How many.
+    pub bytes: u32,
+    /// Their BLAKE3.
+    pub digest: [u8; 32],
 }
 
 /// A key that could not be copied.

@@ -91,6 +91,7 @@ impl Store {
                 sample: sample.map(|sample| sample.asked.clone()),
                 seed: sample.map(|sample| sample.seed),
                 one_way: record.rules.one_way,
+                recorded: record.rules.recorded,
                 copied: record.copied.clone(),
             },
         );

@@ -20,6 +20,7 @@ use super::record::{
     BatchRecord, Foundation, LaneCheckpoint, Meta, PassRecord, Phase, QuarantineEntry,
     QuarantineRecord, RepairRecord, RunEnd, RunRecord, ServerIdentity, TEXT_BYTES,
 };
+use super::recorded::RecordedFiles;
 use super::{now_ms, status};
 use crate::audit::entry::EndKind;
 use crate::audit::journal::{Event, Journal};
@@ -97,6 +98,7 @@ pub struct Store {
     /// The nodes of source and target that the journal knows, where these are clusters.
     pub(super) met: [Vec<MetNode>; 2],
     pub(super) last_sync: Duration,
+    pub(super) recorded_files: RecordedFiles,
     pub(super) _lock: Lock,
 }
 
@@ -286,7 +288,8 @@ impl Store {
         self.lanes[lane as usize] = checkpoint;
         self.canary_at[lane as usize] = None;
         self.passes.push(pass);
-        self.sync_journal()
+        self.sync_journal()?;
+        self.forget_recorded(lane)
     }
 
     /// Stores who the servers of a lane's current pass are, after a reconnect or a resume found them changed yet

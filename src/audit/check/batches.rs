@@ -89,6 +89,7 @@ impl Walk {
         runs: &RangeInclusive<u32>,
         checked: &mut Checked,
     ) -> Result<(), StoreError> {
+        let recorded_from = state.recorded_from(self.lane)?;
         while !self.broken && self.lost.is_none() {
             match self.batches.peek(state)? {
                 Ok(Some(next)) if (next.pass, next.seq) < to => {}
@@ -100,7 +101,8 @@ impl Walk {
                 }
             }
             if let Ok(Some(next)) = self.batches.next(state)? {
-                self.take(&next, runs, checked);
+                let kept = next.pass < recorded_from || state.recorded_fits(self.lane, &next)?;
+                self.take(&next, kept, runs, checked);
             }
         }
         Ok(())
@@ -243,7 +245,14 @@ impl Walk {
         self.counters = Counters::default();
     }
 
-    fn take(&mut self, batch: &Numbered, runs: &RangeInclusive<u32>, checked: &mut Checked) {
+    /// Takes the next batch; `kept` says whether what is kept of its keys is what it is bound to.
+    fn take(
+        &mut self,
+        batch: &Numbered,
+        kept: bool,
+        runs: &RangeInclusive<u32>,
+        checked: &mut Checked,
+    ) {
         if batch.pass != self.pass {
             self.begin(batch.pass);
         }
@@ -257,6 +266,8 @@ impl Walk {
             Some("it does not begin where the one before it ends".to_owned())
         } else if record.chain != batch.chain_after(&self.chain, self.lane) {
             Some("its chain hash is not that of its fields and the batch before it".to_owned())
+        } else if !kept {
+            Some("the digests of its keys are not those that it was recorded with".to_owned())
         } else if !record.counters.balance() {
             Some("its accounts do not add up".to_owned())
         } else if !runs.contains(&record.run) {

@@ -23,6 +23,7 @@ use super::{
   redknot compare --from cache:6379 --to 10.0.0.9:6379
   redknot compare shop --sample 5%           another --seed looks at other keys
   redknot compare shop --sample 3/8          the third of eight parts that together are all keys
+  redknot compare shop --recorded            the source is gone: the target, and what was recorded of each key
 
 Exit code 0: both sides are equal. 1: they are not, and the findings are kept for redknot keys and repair.
 Nothing is written on either side. Passwords are not stored: redknot help urls.")]
@@ -92,6 +93,10 @@ pub struct CompareArgs {
     /// Chooses the keys of a sample; the same number chooses the same ones [default: 0]
     #[arg(long, env = "REDKNOT_SEED", value_name = "NUMBER", value_parser = keys, help_heading = "What is compared")]
     pub seed: Option<u64>,
+
+    /// Compare the target alone, with the digests that migrate --record-digests has kept: the source may be gone
+    #[arg(long, env = "REDKNOT_RECORDED", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is compared")]
+    pub recorded: bool,
 
     /// How far instants of expiry may lie apart [default: 1s]
     #[arg(long, env = "REDKNOT_TTL_TOLERANCE", value_name = "TIME", value_parser = ttl_tolerance, help_heading = "How it is compared")]

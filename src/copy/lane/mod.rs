@@ -24,6 +24,7 @@ use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
 use crate::progress::{Life, StringsBy};
+use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
@@ -31,12 +32,14 @@ use crate::state::record::{Position, QuarantineRecord};
 mod convert;
 mod names;
 mod nodes;
+mod recording;
 mod source;
 mod strings;
 mod target;
 #[cfg(test)]
 mod tests;
 
+use recording::Recording;
 use source::Dumped;
 use strings::Strings;
 pub use target::LargePayload;
@@ -99,6 +102,8 @@ pub struct Rules {
     pub in_flight_bytes_max: u64,
     /// More quarantined keys than this end the run.
     pub quarantined_max: Option<u64>,
+    /// The digest of each key is kept.
+    pub record_digests: bool,
 }
 
 impl Rules {
@@ -184,6 +189,8 @@ struct Sent {
     dumped: bool,
     /// As it was encoded here, for this target.
     reencoded: bool,
+    /// What is kept of it once it is acknowledged.
+    entry: Option<Entry>,
 }
 
 /// See the module.
@@ -208,6 +215,7 @@ pub struct Lane {
     being_checked: usize,
     /// Where a key's name on the target is put together.
     name_buffer: Vec<u8>,
+    recording: Option<Recording>,
     /// Keys whose slot is on its way on the target, and the connection on which they may be written.
     asking: HashMap<KeyRef, usize>,
     /// How often the target has sent a key elsewhere, since a connection was last made anew because of that.
@@ -268,6 +276,7 @@ impl Lane {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         let strings = Strings::new(&rules);
         let scan = Walk::new(&rules, position, seq);
+        let recording = rules.record_digests.then(Recording::default);
         Self {
             rules,
             pass,
@@ -280,6 +289,7 @@ impl Lane {
             unchecked: VecDeque::new(),
             being_checked: 0,
             name_buffer: Vec::new(),
+            recording,
             asking: HashMap::new(),
             redirections: HashMap::new(),
             asked: VecDeque::new(),
@@ -402,6 +412,9 @@ impl Lane {
     }
 
     fn settle(&mut self, key: KeyRef, outcome: KeyOutcome) {
+        if self.recording.is_some() {
+            self.keep_unwritten(key, &outcome);
+        }
         let first = self
             .batches
             .front()

@@ -96,6 +96,7 @@ impl Lane {
             let name = self.rules.renaming.target_name(name, &mut buffer);
             encode_restore_head(out, name, ttl, ready.payload.size(), options);
             self.name_buffer = buffer;
+            let entry = self.entry_of(ready.key, &ready.payload, (ttl, absttl), now);
             self.sent[connection].push_back(Sent {
                 key: ready.key,
                 asking,
@@ -104,6 +105,7 @@ impl Lane {
                 life,
                 dumped: matches!(ready.payload, Payload::Dumped(_)),
                 reencoded: matches!(ready.payload, Payload::Reencoded(_)),
+                entry,
             });
             let (bytes, footer) = match ready.payload {
                 Payload::Dumped(payload) | Payload::Reencoded(payload)
@@ -208,6 +210,7 @@ impl Lane {
                     kind: KeyKind::of_payload_type(sent.payload_type),
                     life: sent.life,
                 };
+                self.keep_written(sent.key, sent.entry);
                 self.settle(
                     sent.key,
                     match sent.reencoded {
@@ -350,6 +353,7 @@ impl Lane {
     /// Tells whether both sides hold the same value under a doubtful key.
     pub fn doubt_settled(&mut self, key: KeyRef, same: bool) -> Result<(), Trouble> {
         if same {
+            self.keep_written(key, None);
             self.settle(key, KeyOutcome::Written(Arrived::UNSEEN));
             return Ok(());
         }

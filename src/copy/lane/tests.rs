@@ -15,6 +15,7 @@ use crate::resp::{Decoder, Token};
 mod as_strings;
 mod convert;
 mod nodes;
+mod recording;
 
 /// What DUMP answers for a string.
 fn payload(value: &[u8]) -> Bytes {
@@ -75,6 +76,7 @@ pub fn rules() -> Rules {
         payload_bytes_max: 1 << 20,
         in_flight_bytes_max: 1 << 20,
         quarantined_max: None,
+        record_digests: false,
     }
 }
 
@@ -296,7 +298,7 @@ proptest! {
     ) {
         let mut source = Source::new(keys);
         let mut target = Target::default();
-        let rules = Rules { read_with, ..rules() };
+        let rules = Rules { read_with, record_digests: true, ..rules() };
         let mut lane = Lane::new(rules, 1, Position::Start, 0, 1, 0);
         let mut finished = Vec::new();
         for step in steps {
@@ -365,6 +367,7 @@ proptest! {
         for (name, value, _) in &source.keys {
             prop_assert_eq!(Some(&target.keys[name].0), value.as_ref());
         }
+        prop_assert_eq!(recording::kept(&finished), recording::held(&target));
     }
 }
 

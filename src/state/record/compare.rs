@@ -41,6 +41,8 @@ pub struct CompareRules {
     pub one_way: bool,
     /// Instants of expiry may differ by so much, milliseconds; `None`: expiries are not compared.
     pub ttl_tolerance_ms: Option<u64>,
+    /// The target alone is looked at, and what the copy has kept of each key.
+    pub recorded: bool,
 }
 
 /// A part of the keys: those whose hash, by `seed`, is in the range.

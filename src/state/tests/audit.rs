@@ -11,6 +11,7 @@ use super::*;
 use crate::audit::check::{Checked, Place, check};
 use crate::audit::entry::EndKind;
 use crate::progress::{CompareCounters, Verdict};
+use crate::recorded::ENTRY_BYTES;
 use crate::state::engine::{Engine, Writes};
 use crate::state::layout::{self, Kind};
 use crate::state::record::{
@@ -91,6 +92,7 @@ fn compare(store: &mut Store, names: &[&[u8]]) {
             sample: None,
             one_way: false,
             ttl_tolerance_ms: None,
+            recorded: false,
         })
         .unwrap();
     let mut checkpoint = store.compare_lanes()[0].clone();
@@ -340,7 +342,11 @@ fn every_edit_of_the_records_is_named() {
         let mut random = StdRng::seed_from_u64(0xba7c + edit);
         let folder = tempfile::tempdir().unwrap();
         copy_folder(whole.path(), folder.path());
-        let (how, lane) = edit_record(&folder.path().join("shop"), &mut random);
+        let dir = folder.path().join("shop");
+        let (how, lane) = match random.random_range(0..9) {
+            0 => edit_digests(&dir, &mut random),
+            _ => edit_record(&dir, &mut random),
+        };
         let checked = check(folder.path(), "shop").unwrap();
         let Some(first) = checked.misfits.first() else {
             panic!("edit {edit}, {how}: nothing was found");
@@ -356,6 +362,36 @@ fn every_edit_of_the_records_is_named() {
             assert!(named, "edit {edit}, {how}: {first:?}");
         }
     }
+}
+
+/// Changes what is kept of the keys of a lane.
+fn edit_digests(dir: &Path, random: &mut StdRng) -> (String, Option<u32>) {
+    let lane = random.random_range(0..2);
+    let path = dir.join(format!("digests-{lane}"));
+    let mut bytes = fs::read(&path).unwrap();
+    let at = random.random_range(0..bytes.len());
+    let how = match random.random_range(0..4) {
+        0 => {
+            bytes[at] ^= 1 << random.random_range(0..8);
+            "a bit of the digests flipped"
+        }
+        1 => {
+            bytes.truncate(at);
+            "the digests cut"
+        }
+        2 => {
+            let forged = Entry::new(b"forged", Outcome::Kept);
+            let at = at / ENTRY_BYTES * ENTRY_BYTES;
+            bytes[at..at + ENTRY_BYTES].copy_from_slice(forged.as_bytes());
+            "a digest exchanged"
+        }
+        _ => {
+            fs::remove_file(&path).unwrap();
+            return ("the digests removed".to_owned(), Some(lane));
+        }
+    };
+    fs::write(&path, bytes).unwrap();
+    (how.to_owned(), Some(lane))
 }
 
 /// Changes a record and says how, and of which lane it was if it was about batches.

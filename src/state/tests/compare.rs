@@ -16,6 +16,7 @@ fn rules() -> CompareRules {
         sample: None,
         one_way: false,
         ttl_tolerance_ms: Some(1000),
+        recorded: false,
     }
 }
 

@@ -7,6 +7,7 @@ mod compare;
 mod damage;
 mod model;
 mod reader;
+mod recorded;
 mod recorder;
 mod refusals;
 mod repair;
@@ -18,6 +19,7 @@ use super::record::{LaneCheckpoint, Phase, Position, QuarantineRecord, ServerIde
 use super::*;
 use crate::plan::{LanePlan, Plan};
 use crate::progress::{Arrived, Counters, Makeup, RunState, Status, TlsUse};
+use crate::recorded::{Entry, Outcome};
 
 fn plan(lanes: u32) -> Plan {
     Plan {
@@ -82,7 +84,14 @@ fn batch(pass: u32, seq: u64, cursor_in: u64, cursor_out: u64) -> AcknowledgedBa
             true => vec![(format!("bad:{seq}").into_bytes(), quarantined(pass, seq))],
             false => vec![],
         },
+        recorded: Some(entries(seq)),
     }
+}
+
+/// What is kept of the keys of batch `seq`.
+fn entries(seq: u64) -> Vec<u8> {
+    let entry = |n| Entry::new(format!("key:{seq}:{n}").as_bytes(), Outcome::Kept);
+    (0..10).flat_map(|n| *entry(n).as_bytes()).collect()
 }
 
 fn quarantined(pass: u32, seq: u64) -> QuarantineRecord {

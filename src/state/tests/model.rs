@@ -406,6 +406,7 @@ fn check_batches(store: &Store, model: &Model) {
                 keys_digest,
                 scanned_ms,
                 acknowledged_ms,
+                recorded,
                 ..
             } = record;
             assert_eq!(
@@ -424,6 +425,7 @@ fn check_batches(store: &Store, model: &Model) {
                 keys_digest,
                 scanned_ms,
                 acknowledged_ms,
+                recorded,
             );
             let encoded =
                 bincode::serde::encode_to_vec(fields, bincode::config::standard()).unwrap();

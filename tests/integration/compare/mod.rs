@@ -15,6 +15,8 @@ mod interrupted;
 mod live;
 /// Parts of the keys, other databases, other tolerances, wrong names.
 mod options;
+/// The source is gone: what was recorded of each key proves the target.
+mod recorded;
 /// What was found is made right, and nothing else is touched.
 mod repair;
 

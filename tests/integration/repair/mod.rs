@@ -157,6 +157,7 @@ mod plant {
                 sample: None,
                 one_way: false,
                 ttl_tolerance_ms: Some(1000),
+                recorded: false,
             })
             .unwrap();
         let mut checkpoint = store.compare_lanes()[0].clone();

@@ -119,6 +119,7 @@ impl Told {
             sample: None,
             seed: None,
             one_way: false,
+            recorded: false,
             copied: vec![],
         });
         self.line(Event::Compared {
@@ -257,6 +258,7 @@ fn findings_are_those_of_the_newest_comparison_and_only_the_state_knows_repaired
         sample: None,
         seed: None,
         one_way: false,
+        recorded: false,
         copied: vec![],
     });
     told.line(finding(2, b"new"));
