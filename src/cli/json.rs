@@ -1,7 +1,8 @@
 //! Events as lines of JSON, one object a line, for programs.
 //!
 //! Every line has `v` (version of this form), `t` (RFC 3339, UTC), `migration`, `run` (absent before it is known) and
-//! `type`. Fields may be added; readers ignore what they do not know.
+//! `type`. Fields may be added; readers ignore what they do not know. `docs/json-schema.json` is the contract, and every
+//! line that a test provokes is held against it.
 
 use std::time::SystemTime;
 
@@ -45,14 +46,10 @@ impl Header {
             }
             Event::CompareProgress(status) | Event::Compared(status) => {
                 fields.insert("phase".into(), json!("compare"));
-                // The figures that scripts ask for stand on the line itself as well.
-                if let Ok(Value::Object(counters)) = serde_json::to_value(status.counters) {
-                    for (name, count) in counters {
-                        fields
-                            .entry(if name == "type" { "types".into() } else { name })
-                            .or_insert(count);
-                    }
-                }
+                fields.insert("findings".into(), json!(status.counters.findings()));
+            }
+            Event::RepairProgress(_) | Event::Repaired(_) => {
+                fields.insert("phase".into(), json!("repair"));
             }
             _ => {}
         }

@@ -81,5 +81,8 @@ mod faults;
 /// What is recorded: shown, checked, exported, and a lost state made anew from it.
 mod audit;
 
+/// What other programs read and are told: events as JSON, metrics, hooks, the log.
+mod machines;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -167,6 +167,8 @@ impl Lines {
                     self.line(&format!("  repair    {}", repaired(status)));
                 }
             }
+            // What is decided because of it is said with the lane.
+            Event::SourceChanged(_) | Event::TargetChanged(_) => {}
             // The summary says it.
             Event::Repair { .. } | Event::Repaired(_) => {}
             Event::Complete(_) | Event::Finding { .. } | Event::Compared(_) => {}
