@@ -12,6 +12,7 @@ mod compare;
 mod keys;
 mod repair;
 mod selection;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
 pub use selection::{Mapped, SelectionArgs};
+pub use watch::WatchArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -268,6 +270,9 @@ pub struct MigrateArgs {
     /// How long batches in flight may take to end after Ctrl-C [default: 10s]
     #[arg(long, env = "REDKNOT_GRACE", value_name = "TIME", value_parser = grace, help_heading = "Speed")]
     pub grace: Option<Duration>,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 impl MigrateArgs {
@@ -305,6 +310,7 @@ impl MigrateArgs {
             max_unavailable,
             timeout,
             grace,
+            watch,
         } = self;
         Self {
             from: from.or(other.from),
@@ -337,6 +343,7 @@ impl MigrateArgs {
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
+            watch: watch.or(other.watch),
         }
     }
 }
@@ -557,5 +564,13 @@ mod tests {
         );
         check("timeout", units::Time(limits::TIMEOUT_DEFAULT).to_string());
         check("grace", units::Time(limits::GRACE_DEFAULT).to_string());
+        check(
+            "hook-timeout",
+            units::Time(limits::HOOK_TIMEOUT_DEFAULT).to_string(),
+        );
+        check(
+            "stall-after",
+            units::Time(limits::STALL_AFTER_DEFAULT).to_string(),
+        );
     }
 }

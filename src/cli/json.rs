@@ -25,6 +25,11 @@ pub struct Header {
 impl Header {
     /// The line for something that happened.
     pub fn event(&mut self, event: &Event) -> String {
+        text(self.fields(event))
+    }
+
+    /// What stands on that line.
+    pub fn fields(&mut self, event: &Event) -> Map<String, Value> {
         if let Event::Start { run, .. }
         | Event::CompareStart { run, .. }
         | Event::RepairStart { run, .. } = event
@@ -77,12 +82,12 @@ impl Header {
     /// The line for something that only the command line knows of.
     pub fn object(&self, fields: Value) -> String {
         match fields {
-            Value::Object(fields) => self.line(fields),
+            Value::Object(fields) => text(self.line(fields)),
             _ => unreachable!("lines are made of objects"),
         }
     }
 
-    fn line(&self, fields: Map<String, Value>) -> String {
+    fn line(&self, fields: Map<String, Value>) -> Map<String, Value> {
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut line = Map::new();
         line.insert("v".into(), json!(VERSION));
@@ -97,10 +102,14 @@ impl Header {
         for (key, value) in fields {
             line.entry(key).or_insert(value);
         }
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
-        text
+        line
     }
+}
+
+fn text(line: Map<String, Value>) -> String {
+    let mut text = Value::Object(line).to_string();
+    text.push('\n');
+    text
 }
 
 /// Keys that the target acknowledged, which is on disk.

@@ -17,10 +17,12 @@ mod demo;
 mod exit_code;
 mod failure;
 mod help;
+mod hooks;
 mod json;
 mod key_list;
 mod keys;
 mod log;
+mod metrics;
 mod migrate;
 mod names;
 mod origins;
@@ -41,6 +43,7 @@ mod stored;
 mod testing;
 mod tls_flags;
 mod usage;
+mod watched;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -183,12 +186,13 @@ fn dispatch(
                 Some(path) => config_file::said(path)?,
                 None => Vec::new(),
             };
-            let (mut request, compare) = settings::migration(*args, visible, &common, console)?;
+            let mut asked = settings::migration(*args, visible, &common, console)?;
             if let Some(matches) = matches.subcommand_matches("migrate") {
+                let request = &mut asked.request;
                 let (source, target) = (&request.source, &request.target);
                 request.settings = origins::of_migration(matches, &file, source, target);
             }
-            migrate::run(request, compare, console, exit)
+            migrate::run(asked, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),

@@ -60,8 +60,8 @@ pub fn run(
         from: true,
         to: true,
     };
-    let request = settings::request(args, visible, common, &console)?;
-    migrate::run(request, false, &console, exit)
+    let asked = settings::migration(args, visible, common, &console)?;
+    migrate::run(asked, &console, exit)
 }
 
 /// A server, which rump knows by its scheme; everything else is a file to it.

@@ -1,9 +1,16 @@
 //! What other programs read and are told: events as JSON, metrics, hooks, the log; and what is made for them in `deploy/`.
 
+/// Dashboard, rules and unit.
+mod deploy;
+/// Programs that are run when something happens.
+mod hooks;
 /// Events of `--json` and their contract.
 mod json;
+/// The page that Prometheus reads.
+mod metrics;
 
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::dataset::{DataSet, fill};
@@ -64,4 +71,50 @@ impl Pair {
 fn project_file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{error}: {}", path.display()))
+}
+
+/// A folder with one hook: a script of the shell.
+fn hook(name: &str, script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    write_hook(&folder.path().join(name), script);
+    folder
+}
+
+fn write_hook(path: &Path, script: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Where a hook waits until the test has looked.
+struct Gate(tempfile::TempDir);
+
+impl Gate {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn reached(&self) -> PathBuf {
+        self.0.path().join("reached")
+    }
+
+    /// A hook that waits here, but not forever.
+    fn script(&self) -> String {
+        let reached = self.reached();
+        let reached = reached.display();
+        format!(
+            "touch {reached}; for i in $(seq 1000); do test -e {reached} || exit 0; sleep 0.02; done; exit 1"
+        )
+    }
+
+    fn is_reached(&self) -> bool {
+        self.reached().exists()
+    }
+
+    /// Waits for a hook and lets it through.
+    fn open(&self) {
+        wait_for("a hook at the gate", Duration::from_secs(60), || {
+            self.is_reached().then_some(())
+        });
+        std::fs::remove_file(self.reached()).unwrap();
+    }
 }

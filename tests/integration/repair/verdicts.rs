@@ -213,7 +213,7 @@ fn after_a_repair_the_comparison_finds_nothing_any_more() {
     };
     let found = compare(1);
     assert_eq!(
-        (&found["missing"], &found["extra"]),
+        (&found["counters"]["missing"], &found["counters"]["extra"]),
         (&2.into(), &2.into()),
         "{found}"
     );
