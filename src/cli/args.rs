@@ -26,6 +26,7 @@ use redknot::endpoint::Side;
 use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
 
+use super::log::LogFormat;
 use super::server_args::{SourceArgs, TargetArgs};
 
 pub use audit::{
@@ -73,6 +74,9 @@ pub struct Common {
     /// Plain lines instead of a progress bar
     #[arg(long, global = true, env = "REDKNOT_NO_PROGRESS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub no_progress: bool,
+    /// How lines on standard error are written: for people, or each as a JSON object
+    #[arg(long, global = true, env = "REDKNOT_LOG_FORMAT", value_name = "FORM", default_value = "text", value_parser = log_format())]
+    pub log_format: LogFormat,
     /// Never ask anything
     #[arg(long, global = true, env = "REDKNOT_NO_INPUT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub no_input: bool,
@@ -408,6 +412,13 @@ fn color() -> impl TypedValueParser<Value = Color> {
         "always" => Color::Always,
         "never" => Color::Never,
         _ => Color::Auto,
+    })
+}
+
+fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"]).map(|form| match form.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
     })
 }
 

@@ -63,15 +63,10 @@ impl Header {
 
     /// The line for an end with an error.
     pub fn error(&self, failure: &Failure) -> String {
-        self.object(json!({
-            "type": "error",
-            "code": failure.code.number(),
-            "class": failure.code.name(),
-            "side": failure.side,
-            "what": failure.what,
-            "why": failure.why,
-            "hint": failure.hint,
-        }))
+        let mut line = failure.fields();
+        line["type"] = json!("error");
+        line["what"] = json!(failure.what);
+        self.object(line)
     }
 
     /// The last line.

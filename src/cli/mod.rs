@@ -69,7 +69,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         header: Arc::default(),
     };
     let command = move || {
-        let code = panics::or_internal_error(|| parse_and_run(&words, &exit));
+        let code = panics::or_internal_error(&words, || parse_and_run(&words, &exit));
         let _ = leave.send(code);
     };
     // The main thread's stack is the larger one, but nothing here is deep.

@@ -6,6 +6,8 @@ mod deploy;
 mod hooks;
 /// Events of `--json` and their contract.
 mod json;
+/// Lines on standard error as objects.
+mod log;
 /// The page that Prometheus reads.
 mod metrics;
 
