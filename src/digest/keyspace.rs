@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::KeyDigest;
-use super::frame::{Frame, domain, summand};
+use super::frame::{Frame, domain, hash, summand};
 use crate::rdb::visit::Kind;
 
 /// Sums up keys with their types and values, in any order: databases are equal if their lines are.
@@ -68,11 +68,13 @@ fn unverified(value: &KeyDigest) -> u64 {
 }
 
 fn of_key(key: &[u8], value: &KeyDigest) -> u128 {
-    let mut frame = Frame::new(domain::KEY);
-    frame.put(&[tag(value.kind)]);
-    frame.put(&value.digest.unwrap_or_default());
-    frame.put(key);
-    summand(frame.finish())
+    // Summed for every key that is compared: one allocation, and nothing that grows.
+    let digest = value.digest.unwrap_or_default();
+    let mut bytes = Vec::with_capacity(1 + digest.len() + key.len());
+    bytes.push(tag(value.kind));
+    bytes.extend_from_slice(&digest);
+    bytes.extend_from_slice(key);
+    summand(hash(domain::KEY, &bytes))
 }
 
 /// Stored in digests: a number, once given, stays.

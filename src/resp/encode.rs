@@ -74,13 +74,18 @@ pub fn encode_dump(out: &mut BytesMut, key: &[u8]) {
     put_bulk(out, key);
 }
 
-/// Appends MGET.
-pub fn encode_mget<'a>(out: &mut BytesMut, keys: impl ExactSizeIterator<Item = &'a [u8]>) {
+/// Appends a command such as MGET, whose arguments are nothing but keys.
+pub fn encode_with_keys(
+    out: &mut BytesMut,
+    command: &[u8],
+    keys: impl ExactSizeIterator<Item: AsRef<[u8]>>,
+) {
     out.put_u8(b'*');
     put_number(out, (keys.len() as u64).saturating_add(1));
-    out.put_slice(b"\r\n$4\r\nMGET\r\n");
+    out.put_slice(b"\r\n");
+    put_bulk(out, command);
     for key in keys {
-        put_bulk(out, key);
+        put_bulk(out, key.as_ref());
     }
 }
 
@@ -164,7 +169,7 @@ mod tests {
             "*2\r\n$4\r\nDUMP\r\n$6\r\nuser:1\r\n",
         );
         check(
-            |out| encode_mget(out, [&b"user:1"[..], b""].into_iter()),
+            |out| encode_with_keys(out, b"MGET", [&b"user:1"[..], b""].into_iter()),
             "*3\r\n$4\r\nMGET\r\n$6\r\nuser:1\r\n$0\r\n\r\n",
         );
         check(

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{Batch, FinishedBatch, KeyRef};
 use super::detail::first_difference;
-use super::expiry::{Answer, Expiries};
+use super::expiry::{Answer, Expiries, NO_KEY};
 use super::judge::{Judge, Value, Values, judge, without_expiries};
 use super::listing::Listing;
 use super::named::Named;
@@ -112,10 +112,13 @@ pub struct Listed {
 pub(super) enum Question {
     /// MGET of so many unread keys in a row.
     Strings { first: KeyRef, count: u32 },
+    /// PEXPIRETIME or PTTL of each of them, right behind it: what a server has just looked up it finds again at half the
+    /// price.
+    Expiries { first: KeyRef, count: u32 },
     /// DUMP.
     Dump(KeyRef),
-    /// PEXPIRETIME or PTTL, of a string that MGET has read or of what the DUMP right before it has.
-    Expiry { key: KeyRef, string: bool },
+    /// PEXPIRETIME or PTTL of what the DUMP right before it has.
+    Expiry(KeyRef),
 }
 
 /// See the module.
@@ -132,15 +135,17 @@ pub struct Lane {
     unread: VecDeque<KeyRef>,
     /// Keys of the target that this lane's database does not have; others may.
     unplaced: VecDeque<KeyRef>,
-    /// Keys that MGET has asked for, and whether a DUMP has to follow.
-    follow: VecDeque<(KeyRef, bool)>,
+    /// Keys of which DUMP has to tell, and what is known of their expiries.
+    follow: VecDeque<(KeyRef, Option<[Answer; 2]>)>,
     sides: [Side; 2],
     /// Questions to both sides whose answers have not both come.
     unmatched: VecDeque<Question>,
     /// Pairs of answers that were matched of the front one.
     matched: u32,
-    /// What strings said until their expiries come, in the order of the questions for those.
-    strings: VecDeque<Values>,
+    /// What MGET said until the expiries come, in the order of the questions for those; `None`: that DUMP has to tell.
+    strings: VecDeque<Option<Values>>,
+    /// What is known of the expiries of keys for which DUMP was asked, in its order.
+    known: VecDeque<Option<[Answer; 2]>>,
     /// What a DUMP said until the expiry comes that was asked right behind it.
     dumped: Option<Values>,
     judge: Judge,
@@ -199,6 +204,7 @@ impl Lane {
             unmatched: VecDeque::new(),
             matched: 0,
             strings: VecDeque::new(),
+            known: VecDeque::new(),
             dumped: None,
             judge,
             details: Vec::new(),
@@ -414,25 +420,26 @@ impl Lane {
             if room == 0 {
                 return;
             }
-            if let Some((key, dump)) = self.follow.pop_front() {
-                if dump {
-                    self.ask(Question::Dump(key));
+            if let Some((key, known)) = self.follow.pop_front() {
+                self.ask(Question::Dump(key));
+                if self.rules.expiries.is_some() && known.is_none() {
+                    self.ask(Question::Expiry(key));
                 }
-                if self.rules.expiries.is_some() {
-                    let string = !dump;
-                    self.ask(Question::Expiry { key, string });
-                }
+                self.known.push_back(known);
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
                 let Some((first, count)) = self.take_run(most) else {
                     return;
                 };
                 self.ask(Question::Strings { first, count });
+                if self.rules.expiries.is_some() {
+                    self.ask(Question::Expiries { first, count });
+                }
             } else {
                 let Some(key) = self.unread.pop_front() else {
                     return;
                 };
-                self.follow.push_back((key, true));
+                self.follow.push_back((key, None));
             }
         }
     }
@@ -472,7 +479,18 @@ impl Lane {
                     let pipe = self.pipe_of(side, key);
                     self.sides[side].ask(pipe, Asked::Dump(key), 1, 1);
                 }
-                Question::Expiry { key, .. } => {
+                Question::Expiries { first, count } if self.sides[side].is_cluster() => {
+                    for index in first.index..first.index + count {
+                        let key = KeyRef { index, ..first };
+                        let pipe = self.pipe_of(side, key);
+                        self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
+                    }
+                }
+                Question::Expiries { first, count } => {
+                    let asked = Asked::Expiries { first, count };
+                    self.sides[side].ask(0, asked, 0, count);
+                }
+                Question::Expiry(key) => {
                     let pipe = self.pipe_of(side, key);
                     self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
                 }
@@ -523,30 +541,23 @@ impl Lane {
                     Question::Strings { first, count },
                     (side::Got::Value(a), side::Got::Value(b)),
                 ) => {
-                    let key = KeyRef {
-                        index: first.index + self.matched,
-                        ..first
-                    };
-                    self.matched += 1;
-                    if self.matched == count {
-                        self.matched = 0;
-                        self.unmatched.pop_front();
-                    }
+                    let key = self.next_matched(first, count);
                     self.strings_read(key, a, b, now);
+                }
+                (
+                    Question::Expiries { first, count },
+                    (side::Got::Expiry(a), side::Got::Expiry(b)),
+                ) => {
+                    let key = self.next_matched(first, count);
+                    self.expiries_read(key, [a, b], now);
                 }
                 (Question::Dump(key), (side::Got::Value(a), side::Got::Value(b))) => {
                     self.unmatched.pop_front();
                     self.dump_read(key, a, b, now);
                 }
-                (
-                    Question::Expiry { key, string },
-                    (side::Got::Expiry(a), side::Got::Expiry(b)),
-                ) => {
+                (Question::Expiry(key), (side::Got::Expiry(a), side::Got::Expiry(b))) => {
                     self.unmatched.pop_front();
-                    let values = match string {
-                        true => self.strings.pop_front(),
-                        false => self.dumped.take(),
-                    };
+                    let values = self.dumped.take();
                     let values = values.expect("a value's answer comes before its expiry's");
                     self.settle(key, values, Some([a, b]), now);
                 }
@@ -555,24 +566,43 @@ impl Lane {
         }
     }
 
+    /// The next key of the front question, which is about several.
+    fn next_matched(&mut self, first: KeyRef, count: u32) -> KeyRef {
+        let index = first.index + self.matched;
+        self.matched += 1;
+        if self.matched == count {
+            self.matched = 0;
+            self.unmatched.pop_front();
+        }
+        KeyRef { index, ..first }
+    }
+
     /// MGET's answers for a key: both have a string, or DUMP must tell.
     fn strings_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
         let both = matches!((&source, &target), (Value::String(_), Value::String(_)));
         self.window
             .observe_string(both, source.len().max(target.len()));
-        if !both {
-            self.follow.push_back((key, true));
-            return;
+        let values = both.then(|| {
+            self.read(key, &source, &target);
+            self.judge.values(&source, &target, self.now_ms(now))
+        });
+        match (&self.rules.expiries, values) {
+            (Some(_), values) => self.strings.push_back(values),
+            (None, Some(values)) => self.settle(key, values, None, now),
+            (None, None) => self.follow.push_back((key, None)),
         }
-        self.read(key, &source, &target);
-        let values = self.judge.values(&source, &target, self.now_ms(now));
-        match &self.rules.expiries {
-            // What differs is read again anyway, and its expiry then.
-            Some(_) if matches!(values, Values::Equal { .. }) => {
-                self.strings.push_back(values);
-                self.follow.push_back((key, false));
+    }
+
+    /// The expiries of a key for which MGET has asked.
+    fn expiries_read(&mut self, key: KeyRef, answers: [Answer; 2], now: Instant) {
+        let values = self.strings.pop_front();
+        match values.expect("MGET's answer comes before the expiries'") {
+            Some(values) => self.settle(key, values, Some(answers), now),
+            None => {
+                // A key that was not there may be there when DUMP looks: then its expiry is not known.
+                let there = answers.iter().all(|answer| answer.ms != NO_KEY);
+                self.follow.push_back((key, there.then_some(answers)));
             }
-            _ => self.settle(key, values, None, now),
         }
     }
 
@@ -587,9 +617,10 @@ impl Lane {
         {
             self.details.push((key.index, detail));
         }
-        match self.rules.expiries {
-            Some(_) => self.dumped = Some(values),
-            None => self.settle(key, values, None, now),
+        let known = self.known.pop_front().flatten();
+        match (&self.rules.expiries, known) {
+            (Some(_), None) => self.dumped = Some(values),
+            (_, known) => self.settle(key, values, known, now),
         }
     }
 

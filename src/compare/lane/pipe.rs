@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use crate::compare::batch::KeyRef;
-use crate::resp::{ExpiryQuery, encode_command, encode_dump, encode_expiry};
+use crate::resp::{ExpiryQuery, encode_command, encode_dump, encode_expiry, encode_with_keys};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +28,8 @@ pub(super) enum Asked {
     Dump(KeyRef),
     /// PEXPIRETIME or PTTL.
     Expiry(KeyRef),
+    /// The same for each of these keys.
+    Expiries { first: KeyRef, count: u32 },
 }
 
 /// A question and where its answer belongs.
@@ -54,7 +56,7 @@ pub(super) struct Pipe {
     pub(super) permitted: bool,
     /// The front MGET's array has begun on this connection.
     pub(super) opened: bool,
-    /// Answers of the front line that have come on this connection.
+    /// Answers of the front line, if it asks for several, that have come on this connection.
     pub(super) come: u32,
     /// Answers of the front line that were taken, on this connection or an earlier one.
     pub(super) taken: u32,
@@ -88,7 +90,7 @@ impl Pipe {
     pub(super) fn is_to_answer(&self, ticket: u64) -> bool {
         self.lines.iter().any(|line| match line.asked {
             Asked::Names | Asked::Exists { .. } => false,
-            Asked::Strings { count, .. } => {
+            Asked::Strings { count, .. } | Asked::Expiries { count, .. } => {
                 (line.ticket..line.ticket + u64::from(count)).contains(&ticket)
             }
             Asked::String(_) | Asked::Dump(_) | Asked::Expiry(_) => line.ticket == ticket,
@@ -130,23 +132,24 @@ impl Pipe {
         let run = |first: KeyRef, count: u32| {
             (first.index..first.index + count).map(move |index| KeyRef { index, ..first })
         };
-        let several = |out: &mut BytesMut, command: &'static [u8], first, count| {
-            let names: Vec<Cow<'a, [u8]>> = run(first, count).map(&name).collect();
-            let mut args: Vec<&[u8]> = vec![command];
-            args.extend(names.iter().map(|name| &**name));
-            encode_command(out, &args);
-        };
         for line in self.lines.range(self.sent..) {
             if line.asking {
                 encode_command(out, &[b"ASKING"]);
             }
             match line.asked {
                 Asked::Names => names(out),
-                Asked::Exists { first, count } => several(out, b"EXISTS", first, count),
-                Asked::Strings { first, count } => several(out, b"MGET", first, count),
+                Asked::Exists { first, count } => {
+                    encode_with_keys(out, b"EXISTS", run(first, count).map(&name));
+                }
+                Asked::Strings { first, count } => {
+                    encode_with_keys(out, b"MGET", run(first, count).map(&name));
+                }
                 Asked::String(key) => encode_command(out, &[b"GET", &name(key)]),
                 Asked::Dump(key) => encode_dump(out, &name(key)),
                 Asked::Expiry(key) => encode_expiry(out, expiry, &name(key)),
+                Asked::Expiries { first, count } => {
+                    run(first, count).for_each(|key| encode_expiry(out, expiry, &name(key)));
+                }
             }
         }
         self.sent = self.lines.len();

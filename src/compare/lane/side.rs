@@ -184,17 +184,23 @@ impl Side {
             Token::Error(line) if !state.opened => return Err(side_error(&line)),
             other => return Err(unexpected("MGET", &other)),
         };
+        self.answer_next(pipe, ticket, Got::Value(value), count);
+        Ok(true)
+    }
+
+    /// The next of `count` answers that the pipe's front line brings. One that came on an earlier connection is passed over.
+    fn answer_next(&mut self, pipe: usize, ticket: u64, got: Got, count: u32) {
+        let state = &mut self.pipes[pipe];
         let nth = state.come;
         state.come += 1;
         let last = state.come == count;
         if nth == state.taken {
             state.taken += 1;
-            self.answer(ticket + u64::from(nth), Got::Value(value));
+            self.answer(ticket + u64::from(nth), got);
         }
         if last {
             self.done(pipe);
         }
-        Ok(true)
     }
 
     /// Takes the answer to a GET; false if the server refuses the command.
@@ -235,14 +241,23 @@ impl Side {
         token: Token,
         now: Instant,
     ) -> Result<(), Trouble> {
-        let ms = match token {
-            Token::Integer(ms) => ms,
-            Token::Error(line) if concerns_key(&line) => NEVER,
-            Token::Error(line) => return Err(side_error(&line)),
-            other => return Err(unexpected("PTTL", &other)),
-        };
-        self.answer(ticket, Got::Expiry(Answer { ms, at: now }));
+        let got = expiry_of(token, now)?;
+        self.answer(ticket, got);
         self.done(pipe);
+        Ok(())
+    }
+
+    /// Takes one of `count` answers about keys in a row.
+    fn expiries(
+        &mut self,
+        pipe: usize,
+        ticket: u64,
+        token: Token,
+        count: u32,
+        now: Instant,
+    ) -> Result<(), Trouble> {
+        let got = expiry_of(token, now)?;
+        self.answer_next(pipe, ticket, got, count);
         Ok(())
     }
 
@@ -324,6 +339,9 @@ impl Lane {
             }
             (Asked::Dump(_), token) => this.dump(pipe, ticket, token)?,
             (Asked::Expiry(_), token) => this.expiry(pipe, ticket, token, now)?,
+            (Asked::Expiries { count, .. }, token) => {
+                this.expiries(pipe, ticket, token, count, now)?;
+            }
         }
         self.answers[side] += 1;
         self.match_answers(now);
@@ -379,6 +397,16 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+fn expiry_of(token: Token, now: Instant) -> Result<Got, Trouble> {
+    let ms = match token {
+        Token::Integer(ms) => ms,
+        Token::Error(line) if concerns_key(&line) => NEVER,
+        Token::Error(line) => return Err(side_error(&line)),
+        other => return Err(unexpected("PTTL", &other)),
+    };
+    Ok(Got::Expiry(Answer { ms, at: now }))
 }
 
 fn is_redirect(line: &[u8]) -> bool {

@@ -149,9 +149,7 @@ enum Asked {
     Whole(KeyRef),
     /// MGET of these keys; those whose values have come are gone from it.
     Strings(VecDeque<KeyRef>),
-    /// DUMP alone.
-    Value(KeyRef),
-    /// The expiries of so many of the values that wait for theirs.
+    /// The expiry of each of the keys that the MGET before was about; so many are owed.
     Expiries(usize),
 }
 
@@ -199,10 +197,9 @@ pub struct Lane {
     scan: Walk,
     batches: VecDeque<Batch>,
     unread: VecDeque<KeyRef>,
-    /// Unread keys that MGET answered with nil.
-    no_strings: VecDeque<KeyRef>,
-    /// Unread keys that are to be read whole: their values found no room, or were lost on their way.
-    alone: VecDeque<KeyRef>,
+    /// Unread keys that are to be read whole: MGET answered with nil, or their values found no room or were lost on their
+    /// way.
+    whole: VecDeque<KeyRef>,
     /// Keys that are at another node of the source than their batch came from.
     strays: VecDeque<KeyRef>,
     /// Keys of which it is not known yet whether their names are free.
@@ -218,14 +215,11 @@ pub struct Lane {
     asked: VecDeque<Asked>,
     /// Keys whose values are asked for.
     asked_keys: usize,
-    /// Those of them whose expiries are not.
-    asked_in_turns: usize,
     partial: PartialRead,
     strings: Strings,
-    /// In the order in which they were read; the first `expiries_asked` have their expiries asked for.
-    valued: VecDeque<Valued>,
+    /// What MGET said of the keys whose expiries come next; `None`: nothing that the expiry is needed for.
+    valued: VecDeque<Option<Valued>>,
     valued_bytes: u64,
-    expiries_asked: usize,
     ready: Vec<VecDeque<Ready>>,
     ready_bytes: u64,
     sent: Vec<VecDeque<Sent>>,
@@ -281,8 +275,7 @@ impl Lane {
             scan,
             batches: VecDeque::new(),
             unread: VecDeque::new(),
-            no_strings: VecDeque::new(),
-            alone: VecDeque::new(),
+            whole: VecDeque::new(),
             strays: VecDeque::new(),
             unchecked: VecDeque::new(),
             being_checked: 0,
@@ -291,12 +284,10 @@ impl Lane {
             redirections: HashMap::new(),
             asked: VecDeque::new(),
             asked_keys: 0,
-            asked_in_turns: 0,
             partial: PartialRead::default(),
             strings,
             valued: VecDeque::new(),
             valued_bytes: 0,
-            expiries_asked: 0,
             ready: (0..connections).map(|_| VecDeque::new()).collect(),
             ready_bytes: 0,
             sent: (0..connections).map(|_| VecDeque::new()).collect(),

@@ -27,7 +27,7 @@ impl Lane {
 
     /// The slot that the source's connection should have next: of a key that has to be read, else of the walk.
     pub fn source_slot(&self) -> Slot {
-        let waiting = [&self.alone, &self.no_strings, &self.unread];
+        let waiting = [&self.whole, &self.unread];
         let unread = waiting.iter().find_map(|keys| keys.front());
         match (unread, &self.scan) {
             (Some(key), _) => slot_of(self.batch(*key).name(key.index)),
@@ -50,7 +50,7 @@ impl Lane {
         let Walk::Slots(slots) = &self.scan else {
             return false;
         };
-        let unread = self.unread.len() + self.no_strings.len() + self.alone.len();
+        let unread = self.unread.len() + self.whole.len();
         slots.is_served_out() && self.asked.is_empty() && unread == 0 && !self.stopping
     }
 

@@ -1,8 +1,9 @@
 //! Towards the source: what to ask next, and what its answers mean.
 //!
-//! A key is read in one of two ways. *Whole*: DUMP and its expiry in one go. *In turns*: the values of many keys first,
-//! strings by one MGET and then the others by DUMP; their expiries with the next request, so that no expiry is asked
-//! for a key that MGET answers with nil.
+//! A key is read in one of two ways. *Whole*: DUMP and its expiry in one go. *As strings*: the values of many keys by one
+//! MGET, and their expiries right behind it; what is none is then read whole. That an expiry is asked in vain for a key
+//! that is no string costs the source little, because it has just looked the key up. A request later, when it has
+//! looked at a thousand others, every expiry would cost it twice as much.
 //!
 //! # Invariants
 //!
@@ -10,8 +11,7 @@
 //!   expiry. The other way round a key that lost its expiry would lose its life. It makes no difference how many
 //!   commands lie in between, nor whether the key has become one of another type meanwhile.
 //! - What MGET answers with nil is no string, or is not there: only DUMP's nil says that it has vanished.
-//! - Values become ready in the order in which they were read. So nothing is read whole while values of others are on
-//!   their way in turns.
+//! - Values become ready in the order in which they were read, since a value's expiry is asked for right behind it.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -26,7 +26,8 @@ use crate::key::Escaped;
 use crate::plan::TtlPolicy;
 use crate::rdb::string;
 use crate::resp::{
-    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry, encode_mget,
+    ErrorCode, ExpiryQuery, Retry, Token, encode_command, encode_dump, encode_expiry,
+    encode_with_keys,
 };
 
 /// Keys of one MGET: more would save nothing, and the server serves nobody else meanwhile.
@@ -53,22 +54,24 @@ impl Lane {
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         self.ask_scan(out);
-        self.ask_expiries(out);
-        if self.strings.in_use() && self.alone.is_empty() {
-            self.ask_values(out, window);
-        } else if self.asked_in_turns == 0 {
-            self.ask_whole(out, window);
+        while self.may_ask(window) {
+            if let Some(key) = self.whole.pop_front() {
+                self.ask_whole(out, key);
+            } else if self.strings.in_use() && !self.unread.is_empty() {
+                self.ask_strings(out, window);
+            } else if let Some(key) = self.unread.pop_front() {
+                self.ask_whole(out, key);
+            } else {
+                return;
+            }
         }
     }
 
     /// Whether keys run out soon, and more may be begun.
     pub(super) fn has_room_for_names(&self) -> bool {
         let window = self.window.keys();
-        let unread = self.unread.len()
-            + self.no_strings.len()
-            + self.alone.len()
-            + self.unchecked.len()
-            + self.being_checked;
+        let unread =
+            self.unread.len() + self.whole.len() + self.unchecked.len() + self.being_checked;
         let after = unread.saturating_sub(window.saturating_sub(self.asked_keys));
         after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
     }
@@ -83,67 +86,39 @@ impl Lane {
         }
     }
 
-    /// Asks for the expiries of the values that came in turns.
-    fn ask_expiries(&mut self, out: &mut BytesMut) {
-        let query = self.expiry_query();
-        let unasked = self.valued.len() - self.expiries_asked;
-        for valued in self.valued.range(self.expiries_asked..) {
-            encode_expiry(out, query, self.batch(valued.key).name(valued.key.index));
-        }
-        if unasked > 0 {
-            self.asked.push_back(Asked::Expiries(unasked));
-            self.expiries_asked += unasked;
-        }
-    }
-
-    /// Asks for values alone: those of keys that MGET did not give, and by MGET those of the others.
-    fn ask_values(&mut self, out: &mut BytesMut, window: usize) {
-        while self.may_ask(window)
-            && let Some(key) = self.no_strings.pop_front()
+    /// Asks for values by MGET, and for their expiries.
+    fn ask_strings(&mut self, out: &mut BytesMut, window: usize) {
+        let mut keys = VecDeque::new();
+        while keys.len() < MGET_KEYS_MAX
+            && self.may_ask(window)
+            && let Some(key) = self.unread.pop_front()
         {
-            self.encode_type_and_dump(out, key);
-            self.asked.push_back(Asked::Value(key));
+            keys.push_back(key);
             self.asked_keys += 1;
-            self.asked_in_turns += 1;
         }
-        loop {
-            let mut keys = VecDeque::new();
-            while keys.len() < MGET_KEYS_MAX
-                && self.may_ask(window)
-                && let Some(key) = self.unread.pop_front()
-            {
-                keys.push_back(key);
-                self.asked_keys += 1;
-            }
-            if keys.is_empty() {
-                return;
-            }
-            let names = keys.iter().map(|key| self.batch(*key).name(key.index));
-            encode_mget(out, names);
-            self.asked_in_turns += keys.len();
-            self.asked.push_back(Asked::Strings(keys));
+        let names = keys.iter().map(|key| self.batch(*key).name(key.index));
+        encode_with_keys(out, b"MGET", names.clone());
+        let asks_expiries = self.rules.ttl == TtlPolicy::Keep;
+        if asks_expiries {
+            let query = self.expiry_query();
+            names.for_each(|name| encode_expiry(out, query, name));
+        }
+        let count = keys.len();
+        self.asked.push_back(Asked::Strings(keys));
+        if asks_expiries {
+            self.asked.push_back(Asked::Expiries(count));
         }
     }
 
-    /// Asks for values and expiries in one go.
-    fn ask_whole(&mut self, out: &mut BytesMut, window: usize) {
-        while self.may_ask(window) {
-            let next = self
-                .alone
-                .pop_front()
-                .or_else(|| self.no_strings.pop_front())
-                .or_else(|| self.unread.pop_front());
-            let Some(key) = next else {
-                break;
-            };
-            self.encode_type_and_dump(out, key);
-            if self.rules.ttl == TtlPolicy::Keep {
-                let name = self.batch(key).name(key.index);
-                encode_expiry(out, self.expiry_query(), name);
-            }
-            self.asked.push_back(Asked::Whole(key));
-            self.asked_keys += 1;
+    /// Asks for a value and its expiry in one go.
+    fn ask_whole(&mut self, out: &mut BytesMut, key: KeyRef) {
+        self.encode_type_and_dump(out, key);
+        if self.rules.ttl == TtlPolicy::Keep {
+            let name = self.batch(key).name(key.index);
+            encode_expiry(out, self.expiry_query(), name);
         }
+        self.asked.push_back(Asked::Whole(key));
+        self.asked_keys += 1;
     }
 
     fn encode_type_and_dump(&self, out: &mut BytesMut, key: KeyRef) {
@@ -177,10 +152,6 @@ impl Lane {
                 let key = *key;
                 self.whole_token(key, token, now)
             }
-            Some(Asked::Value(key)) => {
-                let key = *key;
-                self.value_token(key, token, now)
-            }
             Some(Asked::Strings(keys)) if self.partial.in_array => {
                 let key = keys
                     .pop_front()
@@ -203,25 +174,24 @@ impl Lane {
     pub fn source_lost(&mut self) {
         self.partial = PartialRead::default();
         self.asked_keys = 0;
-        self.asked_in_turns = 0;
-        self.expiries_asked = 0;
         while let Some(asked) = self.asked.pop_back() {
             match asked {
                 Asked::Scan => self.scan.lost(),
                 Asked::Whole(key) => self.unread.push_front(key),
                 // Whole: a connection that breaks in every large answer must not keep its keys from ever being read.
-                Asked::Value(key) => self.alone.push_front(key),
                 Asked::Strings(keys) => keys
                     .into_iter()
                     .rev()
-                    .for_each(|key| self.alone.push_front(key)),
+                    .for_each(|key| self.whole.push_front(key)),
                 Asked::Expiries(_) => {}
             }
         }
         // A value is not kept for an expiry that perhaps another process would tell.
         self.valued_bytes = 0;
         while let Some(valued) = self.valued.pop_back() {
-            self.alone.push_front(valued.key);
+            if let Some(valued) = valued {
+                self.whole.push_front(valued.key);
+            }
         }
     }
 
@@ -295,7 +265,7 @@ impl Lane {
         }
     }
 
-    // ---- in turns
+    // ---- as strings
 
     /// What comes first of the answer to MGET.
     fn strings_token(&mut self, asked: usize, token: Token) -> Result<(), Trouble> {
@@ -316,8 +286,10 @@ impl Lane {
         self.refuse_strings(format!("it answers \"{}\"", Escaped(&line)));
         if let Some(Asked::Strings(keys)) = self.asked.pop_front() {
             self.asked_keys -= keys.len();
-            self.asked_in_turns -= keys.len();
-            self.alone.extend(keys);
+            if self.rules.ttl == TtlPolicy::Keep {
+                self.valued.extend(keys.iter().map(|_| None));
+            }
+            self.whole.extend(keys);
         }
         Ok(())
     }
@@ -333,17 +305,16 @@ impl Lane {
     /// An element of MGET's answer.
     fn string_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
         self.asked_keys -= 1;
-        self.asked_in_turns -= 1;
         match token {
             Token::Bulk(value) => {
                 self.strings.observe(Some(value.len()));
-                self.value_read(key, Payload::String(value), now);
+                self.string_read(key, Payload::String(value), now);
                 Ok(())
             }
             // A proxy may put an error in the place of a key that it could not get.
             Token::Null | Token::Error(_) => {
                 self.strings.observe(None);
-                self.no_strings.push_back(key);
+                self.read_whole_instead(key);
                 Ok(())
             }
             other => {
@@ -354,23 +325,8 @@ impl Lane {
         }
     }
 
-    fn value_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
-        if self.type_is_next() {
-            return self.type_token(token);
-        }
-        let dumped = self.dump_answer(token)?;
-        let wanted = std::mem::take(&mut self.partial).wanted;
-        self.asked.pop_front();
-        self.asked_keys -= 1;
-        self.asked_in_turns -= 1;
-        if let Some(payload) = self.payload(key, dumped, wanted) {
-            self.value_read(key, payload, now);
-        }
-        Ok(())
-    }
-
-    /// A value has come in turns; its expiry is asked for next.
-    fn value_read(&mut self, key: KeyRef, payload: Payload, now: Instant) {
+    /// MGET has brought a value; its expiry comes next.
+    fn string_read(&mut self, key: KeyRef, payload: Payload, now: Instant) {
         self.window.observe_payload(payload.size());
         if self.rules.ttl == TtlPolicy::Drop {
             return self.key_read(key, payload, -1, now, now);
@@ -378,38 +334,57 @@ impl Lane {
         // Larger than was to be expected; and the rest of the reply has to be read before the expiry comes, so the
         // socket can't be left alone until there is room. What finds none is read again, whole.
         if self.held_bytes() >= self.rules.in_flight_bytes_max {
-            self.alone.push_back(key);
-            return;
+            return self.read_whole_instead(key);
         }
         self.valued_bytes += payload.size() as u64;
-        self.valued.push_back(Valued {
+        self.valued.push_back(Some(Valued {
             key,
             payload,
             read_at: now,
-        });
+        }));
+    }
+
+    /// What MGET said is of no use, and so is the expiry that comes next.
+    fn read_whole_instead(&mut self, key: KeyRef) {
+        self.whole.push_back(key);
+        if self.rules.ttl == TtlPolicy::Keep {
+            self.valued.push_back(None);
+        }
     }
 
     fn expiry_token(&mut self, token: Token, now: Instant) -> Result<(), Trouble> {
-        let expiry = match token {
-            Token::Integer(ms) => ms,
-            Token::Error(line) => return Err(side_error(&line)),
-            other => return Err(unexpected("PTTL", &other)),
+        let Some(Asked::Expiries(owed)) = self.asked.front_mut() else {
+            return Err(unexpected("nothing", &token));
         };
-        let Some(Asked::Expiries(left)) = self.asked.front_mut() else {
-            return Err(LinkError::Unexpected("nothing", format!("{expiry}")).into());
-        };
-        *left -= 1;
-        if *left == 0 {
+        *owed -= 1;
+        if *owed == 0 {
             self.asked.pop_front();
         }
-        self.expiries_asked -= 1;
-        let valued = self
-            .valued
-            .pop_front()
-            .expect("an expiry is asked of a value that waits for it");
-        self.valued_bytes -= valued.payload.size() as u64;
-        self.key_read(valued.key, valued.payload, expiry, valued.read_at, now);
-        Ok(())
+        let valued = self.valued.pop_front();
+        let valued = valued.expect("MGET's answer comes before the expiries'");
+        if let Some(valued) = &valued {
+            self.valued_bytes -= valued.payload.size() as u64;
+        }
+        match (valued, token) {
+            (Some(valued), Token::Integer(ms)) => {
+                self.key_read(valued.key, valued.payload, ms, valued.read_at, now);
+                Ok(())
+            }
+            (None, Token::Integer(_)) => Ok(()),
+            // It is about the key: DUMP has to tell.
+            (None, Token::Error(line)) if concerns_key(&line) || self.is_elsewhere(&line) => Ok(()),
+            (Some(valued), Token::Error(line)) if self.is_elsewhere(&line) => {
+                self.strays.push_back(valued.key);
+                Ok(())
+            }
+            (valued, token) => {
+                self.whole.extend(valued.map(|valued| valued.key));
+                match token {
+                    Token::Error(line) => Err(side_error(&line)),
+                    other => Err(unexpected("PTTL", &other)),
+                }
+            }
+        }
     }
 
     // ---- either way
@@ -443,12 +418,8 @@ impl Lane {
             Token::Bulk(payload) => Ok(Dumped::Payload(payload)),
             Token::Null => Ok(Dumped::Gone),
             Token::Error(line) if self.is_elsewhere(&line) => Ok(Dumped::Elsewhere),
-            Token::Error(line) => match ErrorCode::of(&line).retry() {
-                Retry::Key | Retry::Unknown => Ok(Dumped::Refused(line)),
-                Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => {
-                    Err(side_error(&line))
-                }
-            },
+            Token::Error(line) if concerns_key(&line) => Ok(Dumped::Refused(line)),
+            Token::Error(line) => Err(side_error(&line)),
             other => Err(unexpected("DUMP", &other)),
         }
     }
@@ -569,6 +540,13 @@ impl Lane {
                 usize::from(hash.as_bytes()[0]) % several
             }
         }
+    }
+}
+
+fn concerns_key(line: &[u8]) -> bool {
+    match ErrorCode::of(line).retry() {
+        Retry::Key | Retry::Unknown => true,
+        Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => false,
     }
 }
 

@@ -12,8 +12,8 @@ use crate::rdb::string;
 use crate::renaming::Renaming;
 use crate::resp::{Decoder, Token};
 
+mod as_strings;
 mod convert;
-mod in_turns;
 mod nodes;
 
 /// What DUMP answers for a string.

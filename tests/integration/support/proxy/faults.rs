@@ -25,6 +25,7 @@ pub(super) enum Action {
     FlipByte(u64),
     WithoutLine(String),
     StallReply,
+    Hold,
 }
 
 /// The state of one direction.

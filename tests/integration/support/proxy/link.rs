@@ -140,6 +140,11 @@ impl Link {
                         let _ = queue.send((due, Item::Cut(how)));
                         return;
                     }
+                    if matches!(action, Some(Action::Hold)) {
+                        let before = std::mem::take(&mut output);
+                        let _ = queue.send((due, Item::Bytes(before)));
+                        let _ = queue.send((due, Item::Stall));
+                    }
                     locked(&self.expected).push_back(action);
                     output.extend_from_slice(if forwarded { &held } else { PING });
                     held.clear();

@@ -360,6 +360,11 @@ impl On<'_> {
         self.add(Action::WithoutLine(prefix.to_owned()))
     }
 
+    /// Holds the command back, and everything behind it in that direction, until [`Road::flow`].
+    pub fn hold(self) -> RuleId {
+        self.add(Action::Hold)
+    }
+
     /// Holds the reply back, and everything behind it in that direction, until [`Road::flow`].
     pub fn stall_reply(self) -> RuleId {
         self.add(Action::StallReply)
