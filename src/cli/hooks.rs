@@ -378,7 +378,8 @@ fn plain(value: &Value) -> Option<String> {
         Value::Bool(yes) => yes.to_string(),
         Value::Null | Value::Array(_) | Value::Object(_) => return None,
     };
-    text.truncate(text.floor_char_boundary(VALUE_BYTES_MAX));
+    let mut ends = (0..=VALUE_BYTES_MAX.min(text.len())).rev();
+    text.truncate(ends.find(|end| text.is_char_boundary(*end))?);
     Some(text)
 }
 
