@@ -11,6 +11,7 @@ use prometheus_parse::{Scrape, Value};
 
 use super::{Gate, NAME, Pair, hook, project_file};
 use crate::support::comparing::repair;
+use crate::support::proxy::Proxy;
 use crate::support::redknot::{Redknot, Running, status};
 use crate::support::wait_for;
 
@@ -222,7 +223,12 @@ fn figures_are_those_of_the_status_and_counters_never_fall() {
     let watched = |command: Redknot| command.args(["--metrics", "0", "--hook"]).arg(hooks.path());
     let mut seen = BTreeSet::new();
 
-    let running = watched(pair.migrate(&["--batch", "50"])).start();
+    // Slow enough to be told of while it goes on: what is known only then is looked for as well.
+    let proxy = Proxy::start(pair.target.port(), 5);
+    proxy.requests().bandwidth(4 << 20);
+    let (from, to) = (pair.source.url(0), proxy.url(0));
+    let migrate = Redknot::migrate(&from, &to, pair.state()).args(["--name", NAME]);
+    let running = watched(migrate).start();
     let copied = read_until(&gate, &url(&running), &mut seen);
     let stored = status(NAME, pair.state());
     assert_eq!(stored.counters.keys_written, 30_000);
@@ -236,6 +242,7 @@ fn figures_are_those_of_the_status_and_counters_never_fall() {
     ];
     assert_eq!(copied.sum("redknot_info", &info), 1.0);
     assert_promtool_takes(&copied);
+    proxy.requests().calm();
     gate.open();
     running.wait().expect_code(0);
 
