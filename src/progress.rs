@@ -114,6 +114,10 @@ pub enum Event {
         /// Why, in a sentence for the operator.
         reason: String,
     },
+    /// A database's copy had counted on another process of the source than the one that answers now.
+    SourceChanged(ProcessChange),
+    /// Likewise, of the target.
+    TargetChanged(ProcessChange),
     /// A side is a cluster.
     Cluster {
         /// Which side.
@@ -240,6 +244,17 @@ pub enum Event {
     RepairProgress(Box<RepairStatus>),
     /// Every finding was tried.
     Repaired(Box<RepairStatus>),
+}
+
+/// Another server process where one was known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProcessChange {
+    /// Database on that side.
+    pub db: u32,
+    /// The one that was known, as it names itself.
+    pub run_id_before: Option<String>,
+    /// The one that answers now.
+    pub run_id: Option<String>,
 }
 
 /// Where a lane starts in this run.

@@ -19,6 +19,7 @@ mod connection;
 mod dataset;
 mod floors;
 mod measure;
+mod reader;
 mod server;
 mod table;
 mod target;
@@ -39,6 +40,7 @@ use crate::certificates::{Authority, Flaw};
 use crate::connection::{Connection, Place};
 use crate::dataset::Dataset;
 use crate::measure::{Cost, Servers};
+use crate::reader::Reader;
 use crate::server::{Certificate, Server};
 use crate::table::Table;
 use crate::target::Target;
@@ -48,6 +50,8 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The row that is compared with the one above it.
 const WITH_TLS: &str = "redknot, TLS";
+/// Likewise.
+const WITH_METRICS: &str = "redknot, metrics";
 /// What the servers can do over TLS, compared with what they can do without.
 const SOURCE_WITH_TLS: &str = "source floor, TLS";
 const TARGET_WITH_TLS: &str = "target floor, TLS";
@@ -81,6 +85,9 @@ struct Arguments {
     /// Measure redknot with TLS to both servers as well, and print its wall time over that without.
     #[arg(long)]
     tls: bool,
+    /// Measure redknot while its metrics are read once a second as well, and print its wall time over that without.
+    #[arg(long)]
+    metrics: bool,
     /// Write to a cluster of three masters instead of one server.
     #[arg(long, conflicts_with = "tls")]
     cluster_target: bool,
@@ -126,7 +133,7 @@ struct Variant {
 impl Arguments {
     /// The runs of redknot in each round.
     fn variants(&self) -> Vec<Variant> {
-        let variants: [(bool, &str, &[&str]); 4] = [
+        let variants: [(bool, &str, &[&str]); 5] = [
             (true, "redknot", &[]),
             (self.tls, WITH_TLS, &[]),
             (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
@@ -135,6 +142,7 @@ impl Arguments {
                 "redknot, no fsync",
                 &["--durability", "none"],
             ),
+            (self.metrics, WITH_METRICS, &["--metrics", reader::ADDRESS]),
         ];
         variants
             .into_iter()
@@ -258,6 +266,12 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             );
         }
     }
+    if arguments.metrics && !arguments.floors_only {
+        println!(
+            "{WITH_METRICS}: {:.3} times the wall time of the same without (median of the rounds)",
+            table.wall_over(WITH_METRICS, "redknot")
+        );
+    }
     table.end();
     if !arguments.floors_only {
         println!(
@@ -322,7 +336,9 @@ fn migrate(
         command.arg("--from-cacert").arg(authority);
         command.arg("--to-cacert").arg(authority);
     }
+    let reader = options.contains(&"--metrics").then(Reader::start);
     let cost = servers.cost_of_child(&mut command, &state.path().join("said"))?;
+    reader.map_or(Ok(()), Reader::finish)?;
     let content = servers.target.content()?;
     ensure!(
         content == *expected,

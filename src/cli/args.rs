@@ -12,6 +12,7 @@ mod compare;
 mod keys;
 mod repair;
 mod selection;
+mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use redknot::endpoint::Side;
 use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
 
+use super::log::LogFormat;
 use super::server_args::{SourceArgs, TargetArgs};
 
 pub use audit::{
@@ -34,6 +36,7 @@ pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
 pub use selection::{Mapped, SelectionArgs};
+pub use watch::WatchArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
 #[derive(Debug, Parser)]
@@ -71,6 +74,9 @@ pub struct Common {
     /// Plain lines instead of a progress bar
     #[arg(long, global = true, env = "REDKNOT_NO_PROGRESS", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub no_progress: bool,
+    /// How lines on standard error are written: for people, or each as a JSON object
+    #[arg(long, global = true, env = "REDKNOT_LOG_FORMAT", value_name = "FORM", default_value = "text", value_parser = log_format())]
+    pub log_format: LogFormat,
     /// Never ask anything
     #[arg(long, global = true, env = "REDKNOT_NO_INPUT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue)]
     pub no_input: bool,
@@ -271,6 +277,9 @@ pub struct MigrateArgs {
     /// How long batches in flight may take to end after Ctrl-C [default: 10s]
     #[arg(long, env = "REDKNOT_GRACE", value_name = "TIME", value_parser = grace, help_heading = "Speed")]
     pub grace: Option<Duration>,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 impl MigrateArgs {
@@ -309,6 +318,7 @@ impl MigrateArgs {
             max_unavailable,
             timeout,
             grace,
+            watch,
         } = self;
         Self {
             from: from.or(other.from),
@@ -342,6 +352,7 @@ impl MigrateArgs {
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
+            watch: watch.or(other.watch),
         }
     }
 }
@@ -406,6 +417,13 @@ fn color() -> impl TypedValueParser<Value = Color> {
         "always" => Color::Always,
         "never" => Color::Never,
         _ => Color::Auto,
+    })
+}
+
+fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"]).map(|form| match form.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
     })
 }
 
@@ -562,5 +580,13 @@ mod tests {
         );
         check("timeout", units::Time(limits::TIMEOUT_DEFAULT).to_string());
         check("grace", units::Time(limits::GRACE_DEFAULT).to_string());
+        check(
+            "hook-timeout",
+            units::Time(limits::HOOK_TIMEOUT_DEFAULT).to_string(),
+        );
+        check(
+            "stall-after",
+            units::Time(limits::STALL_AFTER_DEFAULT).to_string(),
+        );
     }
 }

@@ -9,18 +9,17 @@ use redknot::copy;
 use redknot::error::Error;
 use redknot::plan::{OnConflict, Plan};
 use redknot::progress::{CompareStatus, Verdict};
-use redknot::shutdown;
 use redknot::state::{self, Durability, status};
 
 use super::args::{Common, CompareArgs, MigrateArgs};
 use super::console::{Console, Paint};
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
-use super::json::Header;
 use super::origins::Told;
 use super::settings::{self, OnCommandLine};
 use super::stored::{self, Logins};
-use super::{Exit, audit, format, names, progress, signals};
+use super::watched::Watched;
+use super::{Exit, audit, format, names};
 
 /// Compares what the flags say until every key has its verdict.
 ///
@@ -37,28 +36,12 @@ pub fn run(
 ) -> Result<ExitCode, Failure> {
     let mut request = request(args, visible, common, console)?;
     request.settings = told.settings(&request.source, &request.target);
-    let header = Header {
-        migration: Some(request.name.clone()),
-        run: None,
-    };
     let folder = request.state_dir.join(&request.name);
-    let (observer, drawing) = progress::start(*console, header, folder.display().to_string());
-    let (trigger, shutdown) = shutdown::channel();
-    let on_signal = observer.clone();
-    signals::watch(trigger, exit.leave(), move |reason| {
-        on_signal.signal(reason)
-    })
-    .map_err(|error| {
-        Failure::new(
-            ExitCode::Usage,
-            "signals can't be watched",
-            error.to_string(),
-        )
-        .hint("is `ulimit -u` or `ulimit -n` too low?")
-    })?;
+    let watched = Watched::begin(&args.watch, &request.name, &folder, console, exit)?;
+    let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
-    let end = compare::run(request, Rc::new(observer), shutdown);
-    exit.set_header(drawing.finish());
+    let end = compare::run(request, observer, shutdown);
+    watched.end(exit);
     if matches!(end, Ok(CompareEnd::Compared { .. })) {
         audit::report::after(&state_dir, &name, console);
     }

@@ -1,6 +1,7 @@
 //! Standard output, standard error, and what they can show.
 //!
-//! Standard output carries results and JSON, standard error everything else.
+//! Standard output carries results and JSON, standard error everything else: lines for people, or with `--log-format json`
+//! an object a line.
 //!
 //! # Invariant
 //!
@@ -10,10 +11,13 @@
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 
+use redknot::endpoint::Side;
 use redknot::key::Escaped;
+use serde_json::{Map, Value, json};
 
 use super::args::{Color, Common};
 use super::failure::Failure;
+use super::log::{self, LogFormat};
 
 /// What is written where, in which colours.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +26,8 @@ pub struct Console {
     pub quiet: bool,
     /// Events go to standard output, so nothing else may.
     pub json: bool,
+    /// How lines on standard error are written.
+    pub log_format: LogFormat,
     /// For text on standard output.
     pub out_paint: Paint,
     /// For text on standard error.
@@ -38,7 +44,7 @@ impl Console {
     /// From the flags and the environment.
     pub fn new(common: &Common) -> Self {
         let plain_lines = common.no_progress || common.verbose > 0;
-        let mut console = Self::of_color(common.color);
+        let mut console = Self::of(common.color, common.log_format);
         console.quiet = common.quiet;
         console.json = common.json;
         // Lines of the log and a bar that redraws itself do not go together.
@@ -48,10 +54,14 @@ impl Console {
 
     /// Before the flags are known, or where they can't be read.
     pub fn early(words: &[OsString]) -> Self {
-        Self::of_color(color_asked_for(words))
+        let log_format = match asked_for(words, "--log-format", "REDKNOT_LOG_FORMAT").as_str() {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        };
+        Self::of(color_asked_for(words), log_format)
     }
 
-    fn of_color(color: Color) -> Self {
+    fn of(color: Color, log_format: LogFormat) -> Self {
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let forced = std::env::var_os("CLICOLOR_FORCE")
@@ -66,12 +76,17 @@ impl Console {
         let stderr_terminal = std::io::stderr().is_terminal();
         let stdout_terminal = std::io::stdout().is_terminal();
         let unicode = has_unicode();
+        let for_people = log_format == LogFormat::Text;
         Self {
             quiet: false,
             json: false,
+            log_format,
             out_paint: paint(stdout_terminal),
-            err_paint: paint(stderr_terminal),
-            animated: stderr_terminal && !dumb && unicode,
+            err_paint: match for_people {
+                true => paint(stderr_terminal),
+                false => Paint::PLAIN,
+            },
+            animated: stderr_terminal && !dumb && unicode && for_people,
             redraws_output: stdout_terminal && !dumb,
             unicode,
         }
@@ -120,24 +135,50 @@ impl Console {
 
     /// Talk: what is going on.
     pub fn say(&self, text: &str) {
-        if !self.quiet {
-            self.err(text);
+        match self.log_format {
+            _ if self.quiet => {}
+            LogFormat::Text => self.err(text),
+            LogFormat::Json => text
+                .lines()
+                .for_each(|line| self.log("info", line, json!({}))),
         }
     }
 
     /// Something that may be a mistake.
     pub fn warn(&self, text: &str) {
-        self.say(&format!("{} {text}\n", self.err_paint.yellow("warning:")));
+        if !self.quiet {
+            self.warn_always(text);
+        }
     }
 
     /// Something that must not go unnoticed: said even when quiet.
     pub fn warn_always(&self, text: &str) {
-        self.err(&format!("{} {text}\n", self.err_paint.yellow("warning:")));
+        self.labelled(
+            self.err_paint.yellow("warning:"),
+            "warning",
+            text,
+            json!({}),
+        );
+    }
+
+    /// Something that is wrong with a server.
+    pub fn warn_of(&self, side: Side, text: &str) {
+        if !self.quiet {
+            let (label, side) = (self.err_paint.yellow("warning:"), side.to_string());
+            self.labelled(
+                label,
+                "warning",
+                &format!("{side}: {text}"),
+                json!({ "side": side }),
+            );
+        }
     }
 
     /// Something worth knowing.
     pub fn note(&self, text: &str) {
-        self.say(&format!("{} {text}\n", self.err_paint.cyan("note:")));
+        if !self.quiet {
+            self.labelled(self.err_paint.cyan("note:"), "note", text, json!({}));
+        }
     }
 
     /// A question, to be answered on the same line: said even when quiet.
@@ -147,7 +188,32 @@ impl Console {
 
     /// Why the command did not reach its goal: said even when quiet.
     pub fn fail(&self, failure: &Failure) {
-        self.err(&failure.lines(self.err_paint));
+        match self.log_format {
+            LogFormat::Text => self.err(&failure.lines(self.err_paint)),
+            LogFormat::Json => self.log("error", &failure.what, failure.fields()),
+        }
+    }
+
+    fn labelled(&self, label: String, level: &str, text: &str, fields: Value) {
+        match self.log_format {
+            LogFormat::Text => self.err(&format!("{label} {text}\n")),
+            LogFormat::Json => self.log(level, text, fields),
+        }
+    }
+
+    /// An object on a line of its own. Columns and empty lines are for eyes alone.
+    fn log(&self, level: &str, text: &str, fields: Value) {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let (Value::Object(fields), false) = (fields, words.is_empty()) else {
+            return;
+        };
+        let mut all = Map::new();
+        all.insert("message".into(), json!(words.join(" ")));
+        all.extend(fields);
+        // JSON is UTF-8 wherever it goes.
+        let _ = std::io::stderr()
+            .lock()
+            .write_all(log::line(level, all).as_bytes());
     }
 
     fn err(&self, text: &str) {
@@ -178,23 +244,31 @@ impl Console {
 
 /// The value of `--color`, wherever it stands; what can't be read counts as not said.
 pub fn color_asked_for(words: &[OsString]) -> Color {
-    let mut asked = std::env::var("REDKNOT_COLOR").unwrap_or_default();
-    for (index, word) in words.iter().enumerate() {
-        let word = word.to_string_lossy();
-        if word == "--color" {
-            asked = words
-                .get(index + 1)
-                .map(|value| value.to_string_lossy().into_owned())
-                .unwrap_or_default();
-        } else if let Some(value) = word.strip_prefix("--color=") {
-            asked = value.to_owned();
-        }
-    }
-    match asked.as_str() {
+    match asked_for(words, "--color", "REDKNOT_COLOR").as_str() {
         "always" => Color::Always,
         "never" => Color::Never,
         _ => Color::Auto,
     }
+}
+
+/// The value of a flag, wherever it stands, or else of its variable.
+fn asked_for(words: &[OsString], flag: &str, variable: &str) -> String {
+    let mut asked = std::env::var(variable).unwrap_or_default();
+    for (index, word) in words.iter().enumerate() {
+        let word = word.to_string_lossy();
+        if word == flag {
+            asked = words
+                .get(index + 1)
+                .map(|value| value.to_string_lossy().into_owned())
+                .unwrap_or_default();
+        } else if let Some(value) = word
+            .strip_prefix(flag)
+            .and_then(|word| word.strip_prefix('='))
+        {
+            asked = value.to_owned();
+        }
+    }
+    asked
 }
 
 /// Whether the locale is UTF-8, or nothing is said about it.

@@ -2,6 +2,7 @@
 
 use redknot::endpoint::Side;
 use redknot::error::Error;
+use serde_json::{Value, json};
 
 use super::exit_code::{self, ExitCode};
 
@@ -42,6 +43,17 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What stands beside the message where lines are objects.
+    pub fn fields(&self) -> Value {
+        json!({
+            "code": self.code.number(),
+            "class": self.code.name(),
+            "side": self.side,
+            "why": self.why,
+            "hint": self.hint,
+        })
     }
 
     /// `error: what`, `  why`, `hint: what to do`, each with its colour.

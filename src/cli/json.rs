@@ -1,7 +1,8 @@
 //! Events as lines of JSON, one object a line, for programs.
 //!
 //! Every line has `v` (version of this form), `t` (RFC 3339, UTC), `migration`, `run` (absent before it is known) and
-//! `type`. Fields may be added; readers ignore what they do not know.
+//! `type`. Fields may be added; readers ignore what they do not know. `docs/json-schema.json` is the contract, and every
+//! line that a test provokes is held against it.
 
 use std::time::SystemTime;
 
@@ -24,6 +25,11 @@ pub struct Header {
 impl Header {
     /// The line for something that happened.
     pub fn event(&mut self, event: &Event) -> String {
+        text(self.fields(event))
+    }
+
+    /// What stands on that line.
+    pub fn fields(&mut self, event: &Event) -> Map<String, Value> {
         if let Event::Start { run, .. }
         | Event::CompareStart { run, .. }
         | Event::RepairStart { run, .. } = event
@@ -45,14 +51,10 @@ impl Header {
             }
             Event::CompareProgress(status) | Event::Compared(status) => {
                 fields.insert("phase".into(), json!("compare"));
-                // The figures that scripts ask for stand on the line itself as well.
-                if let Ok(Value::Object(counters)) = serde_json::to_value(status.counters) {
-                    for (name, count) in counters {
-                        fields
-                            .entry(if name == "type" { "types".into() } else { name })
-                            .or_insert(count);
-                    }
-                }
+                fields.insert("findings".into(), json!(status.counters.findings()));
+            }
+            Event::RepairProgress(_) | Event::Repaired(_) => {
+                fields.insert("phase".into(), json!("repair"));
             }
             _ => {}
         }
@@ -61,15 +63,10 @@ impl Header {
 
     /// The line for an end with an error.
     pub fn error(&self, failure: &Failure) -> String {
-        self.object(json!({
-            "type": "error",
-            "code": failure.code.number(),
-            "class": failure.code.name(),
-            "side": failure.side,
-            "what": failure.what,
-            "why": failure.why,
-            "hint": failure.hint,
-        }))
+        let mut line = failure.fields();
+        line["type"] = json!("error");
+        line["what"] = json!(failure.what);
+        self.object(line)
     }
 
     /// The last line.
@@ -80,12 +77,12 @@ impl Header {
     /// The line for something that only the command line knows of.
     pub fn object(&self, fields: Value) -> String {
         match fields {
-            Value::Object(fields) => self.line(fields),
+            Value::Object(fields) => text(self.line(fields)),
             _ => unreachable!("lines are made of objects"),
         }
     }
 
-    fn line(&self, fields: Map<String, Value>) -> String {
+    fn line(&self, fields: Map<String, Value>) -> Map<String, Value> {
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut line = Map::new();
         line.insert("v".into(), json!(VERSION));
@@ -100,10 +97,14 @@ impl Header {
         for (key, value) in fields {
             line.entry(key).or_insert(value);
         }
-        let mut text = Value::Object(line).to_string();
-        text.push('\n');
-        text
+        line
     }
+}
+
+fn text(line: Map<String, Value>) -> String {
+    let mut text = Value::Object(line).to_string();
+    text.push('\n');
+    text
 }
 
 /// Keys that the target acknowledged, which is on disk.

@@ -3,64 +3,49 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use redknot::copy::{self, CopyEnd, Request};
+use redknot::copy::{self, CopyEnd};
 use redknot::progress::{Counters, Status};
-use redknot::shutdown::{self, StopReason};
+use redknot::shutdown::StopReason;
 
 use super::console::Console;
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
-use super::json::Header;
-use super::{Exit, audit, compare, format, progress, signals};
+use super::settings::Asked;
+use super::watched::Watched;
+use super::{Exit, audit, compare, format};
 
 /// Connections, the files of the state, and room for what the system's resolver and libraries open.
 const OPEN_FILES_MIN: u64 = 64;
 
-/// Copies what `request` says until it is complete, stopped or failed; with `compare`, compares both sides then.
+/// Copies what is asked for until it is complete, stopped or failed; compares both sides then, if that is asked for as well.
 ///
 /// # Errors
 ///
 /// What ended the run.
-pub fn run(
-    request: Request,
-    compare: bool,
-    console: &Console,
-    exit: &Exit,
-) -> Result<ExitCode, Failure> {
+pub fn run(asked: Asked, console: &Console, exit: &Exit) -> Result<ExitCode, Failure> {
     refuse_few_files()?;
+    let Asked {
+        request,
+        compare,
+        watch,
+    } = asked;
     let name = request
         .name
         .clone()
         .unwrap_or_else(|| request.plan.default_name());
     let folder = request.state_dir.join(&name);
-    let header = Header {
-        migration: Some(name.clone()),
-        run: None,
-    };
-    let (observer, drawing) = progress::start(*console, header, folder.display().to_string());
-    let (trigger, shutdown) = shutdown::channel();
-    let on_signal = observer.clone();
-    signals::watch(trigger, exit.leave(), move |reason| {
-        on_signal.signal(reason)
-    })
-    .map_err(|error| {
-        Failure::new(
-            ExitCode::Usage,
-            "signals can't be watched",
-            error.to_string(),
-        )
-        .hint("is `ulimit -u` or `ulimit -n` too low?")
-    })?;
+    let watched = Watched::begin(&watch, &name, &folder, console, exit)?;
+    let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let state_dir = request.state_dir.clone();
     let comparison = compare.then(|| compare::of_migration(&request, &name));
-    let end = copy::run(request, Rc::new(observer.clone()), shutdown.clone());
+    let end = copy::run(request, Rc::clone(&observer), shutdown.clone());
     let compared = match (&end, comparison) {
         (Ok(CopyEnd::Complete { .. }), Some(request)) => {
-            Some(redknot::compare::run(request, Rc::new(observer), shutdown))
+            Some(redknot::compare::run(request, observer, shutdown))
         }
         _ => None,
     };
-    exit.set_header(drawing.finish());
+    watched.end(exit);
     if matches!(end, Ok(CopyEnd::Complete { .. })) {
         audit::report::after(&state_dir, &name, console);
     }

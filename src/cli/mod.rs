@@ -17,10 +17,12 @@ mod demo;
 mod exit_code;
 mod failure;
 mod help;
+mod hooks;
 mod json;
 mod key_list;
 mod keys;
 mod log;
+mod metrics;
 mod migrate;
 mod names;
 mod origins;
@@ -41,6 +43,7 @@ mod stored;
 mod testing;
 mod tls_flags;
 mod usage;
+mod watched;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -67,7 +70,7 @@ pub fn run(words: Vec<OsString>) -> ExitCode {
         header: Arc::default(),
     };
     let command = move || {
-        let code = panics::or_internal_error(|| parse_and_run(&words, &exit));
+        let code = panics::or_internal_error(&words, || parse_and_run(&words, &exit));
         let _ = leave.send(code);
     };
     // The main thread's stack is the larger one, but nothing here is deep.
@@ -203,9 +206,10 @@ fn dispatch(
                 .map(OnCommandLine::of)
                 .unwrap_or_default();
             let told = Told::of("migrate", matches, args.config.as_deref())?;
-            let (mut request, compare) = settings::migration(*args, visible, &common, console)?;
+            let mut asked = settings::migration(*args, visible, &common, console)?;
+            let request = &mut asked.request;
             request.settings = told.settings(&request.source, &request.target);
-            migrate::run(request, compare, console, exit)
+            migrate::run(asked, console, exit)
         }
         Some(Command::Rump(args)) => rump::run(args, &common, console, exit),
         Some(Command::Status(args)) => status::run(&args, &common, console),

@@ -3,6 +3,7 @@
 //! The state store catches the panics that its engine raises on damaged files, and tells of them in its own words. So
 //! a panic is not printed where it happens but only where it ends the command.
 
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -34,14 +35,14 @@ pub fn keep_quiet() {
     }));
 }
 
-/// What `command` returns, or the code of an internal error if it panics.
-pub fn or_internal_error(command: impl FnOnce() -> ExitCode) -> ExitCode {
+/// What `command`, which `words` ask for, returns, or the code of an internal error if it panics.
+pub fn or_internal_error(words: &[OsString], command: impl FnOnce() -> ExitCode) -> ExitCode {
     catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
         let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
         let why = format!("{}\nredknot {}", last.unwrap_or_default(), env!("CARGO_PKG_VERSION"));
         let failure = Failure::new(ExitCode::Internal, "internal error: this is a bug in redknot", why)
             .hint("please report these lines; RUST_BACKTRACE=1 shows more. What was acknowledged is safe, as after a crash");
-        Console::early(&[]).fail(&failure);
+        Console::early(words).fail(&failure);
         failure.code
     })
 }
@@ -53,9 +54,9 @@ mod tests {
     #[test]
     fn a_panic_is_an_exit_code() {
         assert_eq!(
-            or_internal_error(|| panic!("on purpose")),
+            or_internal_error(&[], || panic!("on purpose")),
             ExitCode::Internal
         );
-        assert_eq!(or_internal_error(|| ExitCode::Done), ExitCode::Done);
+        assert_eq!(or_internal_error(&[], || ExitCode::Done), ExitCode::Done);
     }
 }

@@ -11,10 +11,10 @@ use redknot::config::limits;
 use redknot::plan::LanePlan;
 use redknot::progress::{RepairStatus, Verdict};
 use redknot::repair::{self, Preview, RepairEnd, RepairOptions, Request};
-use redknot::shutdown::{self, StopReason};
+use redknot::shutdown::StopReason;
 use serde_json::{Map, json};
 
-use super::args::{Common, RepairArgs};
+use super::args::{Common, RepairArgs, WatchArgs};
 use super::console::{Console, Paint};
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
@@ -22,7 +22,8 @@ use super::json::Header;
 use super::origins::Told;
 use super::settings::OnCommandLine;
 use super::stored::{self, Logins};
-use super::{Exit, audit, format, names, progress, signals};
+use super::watched::Watched;
+use super::{Exit, audit, format, names};
 
 /// Shows or repairs.
 ///
@@ -86,7 +87,7 @@ pub fn run(
         name,
         state_dir: dir,
     };
-    apply(request, &next, console, exit)
+    apply(request, &args.watch, &next, console, exit)
 }
 
 /// A comparison that is missing, not at its end, or without findings.
@@ -127,32 +128,17 @@ fn nothing_to_do(
 /// Runs the repair and tells how it went.
 fn apply(
     request: Request,
+    watch: &WatchArgs,
     next: &Next,
     console: &Console,
     exit: &Exit,
 ) -> Result<ExitCode, Failure> {
     let folder = request.state_dir.join(&request.name);
-    let header = Header {
-        migration: Some(request.name.clone()),
-        run: None,
-    };
-    let (observer, drawing) = progress::start(*console, header, folder.display().to_string());
-    let (trigger, shutdown) = shutdown::channel();
-    let on_signal = observer.clone();
-    signals::watch(trigger, exit.leave(), move |reason| {
-        on_signal.signal(reason)
-    })
-    .map_err(|error| {
-        Failure::new(
-            ExitCode::Usage,
-            "signals can't be watched",
-            error.to_string(),
-        )
-        .hint("is `ulimit -u` or `ulimit -n` too low?")
-    })?;
+    let watched = Watched::begin(watch, &request.name, &folder, console, exit)?;
+    let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
-    let end = repair::run(request, Rc::new(observer), shutdown);
-    exit.set_header(drawing.finish());
+    let end = repair::run(request, observer, shutdown);
+    watched.end(exit);
     if matches!(end, Ok(RepairEnd::Done(_))) {
         audit::report::after(&state_dir, &name, console);
     }

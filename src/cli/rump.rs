@@ -60,9 +60,10 @@ pub fn run(
         from: true,
         to: true,
     };
-    let mut request = settings::request(args, visible, common, &console)?;
+    let mut asked = settings::migration(args, visible, common, &console)?;
+    let request = &mut asked.request;
     request.settings = origins::of_rump(&request.source, &request.target, said.ttl);
-    migrate::run(request, false, &console, exit)
+    migrate::run(asked, &console, exit)
 }
 
 /// A server, which rump knows by its scheme; everything else is a file to it.

@@ -9,7 +9,7 @@ use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
-use super::args::{Common, MigrateArgs};
+use super::args::{Common, MigrateArgs, WatchArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
@@ -47,10 +47,19 @@ pub fn request(
     common: &Common,
     console: &Console,
 ) -> Result<Request, Failure> {
-    migration(args, visible, common, console).map(|(request, _)| request)
+    migration(args, visible, common, console).map(|asked| asked.request)
 }
 
-/// As [`request`]; also whether both sides are to be compared when all is copied.
+/// What a command line of `migrate` asks for.
+pub struct Asked {
+    pub request: Request,
+    /// Compare both sides when all is copied.
+    pub compare: bool,
+    /// Who is told how it goes.
+    pub watch: WatchArgs,
+}
+
+/// As [`request`], with what concerns only the command.
 ///
 /// # Errors
 ///
@@ -60,7 +69,7 @@ pub fn migration(
     visible: OnCommandLine,
     common: &Common,
     console: &Console,
-) -> Result<(Request, bool), Failure> {
+) -> Result<Asked, Failure> {
     let args = match &args.config {
         Some(path) => {
             let file = config_file::read(path)?;
@@ -146,7 +155,11 @@ pub fn migration(
         new_list,
         settings: Vec::new(),
     };
-    Ok((request, args.compare))
+    Ok(Asked {
+        request,
+        compare: args.compare,
+        watch: args.watch,
+    })
 }
 
 /// Flags that can't both be meant.

@@ -45,6 +45,18 @@ pub const TTL_TOLERANCE: RangeInclusive<Duration> = Duration::ZERO..=Duration::f
 /// See [`TTL_TOLERANCE`]: what two clocks that are called synchronous may differ by.
 pub const TTL_TOLERANCE_DEFAULT: Duration = Duration::from_secs(1);
 
+/// How long a run may make no progress until the hook on-stall is run.
+pub const STALL_AFTER: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+/// See [`STALL_AFTER`]: longer than a failover takes, and than a server is busy with one huge key.
+pub const STALL_AFTER_DEFAULT: Duration = Duration::from_secs(60);
+
+/// How long a hook may run.
+pub const HOOK_TIMEOUT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(3600);
+/// See [`HOOK_TIMEOUT`]: enough to send a message somewhere, little enough to be waited for at the end.
+pub const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
 /// Databases. SELECT takes no higher number; how many there are, the server says.
 pub const DB: RangeInclusive<u32> = 0..=crate::endpoint::url::DB_MAX;
 

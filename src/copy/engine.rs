@@ -27,7 +27,7 @@ use super::report::Report;
 use super::rivals::ask_rivals;
 use super::sentinel;
 use super::strays::read_strays;
-use super::walk::{LaneEnd, may_begin_anew, reconnected};
+use super::walk::{LaneEnd, change, may_begin_anew, reconnected};
 use super::writing::target_side;
 use super::{Request, lost_store};
 use crate::audit::entry::{EndKind, Event as Journaled};
@@ -506,6 +506,9 @@ async fn source_side(shared: Rc<Shared>, mut link: Link) -> End {
         }
         if !same {
             env.warn(reason);
+        }
+        if let Some(change) = change(plan.source_db, &checkpoint.source, &next.identity) {
+            env.observer.event(&Event::SourceChanged(change));
         }
         let mut lane = shared.lane.borrow_mut();
         lane.rules.set_source_clock(next.clock);

@@ -16,7 +16,7 @@ use crate::cluster::SLOTS;
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::plan::LanePlan;
-use crate::progress::{Event, LaneDecision};
+use crate::progress::{Event, LaneDecision, ProcessChange};
 use crate::renaming::{self, Renaming};
 use crate::selection::Selection;
 use crate::shutdown::StopReason;
@@ -95,6 +95,7 @@ pub async fn copy_lane(
             }
         },
     };
+    say_changes(&env, plan, &checkpoint, &source.identity, &target_identity);
     if decision == LaneDecision::NewPass && !forced {
         may_begin_anew(&env, &reason)?;
     }
@@ -150,6 +151,34 @@ async fn first_source(
     };
     let place = (plan.source_db, slot.unwrap_or_default());
     nodes::source(env, &nodes, budget, place, None).await
+}
+
+/// Tells which of the processes that this lane's checkpoint counts on have others in their place.
+fn say_changes(
+    env: &Env,
+    plan: LanePlan,
+    checkpoint: &LaneCheckpoint,
+    source: &ServerIdentity,
+    target: &ServerIdentity,
+) {
+    if checkpoint.pass == 0 {
+        return;
+    }
+    if let Some(change) = change(plan.source_db, &checkpoint.source, source) {
+        env.observer.event(&Event::SourceChanged(change));
+    }
+    if let Some(change) = change(plan.target_db, &checkpoint.target, target) {
+        env.observer.event(&Event::TargetChanged(change));
+    }
+}
+
+/// The change, where both processes can be told apart and are not the same.
+pub fn change(db: u32, before: &ServerIdentity, now: &ServerIdentity) -> Option<ProcessChange> {
+    (canary::same_process(before, now) == Some(false)).then(|| ProcessChange {
+        db,
+        run_id_before: before.run_id.clone(),
+        run_id: now.run_id.clone(),
+    })
 }
 
 /// The process that acknowledges, or all of them.

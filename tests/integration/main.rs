@@ -84,5 +84,8 @@ mod audit;
 /// What commands were told, whom they met, and what was served for them, in the journal.
 mod told;
 
+/// What other programs read and are told: events as JSON, metrics, hooks, the log.
+mod machines;
+
 /// The command line: messages, exit codes, progress, signals, `status`, `rump`, `demo`.
 mod cli;

@@ -13,8 +13,8 @@ use redknot::plan::{KeyType, TtlPolicy};
 use redknot::state::Durability;
 
 use super::{
-    SelectionArgs, SourceArgs, TargetArgs, batch, db, durability, key_type, keys, max_unavailable,
-    memory, timeout, ttl,
+    SelectionArgs, SourceArgs, TargetArgs, WatchArgs, batch, db, durability, key_type, keys,
+    max_unavailable, memory, timeout, ttl,
 };
 
 #[derive(Debug, Clone, Default, Args)]
@@ -126,6 +126,9 @@ pub struct CompareArgs {
     /// How long a connect, or a server that owes an answer, may take [default: 5s]
     #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
     pub timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 fn compare_with() -> impl TypedValueParser<Value = CompareWith> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{SourceArgs, TargetArgs, keys, max_unavailable, timeout};
+use super::{SourceArgs, TargetArgs, WatchArgs, keys, max_unavailable, timeout};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "Examples:
@@ -79,4 +79,7 @@ pub struct RepairArgs {
     /// How long a connect, or a server that owes an answer, may take [default: 5s]
     #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
     pub timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }

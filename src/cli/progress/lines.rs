@@ -87,9 +87,8 @@ impl Lines {
                 if *attempt <= 3 || attempt.is_power_of_two() {
                     let wait = format::seconds(*wait_ms as f64 / 1000.0);
                     let cause = format::one_line(cause);
-                    self.console.warn(&format!(
-                        "{side}: {cause}; next try in {wait} (try {attempt})"
-                    ));
+                    let next = format!("{cause}; next try in {wait} (try {attempt})");
+                    self.console.warn_of(*side, &next);
                 }
             }
             Event::Recovered { side } => self.line(&format!("  {side} answers again")),
@@ -167,6 +166,8 @@ impl Lines {
                     self.line(&format!("  repair    {}", repaired(status)));
                 }
             }
+            // What is decided because of it is said with the lane.
+            Event::SourceChanged(_) | Event::TargetChanged(_) => {}
             // The summary says it.
             Event::Repair { .. } | Event::Repaired(_) => {}
             Event::Complete(_) | Event::Finding { .. } | Event::Compared(_) => {}

@@ -24,7 +24,7 @@ use super::json::Header;
 use bar::Bar;
 use lines::Lines;
 
-/// A status that is this far behind would not be news when it is drawn.
+/// Behind so many others, a status would not be news when it is drawn.
 const PROGRESS_BACKLOG_MAX: u64 = 16;
 
 /// Above this, even quarantined keys wait for nobody.
@@ -34,8 +34,16 @@ const BACKLOG_MAX: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Progress {
     queue: Sender<Message>,
-    backlog: Arc<AtomicU64>,
+    waiting: Arc<Waiting>,
     left_out: Arc<AtomicU64>,
+}
+
+/// How much of the queue has not been drawn.
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: AtomicU64,
+    /// Of them; a burst of keys leaves room for them.
+    statuses: AtomicU64,
 }
 
 /// The thread that draws.
@@ -53,19 +61,33 @@ enum Message {
     End,
 }
 
+impl Message {
+    fn is_status(&self) -> bool {
+        matches!(self, Self::Event(event) if is_status(event))
+    }
+}
+
+/// Whether the next of its kind makes it worthless.
+fn is_status(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Progress(_) | Event::CompareProgress(_) | Event::RepairProgress(_)
+    )
+}
+
 /// Begins to draw. `header` stands on lines of JSON, `state` names the state's folder in text.
 pub fn start(console: Console, header: Header, state: String) -> (Progress, Drawing) {
     let (queue, messages) = channel();
     let progress = Progress {
         queue,
-        backlog: Arc::default(),
+        waiting: Arc::default(),
         left_out: Arc::default(),
     };
-    let backlog = Arc::clone(&progress.backlog);
+    let waiting = Arc::clone(&progress.waiting);
     let sink = Sink::new(console, header.clone(), state);
     let thread = std::thread::Builder::new()
         .name("progress".into())
-        .spawn(move || draw(sink, &messages, &backlog));
+        .spawn(move || draw(sink, &messages, &waiting));
     let drawing = Drawing {
         progress: progress.clone(),
         // Without a thread nothing is drawn; the migration is not the worse for it.
@@ -77,12 +99,12 @@ pub fn start(console: Console, header: Header, state: String) -> (Progress, Draw
 
 impl Observer for Progress {
     fn event(&self, event: &Event) {
-        let backlog = self.backlog.load(Ordering::Relaxed);
         let room = match event {
-            Event::Progress(_) | Event::CompareProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
-            Event::RepairProgress(_) => backlog < PROGRESS_BACKLOG_MAX,
             Event::Quarantined { .. } | Event::Finding { .. } | Event::Repair { .. } => {
-                backlog < BACKLOG_MAX
+                self.waiting.messages.load(Ordering::Relaxed) < BACKLOG_MAX
+            }
+            _ if is_status(event) => {
+                self.waiting.statuses.load(Ordering::Relaxed) < PROGRESS_BACKLOG_MAX
             }
             _ => true,
         };
@@ -104,7 +126,10 @@ impl Progress {
     }
 
     fn send(&self, message: Message) {
-        self.backlog.fetch_add(1, Ordering::Relaxed);
+        self.waiting.messages.fetch_add(1, Ordering::Relaxed);
+        if message.is_status() {
+            self.waiting.statuses.fetch_add(1, Ordering::Relaxed);
+        }
         // Fails only if the drawing thread is gone.
         let _ = self.queue.send(message);
     }
@@ -128,9 +153,12 @@ impl Drawing {
     }
 }
 
-fn draw(mut sink: Sink, messages: &Receiver<Message>, backlog: &AtomicU64) -> Header {
+fn draw(mut sink: Sink, messages: &Receiver<Message>, waiting: &Waiting) -> Header {
     while let Ok(message) = messages.recv() {
-        backlog.fetch_sub(1, Ordering::Relaxed);
+        waiting.messages.fetch_sub(1, Ordering::Relaxed);
+        if message.is_status() {
+            waiting.statuses.fetch_sub(1, Ordering::Relaxed);
+        }
         match message {
             Message::Event(event) => sink.event(&event),
             Message::Signal(reason) => sink.signal(reason),
@@ -207,7 +235,7 @@ mod tests {
         let (queue, messages) = channel();
         let progress = Progress {
             queue,
-            backlog: Arc::default(),
+            waiting: Arc::default(),
             left_out: Arc::default(),
         };
         (progress, messages)
@@ -237,6 +265,25 @@ mod tests {
         );
         assert!(
             matches!(all.last(), Some(Message::Event(event)) if matches!(**event, Event::Warning { .. }))
+        );
+    }
+
+    #[test]
+    fn a_burst_of_keys_leaves_room_for_a_status() {
+        let (progress, messages) = queue();
+        for _ in 0..BACKLOG_MAX {
+            progress.event(&Event::Quarantined {
+                db: 0,
+                key: "k".into(),
+                reason: "r".into(),
+            });
+        }
+        progress.event(&Event::Progress(Box::new(status())));
+        assert!(
+            messages
+                .try_iter()
+                .last()
+                .is_some_and(|last| last.is_status())
         );
     }
 }

@@ -17,6 +17,8 @@ pub mod chromium;
 pub mod cluster;
 /// `compare`, `repair` and `keys`: command lines and what they print.
 pub mod comparing;
+/// What `--json` prints, held against its contract.
+pub mod contract;
 /// Seeded damage to single elements of keys, and what must be found of it.
 pub mod corrupt;
 /// Seeded keys of every type, encoding and TTL shape.

@@ -3,6 +3,7 @@
 //! # Invariants
 //!
 //! - No process outlives the test that started it: it is killed at its time limit, and when its value is dropped.
+//! - Whatever a run prints with `--json` keeps the contract of `docs/json-schema.json`.
 //! - A run that is given a password by a variable or a file is searched for it: what it said, and all of its state folder.
 //! - A failed expectation shows the command line, the exit code and the end of both outputs.
 
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use ::redknot::progress::Status;
 
+use super::contract::{self, Document};
 use super::{secrets, wait_for};
 
 /// Longer than this, a run hangs.
@@ -144,6 +146,7 @@ impl Redknot {
         sample_rss(process.id(), Arc::clone(&rss_max));
         Running {
             audited_dir: self.audited_dir(),
+            document: self.document(),
             command_line: self.to_string(),
             secrets: self.secrets(),
             state_dir: self.state_dir(),
@@ -183,6 +186,14 @@ impl Redknot {
             );
         }
         secrets
+    }
+
+    /// What it prints as JSON, if it is asked to and there is a contract about that.
+    fn document(&self) -> Option<Document> {
+        let words: Vec<&str> = self.args.iter().filter_map(|arg| arg.to_str()).collect();
+        let asked =
+            words.contains(&"--json") || self.env.iter().any(|(name, _)| name == "REDKNOT_JSON");
+        asked.then(|| Document::of(&words)).flatten()
     }
 
     fn state_dir(&self) -> Option<PathBuf> {
@@ -246,6 +257,7 @@ pub struct Running {
     secrets: Vec<Vec<u8>>,
     state_dir: Option<PathBuf>,
     audited_dir: Option<PathBuf>,
+    document: Option<Document>,
     process: Child,
     began: Instant,
     time_limit: Duration,
@@ -343,6 +355,12 @@ impl Running {
             self.time_limit
         );
         self.assert_kept_secrets(&finished);
+        let breach = self
+            .document
+            .and_then(|document| contract::breach(document, &finished.stdout()));
+        if let Some(breach) = breach {
+            panic!("--json breaks docs/json-schema.json: {breach}\n{finished}");
+        }
         if let Some(dir) = self.audited_dir.take() {
             finished.expect_audited(&dir);
         }
