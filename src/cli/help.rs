@@ -153,7 +153,7 @@ How a server is named
   redis://user:@host                    a user without a password
   redis://[2001:db8::7]:6379            IPv6 stands in brackets
   rediss://…                            the same over TLS; also valkeys://
-  redis://host:port,host                nodes of one cluster: the first that answers is asked for the others;
+  redis://host:port,host                nodes of one cluster: whoever answers knows the others;
                                         on a later run also nodes that an earlier one has met
   redis+unix:///path/to/socket?db=N     also unix:///path/to/socket
   redis-sentinel://host:port,host/service/db       whoever is the master of the service, which its

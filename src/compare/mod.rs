@@ -19,7 +19,7 @@ use crate::databases::{self, Whereabouts};
 use crate::digest::KeyspaceDigest;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
-use crate::plan::{FieldTtl, Plan, TtlPolicy};
+use crate::plan::{Plan, TtlPolicy};
 use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{
@@ -34,6 +34,7 @@ pub(crate) mod expiry;
 mod functions;
 pub(crate) mod judge;
 mod lane;
+mod left_out;
 mod link;
 mod listing;
 mod named;
@@ -51,6 +52,7 @@ mod settle;
 mod walk;
 mod window;
 
+use left_out::left_out;
 use link::{Env, Waited};
 use report::Report;
 use sample::Sample;
@@ -452,7 +454,12 @@ impl Context {
             counters,
             source_digest: source.to_string(),
             target_digest: target.to_string(),
-            not_compared: self.not_compared(&counters),
+            not_compared: left_out(
+                &self.env.request.plan,
+                &self.rules,
+                self.came_later.as_deref(),
+                &counters,
+            ),
         };
         let status = self
             .recorder
@@ -478,67 +485,6 @@ impl Context {
             .recorder
             .with_store(move |store| store.tell_served(calls));
         Ok(told.await.map_err(lost_store)??)
-    }
-
-    /// What was not compared, in sentences.
-    fn not_compared(&self, counters: &CompareCounters) -> Vec<String> {
-        let mut sentences = Vec::new();
-        if let Some(sample) = &self.rules.sample {
-            sentences.push(format!(
-                "{} keys are not in the sample of {} (seed {})",
-                counters.unsampled, sample.asked, sample.seed
-            ));
-        }
-        if self.rules.one_way {
-            sentences.push("keys that only the target has were not looked for (--one-way)".into());
-        }
-        self.say_of_names(counters, &mut sentences);
-        if self.rules.ttl_tolerance_ms.is_none() {
-            sentences
-                .push("expiries were not compared, since they were dropped (--ttl drop)".into());
-        }
-        if self.env.request.plan.field_ttl == FieldTtl::Drop {
-            sentences.push(
-                "expiries of fields were not compared, since they may have been dropped (--field-ttl drop)".into(),
-            );
-        }
-        if counters.not_compared > 0 {
-            sentences.push(format!(
-                "{} values can be interpreted only by a module, or by a newer redknot",
-                counters.not_compared
-            ));
-        }
-        sentences
-    }
-
-    /// What was not compared because of its name, or of its database.
-    fn say_of_names(&self, counters: &CompareCounters, sentences: &mut Vec<String>) {
-        let plan = &self.env.request.plan;
-        sentences.extend(self.came_later.clone());
-        if plan.keys_from.is_some() {
-            sentences.push(
-                "keys that are not in the list were not looked for, on neither side (--keys-from)"
-                    .into(),
-            );
-        }
-        let renamed = plan.prefix.is_some() || plan.db_prefix.is_some();
-        if renamed && !self.rules.one_way && plan.keys_from.is_none() {
-            sentences.push(
-                "keys of the target that no key of the source can be called like were not looked at (--prefix, --db-prefix)".into(),
-            );
-        }
-        if counters.target_keys_unselected > 0 {
-            sentences.push(format!(
-                "{} keys of the target have names that the plan does not select",
-                counters.target_keys_unselected
-            ));
-        }
-        if counters.collided > 0 {
-            sentences.push(format!(
-                "{} keys have the name of a key of an earlier database, which went to the same place instead of them",
-                counters.collided
-            ));
-        }
     }
 
     /// The list that a stage walks.

@@ -287,6 +287,9 @@ pub struct Compare {
     pub sample: Option<String>,
     /// It did not look for keys that only the target has.
     pub one_way: bool,
+    /// The target alone was read, and held against what the copy had recorded.
+    #[serde(default)]
+    pub recorded: bool,
     /// Keys have been copied since it began.
     pub outdated: bool,
     /// Its result; of one that has none yet, zeros.

@@ -275,6 +275,7 @@ pub fn report() -> Report {
             ended_ms: Some(NOON + 492_000),
             sample: None,
             one_way: false,
+            recorded: false,
             outdated: false,
             counters: compared,
             lives: Some(lives(&makeup)),

@@ -46,9 +46,10 @@ pub fn balance(counters: &Counters) -> String {
 pub fn compared(compare: &Compare) -> String {
     let ended = compare.ended_ms.unwrap_or(compare.began_ms);
     let took = ended.saturating_sub(compare.began_ms) as f64 / 1000.0;
-    let direction = match compare.one_way {
-        true => "in one direction",
-        false => "in both directions",
+    let direction = match (compare.recorded, compare.one_way) {
+        (true, _) => "of the target alone, against what the copy had recorded",
+        (false, true) => "in one direction",
+        (false, false) => "in both directions",
     };
     let settled = match compare.counters.settled {
         0 => String::new(),

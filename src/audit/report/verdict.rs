@@ -40,6 +40,8 @@ pub enum VerdictKind {
     Repaired,
     /// What was compared is equal; something was not compared.
     EqualInPart,
+    /// The target holds what was copied; the source was not asked.
+    AsCopied,
     /// Everything is equal.
     Equal,
 }
@@ -59,7 +61,7 @@ impl VerdictKind {
     /// How bad it is.
     pub fn gravity(self) -> Gravity {
         match self {
-            Self::Equal => Gravity::Good,
+            Self::Equal | Self::AsCopied => Gravity::Good,
             Self::Different => Gravity::Bad,
             Self::Nothing
             | Self::Incomplete
@@ -153,6 +155,18 @@ fn compared(report: &Report, compare: &Compare) -> Verdict {
         );
     }
     let missing = left_out(compare);
+    if compare.recorded {
+        let but = match missing.is_empty() {
+            true => String::new(),
+            false => format!(", but {}", missing.join(", ")),
+        };
+        return say(
+            VerdictKind::AsCopied,
+            format!(
+                "{equal} to what was copied; compared by value with what was recorded of them, the source was not asked{but}"
+            ),
+        );
+    }
     match missing.is_empty() {
         true => say(
             VerdictKind::Equal,
@@ -185,7 +199,7 @@ fn left_out(compare: &Compare) -> Vec<String> {
         ));
     }
     // Each of these has a sentence of its own among those of the comparison; whatever else it did not compare counts too.
-    if missing.is_empty() && !compare.not_compared.is_empty() {
+    if missing.is_empty() && !compare.not_compared.is_empty() && !compare.recorded {
         missing.push("not everything about them".to_owned());
     }
     missing
@@ -238,6 +252,11 @@ mod tests {
             |report| report.counters.keys_quarantined = 3,
             VerdictKind::Equal,
             "12 481 903 of 12 481 903 keys equal; compared by value; safe to cut over",
+        );
+        check(
+            |report| newest(report).recorded = true,
+            VerdictKind::AsCopied,
+            "12 481 903 of 12 481 903 keys equal to what was copied; compared by value with what was recorded of them, the source was not asked",
         );
         check(
             |report| newest(report).outdated = true,

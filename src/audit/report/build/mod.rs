@@ -430,6 +430,7 @@ impl Builder {
                 compare,
                 sample,
                 one_way,
+                recorded,
                 ..
             } => {
                 self.findings = RawList::default();
@@ -439,6 +440,7 @@ impl Builder {
                     ended_ms: None,
                     sample,
                     one_way,
+                    recorded,
                     outdated: false,
                     counters: Default::default(),
                     lives: None,
