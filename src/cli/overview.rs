@@ -99,6 +99,7 @@ fn comparison(compare: &CompareStatus, status: &Status) -> String {
     match (findings, repair) {
         (0, _) => match &compare.sample {
             Some(sample) => format!("equal in {}", sample),
+            None if compare.recorded => "as it was copied".to_owned(),
             None if compare.not_compared.is_empty() => "equal".to_owned(),
             None => "equal, not all compared".to_owned(),
         },

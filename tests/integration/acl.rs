@@ -14,7 +14,8 @@ use crate::support::secrets::assert_absent;
 use crate::support::server::Server;
 use crate::support::version::{Kind, REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_9_1, require};
 
-const PASSWORD: &str = "swordfish-of-the-acl-tests";
+/// What the user that is printed gets as password, in place of the word.
+pub const PASSWORD: &str = "swordfish-of-the-acl-tests";
 
 /// The versions whose rules and messages differ.
 const KINDS: [Kind; 4] = [REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_9_1];

@@ -1,6 +1,7 @@
 //! `--functions`: libraries arrive at every master, are treated as was said where there is another one of that name, and are
 //! never removed; without the flag they stay behind, and that is said.
 
+use crate::acl::{self, PASSWORD};
 use crate::support::cluster::Cluster;
 use crate::support::comparing::{compare, compare_urls};
 use crate::support::redknot::{Finished, Redknot, status};
@@ -250,12 +251,7 @@ fn every_master_of_a_cluster_is_given_them_by_users_with_the_rights_that_are_pri
         });
         let mut pasted = 0;
         for line in lines {
-            let mut words = line.split(' ');
-            let mut command = redis::cmd(words.next().unwrap());
-            words.for_each(|word| {
-                command.arg(word);
-            });
-            command.query::<()>(&mut server.connection()).unwrap();
+            acl::paste(server, line);
             pasted += 1;
         }
         assert_eq!(pasted, 3, "{user}");
@@ -271,8 +267,8 @@ fn every_master_of_a_cluster_is_given_them_by_users_with_the_rights_that_are_pri
     let migrate = |to: &str| {
         Redknot::migrate(&from, to, state.path())
             .args(["--name", NAME, "--functions"])
-            .env("REDKNOT_FROM_PASSWORD", "PASSWORD")
-            .env("REDKNOT_TO_PASSWORD", "PASSWORD")
+            .env("REDKNOT_FROM_PASSWORD", PASSWORD)
+            .env("REDKNOT_TO_PASSWORD", PASSWORD)
             .run()
     };
     migrate(&to).expect_code(0);
@@ -289,8 +285,8 @@ fn every_master_of_a_cluster_is_given_them_by_users_with_the_rights_that_are_pri
     let to = as_user(single.url(0), "redknot-target");
     let refused = Redknot::migrate(&from, &to, state.path())
         .args(["--name", "refused", "--functions"])
-        .env("REDKNOT_FROM_PASSWORD", "PASSWORD")
-        .env("REDKNOT_TO_PASSWORD", "PASSWORD")
+        .env("REDKNOT_FROM_PASSWORD", PASSWORD)
+        .env("REDKNOT_TO_PASSWORD", PASSWORD)
         .run()
         .expect_code(20);
     assert!(refused.stderr().contains("+function|restore"), "{refused}");

@@ -380,9 +380,10 @@ impl Lane {
         );
     }
 
-    /// Whether so much waits for the target that the source must not be read for now.
+    /// Whether so much waits that the source must not be read for now. What waits for its expiry goes on only if it is read,
+    /// so something must be there that the target can take.
     pub fn is_full(&self) -> bool {
-        self.ready_bytes >= self.ready_bytes_max
+        self.ready_bytes > 0 && self.held_bytes() >= self.ready_bytes_max
     }
 
     /// Bytes that wait for the target.
