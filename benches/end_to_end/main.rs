@@ -31,7 +31,7 @@ mod certificates;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use redknot::resp::ExpiryQuery;
@@ -79,6 +79,9 @@ struct Arguments {
     /// Measure redknot with `--durability none` as well, which shows what checkpoints cost.
     #[arg(long)]
     without_durability: bool,
+    /// Also measure with `--record-digests`.
+    #[arg(long)]
+    record_digests: bool,
     /// Measure redknot with `--read-with dump` as well, which shows what MGET spares.
     #[arg(long)]
     with_dump: bool,
@@ -133,7 +136,7 @@ struct Variant {
 impl Arguments {
     /// The runs of redknot in each round.
     fn variants(&self) -> Vec<Variant> {
-        let variants: [(bool, &str, &[&str]); 5] = [
+        let variants: [(bool, &str, &[&str]); 6] = [
             (true, "redknot", &[]),
             (self.tls, WITH_TLS, &[]),
             (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
@@ -141,6 +144,11 @@ impl Arguments {
                 self.without_durability,
                 "redknot, no fsync",
                 &["--durability", "none"],
+            ),
+            (
+                self.record_digests,
+                "redknot, digests",
+                &["--record-digests"],
             ),
             (self.metrics, WITH_METRICS, &["--metrics", reader::ADDRESS]),
         ];
@@ -198,7 +206,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
     if arguments.cluster_target {
-        rows.push("nodes in turns");
+        rows.extend(["nodes in turns", "floors at once"]);
     }
     // The nodes of a cluster are given no certificate.
     let over_tls = certificate.as_ref().filter(|_| !arguments.cluster_target);
@@ -225,6 +233,17 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             let (in_turns, ()) =
                 servers.cost_of(|| floors::write_in_turns(&target_ports, &recording))?;
             measured.push(in_turns);
+            servers.target.empty()?;
+            let (at_once, ()) = servers.cost_of(|| {
+                std::thread::scope(|scope| {
+                    let reader =
+                        scope.spawn(|| floors::read_source(source_port.into(), ask, batch));
+                    floors::write_target(&target_ports, &recording)?;
+                    reader.join().ok().context("the reader panicked")??;
+                    Ok(())
+                })
+            })?;
+            measured.push(at_once);
         }
         if let Some(certificate) = over_tls {
             let floors = floors_over_tls(&mut servers, certificate, &recording, ask, batch)?;
