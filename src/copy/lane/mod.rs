@@ -215,7 +215,8 @@ pub struct Lane {
     being_checked: usize,
     /// Where a key's name on the target is put together.
     name_buffer: Vec<u8>,
-    recording: Option<Recording>,
+    /// Boxed: it is taken out and put back for each key.
+    recording: Option<Box<Recording>>,
     /// Keys whose slot is on its way on the target, and the connection on which they may be written.
     asking: HashMap<KeyRef, usize>,
     /// How often the target has sent a key elsewhere, since a connection was last made anew because of that.
@@ -276,7 +277,7 @@ impl Lane {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         let strings = Strings::new(&rules);
         let scan = Walk::new(&rules, position, seq);
-        let recording = rules.record_digests.then(Recording::default);
+        let recording = rules.record_digests.then(Box::default);
         Self {
             rules,
             pass,
