@@ -12,6 +12,7 @@ mod compare;
 mod keys;
 mod repair;
 mod selection;
+mod times;
 mod watch;
 
 use std::ffi::OsString;
@@ -36,6 +37,7 @@ pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
 pub use selection::{Mapped, SelectionArgs};
+pub use times::TimesArgs;
 pub use watch::WatchArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
@@ -279,6 +281,8 @@ pub struct MigrateArgs {
     pub grace: Option<Duration>,
 
     #[command(flatten)]
+    pub times: TimesArgs,
+    #[command(flatten)]
     pub watch: WatchArgs,
 }
 
@@ -318,6 +322,7 @@ impl MigrateArgs {
             max_unavailable,
             timeout,
             grace,
+            times,
             watch,
         } = self;
         Self {
@@ -352,6 +357,7 @@ impl MigrateArgs {
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
+            times: times.or(other.times),
             watch: watch.or(other.watch),
         }
     }

@@ -41,6 +41,7 @@ mod status;
 mod stored;
 #[cfg(test)]
 mod testing;
+mod times;
 mod tls_flags;
 mod usage;
 mod watched;

@@ -9,7 +9,7 @@ use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
 use redknot::state::Durability;
 
-use super::args::{Common, MigrateArgs, WatchArgs};
+use super::args::{Common, MigrateArgs, TimesArgs, WatchArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
@@ -55,6 +55,8 @@ pub struct Asked {
     pub request: Request,
     /// Compare both sides when all is copied.
     pub compare: bool,
+    /// When it may work.
+    pub times: TimesArgs,
     /// Who is told how it goes.
     pub watch: WatchArgs,
 }
@@ -158,6 +160,7 @@ pub fn migration(
     Ok(Asked {
         request,
         compare: args.compare,
+        times: args.times,
         watch: args.watch,
     })
 }

@@ -35,6 +35,10 @@ pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs
 /// See [`GRACE`]: within the 30 seconds that Kubernetes, or the 20 that our systemd unit, grants.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// How long a run may take until it ends itself. Less than a second would end most before they have connected.
+pub const MAX_DURATION: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+
 /// How long a key that differs is left alone before it is read again. Zero reads it again at once.
 pub const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// See [`SETTLE`]: longer than a write takes to reach the other side by any way that keeps up.

@@ -345,10 +345,7 @@ enum Ended {
 async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
-        Ok(Ended::Stopped(reason)) => (
-            RunState::Stopped,
-            format!("stopped by {}", signal_name(*reason)),
-        ),
+        Ok(Ended::Stopped(reason)) => (RunState::Stopped, format!("stopped by {}", reason.name())),
         Err(error) => (RunState::Failed, error.to_string()),
     };
     // A store that refuses this refuses the end as well, and says why then.
@@ -368,14 +365,6 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Copy
             })
         }
         (Ok(Ended::Stopped(reason)), Ok((status, _))) => Ok(CopyEnd::Stopped { reason, status }),
-    }
-}
-
-fn signal_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Hangup => "SIGHUP",
-        StopReason::Interrupt => "SIGINT",
-        StopReason::Terminate => "SIGTERM",
     }
 }
 

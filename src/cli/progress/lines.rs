@@ -179,6 +179,8 @@ impl Lines {
             StopReason::Hangup => "SIGHUP",
             StopReason::Interrupt => "Ctrl-C",
             StopReason::Terminate => "SIGTERM",
+            StopReason::TimeUp => "--max-duration is over",
+            StopReason::WindowClosed => "--window has closed",
         };
         self.line(&format!(
             "  stopping: {what}, saving a checkpoint (Ctrl-C again to stop now)"

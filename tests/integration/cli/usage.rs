@@ -338,6 +338,9 @@ fn an_amount_needs_its_unit() {
         "migrate --timeout 1",
         "migrate --max-unavailable soon",
         "migrate --grace 1d",
+        "compare --max-duration 3600",
+        "migrate --window 22-6",
+        "repair --window 22:00-22:00",
     ]), @r"
     $ redknot migrate --max-memory 5
     exit 2
@@ -368,6 +371,24 @@ fn an_amount_needs_its_unit() {
     error: --grace can't be `1d`
       out of range: 0s to 1h is allowed
     hint: without it: 10s
+
+    $ redknot compare --max-duration 3600
+    exit 2
+    error: --max-duration can't be `3600`
+      a unit is missing: did you mean 3600s?
+    hint: without it: no limit
+
+    $ redknot migrate --window 22-6
+    exit 2
+    error: --window can't be `22-6`
+      not two times of day, such as 22:00-06:00
+    hint: redknot migrate --help
+
+    $ redknot repair --window 22:00-22:00
+    exit 2
+    error: --window can't be `22:00-22:00`
+      it ends when it begins; leave it away for the whole day
+    hint: redknot repair --help
     ");
 }
 
