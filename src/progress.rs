@@ -13,11 +13,13 @@ use crate::plan::LanePlan;
 
 mod compare;
 mod functions;
+mod limits;
 mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
+pub use limits::Limits;
 pub use makeup::{
     Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
     SizeCount,
@@ -339,6 +341,9 @@ pub struct Status {
     pub read_window: u32,
     /// Why the copy waits, if it does.
     pub throttle: Option<String>,
+    /// What the copy keeps to.
+    #[serde(default)]
+    pub limits: Limits,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
     /// What became of the libraries of functions, if they were carried (`--functions`).

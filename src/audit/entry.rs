@@ -498,6 +498,8 @@ pub enum ThrottleKind {
     Lost,
     /// The server answers and asks to come back later: LOADING, OOM, READONLY.
     Refused,
+    /// The copy keeps to a limit that it was given.
+    Limited,
     /// A newer redknot knows.
     #[serde(other)]
     Unknown,

@@ -270,6 +270,12 @@ pub struct MigrateArgs {
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
     pub read_with: Option<ReadWith>,
+    /// Most keys that are read from the source, with the unit: 1000/s [default: no limit]
+    #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
+    pub rate: Option<u64>,
+    /// Most payload bytes that are read from the source, with their unit: 50MiB/s [default: no limit]
+    #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
+    pub bandwidth: Option<u64>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -319,6 +325,8 @@ impl MigrateArgs {
             connections,
             max_memory,
             read_with,
+            rate,
+            bandwidth,
             max_unavailable,
             timeout,
             grace,
@@ -354,6 +362,8 @@ impl MigrateArgs {
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
             read_with: read_with.or(other.read_with),
+            rate: rate.or(other.rate),
+            bandwidth: bandwidth.or(other.bandwidth),
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
@@ -514,6 +524,14 @@ fn demo_keys(text: &str) -> Result<u32, units::UnitError> {
 
 fn memory(text: &str) -> Result<u64, units::UnitError> {
     units::bytes(text, &limits::IN_FLIGHT_BYTES)
+}
+
+fn rate(text: &str) -> Result<u64, units::UnitError> {
+    units::keys_per_s(text, &limits::KEYS_PER_S)
+}
+
+fn bandwidth(text: &str) -> Result<u64, units::UnitError> {
+    units::bytes_per_s(text, &limits::BYTES_PER_S)
 }
 
 fn max_unavailable(text: &str) -> Result<Duration, units::UnitError> {

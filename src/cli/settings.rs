@@ -7,6 +7,7 @@ use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
+use redknot::progress::Limits;
 use redknot::state::Durability;
 
 use super::args::{Common, MigrateArgs, TimesArgs, WatchArgs};
@@ -132,6 +133,10 @@ pub fn migration(
         connections: args.connections.unwrap_or(limits::CONNECTIONS_DEFAULT),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
         read_with: args.read_with.unwrap_or(ReadWith::Auto),
+        limits: Limits {
+            keys_per_s: args.rate,
+            bytes_per_s: args.bandwidth,
+        },
         max_unavailable: args
             .max_unavailable
             .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),

@@ -375,6 +375,8 @@ fn health(status: &Status) -> String {
     parts.push(format!("{} retries", format::count(status.retries)));
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
+    } else if !status.limits.is_none() {
+        parts.push(format!("limits: {}", status.limits));
     }
     parts.join("   ")
 }

@@ -52,6 +52,7 @@ pub fn status() -> Status {
         functions: None,
         read_window: 64,
         throttle: None,
+        limits: Default::default(),
         passes: vec![
             PassStatus {
                 lane: 0,

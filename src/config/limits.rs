@@ -18,6 +18,12 @@ pub const IN_FLIGHT_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 /// See [`IN_FLIGHT_BYTES`]: half of the 64 MiB that a process may take beside its largest payload.
 pub const IN_FLIGHT_BYTES_DEFAULT: u64 = 32 * MIB;
 
+/// Keys a second. The upper end is more than any one server reads.
+pub const KEYS_PER_S: RangeInclusive<u64> = 1..=100_000_000;
+
+/// Bytes a second. Below the lower end a single value takes minutes.
+pub const BYTES_PER_S: RangeInclusive<u64> = 1024..=1024 * GIB;
+
 /// How long a server may be away before the run ends. Zero ends it at once.
 pub const MAX_UNAVAILABLE: RangeInclusive<Duration> =
     Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);

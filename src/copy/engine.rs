@@ -22,6 +22,7 @@ use super::lane::{Lane, Trouble};
 use super::link::{Env, Waited};
 use super::list::read_ahead;
 use super::nodes;
+use super::pacer::LOOK_AGAIN;
 use super::preflight::Facts;
 use super::report::Report;
 use super::rivals::ask_rivals;
@@ -102,6 +103,7 @@ impl Context {
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            limits: std::cell::Cell::new(request.options.limits),
             functions: RefCell::default(),
         });
         Self {
@@ -194,6 +196,7 @@ impl Context {
     }
 
     fn tell(&mut self, lane: &Lane) {
+        self.env.pulse.limited(lane.pacer.held().as_deref());
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));
         self.env
@@ -533,12 +536,22 @@ pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trou
         {
             return trouble;
         }
-        shared.lane.borrow_mut().request(&mut out);
+        let is_limited = {
+            let mut lane = shared.lane.borrow_mut();
+            let is_limited = lane.fill_pacer(Instant::now);
+            lane.request(&mut out);
+            is_limited
+        };
         if out.is_empty() {
             if shared.lane.borrow().must_change_node() {
                 return Trouble::NextNode;
             }
-            shared.source_wake.notified().await;
+            if is_limited {
+                // Nothing but time may be missing.
+                let _ = tokio::time::timeout(LOOK_AGAIN, shared.source_wake.notified()).await;
+            } else {
+                shared.source_wake.notified().await;
+            }
             continue;
         }
         if let Err(error) = writer.write_all(&out).await {

@@ -18,7 +18,7 @@ use crate::databases::{self, Whereabouts};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::Plan;
-use crate::progress::{Event, Observer, RunState, Status};
+use crate::progress::{Event, Limits, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{Phase, Position};
 use crate::state::{self, Durability, NewList, OpenRequest, Store};
@@ -32,6 +32,7 @@ pub mod lane;
 mod link;
 mod list;
 mod nodes;
+mod pacer;
 mod preflight;
 mod recorded;
 mod report;
@@ -62,6 +63,8 @@ pub struct CopyOptions {
     pub in_flight_bytes_max: u64,
     /// How values are asked for.
     pub read_with: ReadWith,
+    /// What it keeps to.
+    pub limits: Limits,
     /// How long a side may be away, without progress, until the run gives up.
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.

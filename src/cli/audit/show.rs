@@ -283,7 +283,7 @@ fn kind_of(kind: ThrottleKind) -> &'static str {
     match kind {
         ThrottleKind::Lost => ", which was lost",
         ThrottleKind::Refused => ", which refuses",
-        ThrottleKind::Unknown => "",
+        ThrottleKind::Limited | ThrottleKind::Unknown => "",
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::ReadWith;
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
+use super::pacer::Pacer;
 use super::scan::Walk;
 use super::window::Window;
 use crate::client::handshake::unix_ms;
@@ -242,6 +243,8 @@ pub struct Lane {
     stopping: bool,
     /// See [`Window`].
     pub window: Window,
+    /// See [`Pacer`].
+    pub pacer: Pacer,
     /// Bytes that may wait for the target: what it takes in about a second.
     ready_bytes_max: u64,
     /// Answers that brought something forward, ever; whoever waits for progress compares two looks.
@@ -308,6 +311,7 @@ impl Lane {
             not_durable: 0,
             stopping: false,
             window: Window::default(),
+            pacer: Pacer::default(),
             ready_bytes_max: in_flight_bytes_max,
             source_answers: 0,
             target_answers: 0,
@@ -378,6 +382,16 @@ impl Lane {
             LEAST.min(self.rules.in_flight_bytes_max),
             self.rules.in_flight_bytes_max,
         );
+    }
+
+    /// It is `now`, which decides how much the limits allow. Returns whether there are any.
+    pub fn fill_pacer(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        let is_limited = self.pacer.is_limited();
+        if is_limited {
+            let expected = self.window.payload_bytes();
+            self.pacer.fill(now(), self.asked_keys, expected);
+        }
+        is_limited
     }
 
     /// Whether so much waits for the target that the source must not be read for now.

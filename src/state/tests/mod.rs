@@ -161,6 +161,7 @@ fn status(store: &Store) -> Status {
         functions: None,
         read_window: 32,
         throttle: None,
+        limits: Default::default(),
         passes: vec![],
         compare: None,
         repair: None,

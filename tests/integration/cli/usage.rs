@@ -338,6 +338,10 @@ fn an_amount_needs_its_unit() {
         "migrate --timeout 1",
         "migrate --max-unavailable soon",
         "migrate --grace 1d",
+        "migrate --rate 1000",
+        "migrate --rate 0/s",
+        "migrate --bandwidth 50MiB",
+        "migrate --bandwidth fast",
         "compare --max-duration 3600",
         "migrate --window 22-6",
         "repair --window 22:00-22:00",
@@ -371,6 +375,30 @@ fn an_amount_needs_its_unit() {
     error: --grace can't be `1d`
       out of range: 0s to 1h is allowed
     hint: without it: 10s
+
+    $ redknot migrate --rate 1000
+    exit 2
+    error: --rate can't be `1000`
+      a unit is missing: did you mean 1000/s?
+    hint: without it: no limit
+
+    $ redknot migrate --rate 0/s
+    exit 2
+    error: --rate can't be `0/s`
+      out of range: 1 to 100000000 is allowed
+    hint: without it: no limit
+
+    $ redknot migrate --bandwidth 50MiB
+    exit 2
+    error: --bandwidth can't be `50MiB`
+      a unit is missing: did you mean 50MiB/s?
+    hint: without it: no limit
+
+    $ redknot migrate --bandwidth fast
+    exit 2
+    error: --bandwidth can't be `fast`
+      not bytes a second, such as 50MiB/s
+    hint: without it: no limit
 
     $ redknot compare --max-duration 3600
     exit 2
@@ -562,7 +590,7 @@ fn every_topic_has_its_help() {
 
 #[test]
 fn a_flag_that_this_version_does_not_have_is_unknown() {
-    for flag in ["--from-cluster", "--rate", "--follow"] {
+    for flag in ["--from-cluster", "--until-lag", "--follow"] {
         let finished = Redknot::new(["migrate", flag]).run().expect_code(2);
         assert!(finished.stderr().contains("unknown flag"), "{finished}");
     }

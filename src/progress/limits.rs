@@ -1,0 +1,36 @@
+//! How hard a copy may press on the source.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::units::Bytes;
+
+/// What a copy keeps to, where anything is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Keys whose values are read from the source, a second.
+    pub keys_per_s: Option<u64>,
+    /// Payload bytes that are read from the source, a second.
+    pub bytes_per_s: Option<u64>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Limits {
+    /// As the flags take them: `1000/s, 10MiB/s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.keys_per_s.map(|keys| format!("{keys} keys/s"));
+        let bytes = self.bytes_per_s.map(|bytes| format!("{}/s", Bytes(bytes)));
+        let parts: Vec<String> = keys.into_iter().chain(bytes).collect();
+        match parts.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&parts.join(", ")),
+        }
+    }
+}

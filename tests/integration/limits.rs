@@ -1,0 +1,146 @@
+//! How hard a copy presses on its servers: limits that are given, kept to, and shown.
+
+use std::time::{Duration, Instant};
+
+use crate::support::redknot::{Redknot, Running, status_file, wait_for_status};
+use crate::support::server::Server;
+use crate::support::version::{REDIS_7_0, require};
+use crate::support::wait_for;
+
+struct Pair {
+    source: Server,
+    target: Server,
+    state: tempfile::TempDir,
+}
+
+impl Pair {
+    /// A source with so many strings of `bytes` bytes and a fourth as many hashes.
+    fn new(strings: u64, bytes: u64) -> Option<Self> {
+        let binary = require(REDIS_7_0)?;
+        let pair = Self {
+            source: Server::plain(&binary),
+            target: Server::plain(&binary),
+            state: tempfile::tempdir().unwrap(),
+        };
+        let mut source = pair.source.connection();
+        redis::cmd("DEBUG")
+            .arg(("POPULATE", strings, "key", bytes))
+            .query::<()>(&mut source)
+            .unwrap();
+        redis::cmd("EVAL")
+            .arg("for i = 1, ARGV[1] do redis.call('HSET', 'hash:' .. i, 'field', i) end")
+            .arg((0, strings / 4))
+            .query::<()>(&mut source)
+            .unwrap();
+        Some(pair)
+    }
+
+    fn migrate(&self) -> Redknot {
+        Redknot::migrate(&self.source.url(0), &self.target.url(0), self.state.path())
+            .args(["--name", "m"])
+    }
+
+    /// What `counted` grows by in a second, over ten of them.
+    fn per_second(&self, running: &mut Running, counted: impl Fn(&Self) -> f64) -> f64 {
+        wait_for("the first keys", Duration::from_secs(20), || {
+            (self.target.keys(0) > 0).then_some(())
+        });
+        let (began, before) = (Instant::now(), counted(self));
+        std::thread::sleep(Duration::from_secs(10));
+        let (seconds, after) = (began.elapsed().as_secs_f64(), counted(self));
+        assert!(running.is_running(), "{}", running.stderr_so_far());
+        (after - before) / seconds
+    }
+}
+
+/// Payload bytes of a string as DUMP answers it: its type, its length, itself, and the footer.
+fn payload_bytes(string: u64) -> f64 {
+    (1 + 2 + string + 10) as f64
+}
+
+#[test]
+fn a_rate_is_kept_to_within_a_twentieth_over_ten_seconds() {
+    let Some(pair) = Pair::new(80_000, 10) else {
+        return;
+    };
+    let mut running = pair.migrate().args(["--rate", "3000/s"]).start();
+    let per_s = pair.per_second(&mut running, |pair| pair.target.keys(0) as f64);
+    println!("--rate 3000/s: {per_s:.0} keys/s");
+    assert!((2850.0..=3150.0).contains(&per_s), "{per_s} keys/s");
+    running.kill_9();
+}
+
+#[test]
+fn a_bandwidth_is_kept_to_within_a_twentieth_over_ten_seconds() {
+    let Some(pair) = Pair::new(40_000, 4_000) else {
+        return;
+    };
+    let wanted = f64::from(4 << 20);
+    let mut running = pair.migrate().args(["--bandwidth", "4MiB/s"]).start();
+    // Hashes have some 30 bytes, strings 4000; which is which is told by the memory that the target's values take.
+    let strings = |pair: &Pair| {
+        let mut target = pair.target.connection();
+        let count = "local n = 0; for _, k in ipairs(redis.call('KEYS', 'key:*')) do n = n + 1 end return n";
+        redis::cmd("EVAL")
+            .arg((count, 0))
+            .query::<u64>(&mut target)
+            .unwrap() as f64
+    };
+    let per_s = pair.per_second(&mut running, |pair| strings(pair) * payload_bytes(4_000));
+    println!(
+        "--bandwidth 4MiB/s: {:.3} MiB/s of strings",
+        per_s / f64::from(1 << 20)
+    );
+    let ratio = per_s / wanted;
+    assert!((0.95..=1.05).contains(&ratio), "{ratio}");
+    running.kill_9();
+}
+
+#[test]
+fn what_a_copy_is_held_back_by_is_shown_and_told_to_the_journal() {
+    let Some(pair) = Pair::new(8_000, 10) else {
+        return;
+    };
+    let running = pair.migrate().args(["--rate", "3000/s", "--json"]).start();
+    let status = wait_for_status(
+        "m",
+        pair.state.path(),
+        "a limit that holds back",
+        |status| status.throttle.is_some(),
+    );
+    assert_eq!(status.throttle.as_deref(), Some("the limit of 3000 keys/s"));
+    assert_eq!(status.limits.keys_per_s, Some(3000));
+    assert_eq!(status.limits.bytes_per_s, None);
+    let shown = Redknot::new(["status", "m", "--state-dir"])
+        .arg(pair.state.path())
+        .run()
+        .expect_code(0);
+    let said = "waiting: the limit of 3000 keys/s";
+    assert!(shown.stdout().contains(said), "{shown}");
+    running.wait().expect_code(0);
+    assert_eq!(pair.target.keys(0), 10_000);
+    let status = status_file("m", pair.state.path()).unwrap();
+    assert_eq!(status.throttle, None);
+    let told = Redknot::new(["audit", "show", "m", "--state-dir"])
+        .arg(pair.state.path())
+        .run()
+        .expect_code(0);
+    let said = "for the source: the limit of 3000 keys/s";
+    assert!(told.stdout().contains(said), "{told}");
+}
+
+#[test]
+fn values_larger_than_their_second_come_one_by_one() {
+    let Some(pair) = Pair::new(4, 200_000) else {
+        return;
+    };
+    let began = Instant::now();
+    pair.migrate()
+        .args(["--bandwidth", "200KiB/s"])
+        .run()
+        .expect_code(0);
+    // The first is free, the others wait until the one before is paid for.
+    let took = began.elapsed().as_secs_f64();
+    assert!((2.5..10.0).contains(&took), "{took} s");
+    assert_eq!(pair.target.keys(0), 5);
+}
