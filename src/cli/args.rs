@@ -276,6 +276,10 @@ pub struct MigrateArgs {
     /// Most payload bytes that are read from the source, with their unit: 50MiB/s [default: no limit]
     #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
     pub bandwidth: Option<u64>,
+    /// Round trip that 99 of 100 PINGs on the source stay below, or 1.2 times what they take without the copy if that is
+    /// more: less is asked of it as soon as they do not [default: no limit]
+    #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
+    pub max_latency: Option<Duration>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -327,6 +331,7 @@ impl MigrateArgs {
             read_with,
             rate,
             bandwidth,
+            max_latency,
             max_unavailable,
             timeout,
             grace,
@@ -364,6 +369,7 @@ impl MigrateArgs {
             read_with: read_with.or(other.read_with),
             rate: rate.or(other.rate),
             bandwidth: bandwidth.or(other.bandwidth),
+            max_latency: max_latency.or(other.max_latency),
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
@@ -532,6 +538,10 @@ fn rate(text: &str) -> Result<u64, units::UnitError> {
 
 fn bandwidth(text: &str) -> Result<u64, units::UnitError> {
     units::bytes_per_s(text, &limits::BYTES_PER_S)
+}
+
+fn max_latency(text: &str) -> Result<Duration, units::UnitError> {
+    units::duration(text, &limits::MAX_LATENCY)
 }
 
 fn max_unavailable(text: &str) -> Result<Duration, units::UnitError> {

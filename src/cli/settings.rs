@@ -136,6 +136,7 @@ pub fn migration(
         limits: Limits {
             keys_per_s: args.rate,
             bytes_per_s: args.bandwidth,
+            latency_us: args.max_latency.map(|time| time.as_micros() as u64),
         },
         max_unavailable: args
             .max_unavailable

@@ -24,6 +24,10 @@ pub const KEYS_PER_S: RangeInclusive<u64> = 1..=100_000_000;
 /// Bytes a second. Below the lower end a single value takes minutes.
 pub const BYTES_PER_S: RangeInclusive<u64> = 1024..=1024 * GIB;
 
+/// Round trip that the source's other clients may feel. Below the lower end it is the machine that is measured.
+pub const MAX_LATENCY: RangeInclusive<Duration> =
+    Duration::from_micros(100)..=Duration::from_secs(10);
+
 /// How long a server may be away before the run ends. Zero ends it at once.
 pub const MAX_UNAVAILABLE: RangeInclusive<Duration> =
     Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);

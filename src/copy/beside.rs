@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::doubt::{held, same_value};
 use super::engine::{End, Shared};
+use super::guard;
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::walk::LaneEnd;
@@ -66,6 +67,29 @@ pub async fn probe(shared: Rc<Shared>) -> End {
         }
     }
     unreachable!("the probe goes on until it is dropped")
+}
+
+/// Probes the source more often, where a guard wants to know what other clients feel.
+pub async fn guard(shared: Rc<Shared>) -> End {
+    let mut source = Beside::new(Side::Source);
+    loop {
+        let is_guarded = shared.lane.borrow().guard.is_some();
+        if !is_guarded {
+            tokio::time::sleep(PROBE_EVERY).await;
+            continue;
+        }
+        tokio::time::sleep(guard::PROBE_EVERY).await;
+        let asked = source
+            .ask(&shared.env, async |control| control.ping().await)
+            .await;
+        match asked {
+            Some(latency) => {
+                let mut lane = shared.lane.borrow_mut();
+                lane.guard_felt(latency, Instant::now());
+            }
+            None => tokio::time::sleep(PROBE_EVERY).await,
+        }
+    }
 }
 
 /// Measures the target's latency, for the journal: nothing depends on it.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{probe, probe_target, resolve_doubts};
+use super::beside::{guard, probe, probe_target, resolve_doubts};
 use super::lane::{Lane, Trouble};
 use super::link::{Env, Waited};
 use super::list::read_ahead;
@@ -196,7 +196,7 @@ impl Context {
     }
 
     fn tell(&mut self, lane: &Lane) {
-        self.env.pulse.limited(lane.pacer.held().as_deref());
+        self.env.pulse.limited(lane.held().as_deref());
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));
         self.env
@@ -325,6 +325,7 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    tasks.spawn_local(guard(Rc::clone(&shared)));
     if sentinel::is_used(&context.env) {
         tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
     }

@@ -28,6 +28,7 @@ mod beside;
 mod doubt;
 mod engine;
 mod functions;
+mod guard;
 pub mod lane;
 mod link;
 mod list;

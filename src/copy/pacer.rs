@@ -27,6 +27,8 @@ const HELD: Duration = Duration::from_millis(1500);
 #[derive(Default)]
 pub struct Pacer {
     limits: Limits,
+    /// What a guard leaves, keys a second.
+    guarded: Option<f64>,
     keys: Option<Bucket>,
     bytes: Option<Bucket>,
     /// When the buckets were filled.
@@ -39,6 +41,8 @@ pub struct Pacer {
 enum Held {
     Keys,
     Bytes,
+    /// Who guards says why.
+    Guard,
 }
 
 struct Bucket {
@@ -49,21 +53,11 @@ struct Bucket {
 
 impl Bucket {
     /// Empty: what was not used before there was a limit is not saved.
-    fn new(per_s: u64) -> Self {
-        Self {
-            per_s: per_s as f64,
-            level: 0.0,
-        }
-    }
-
-    /// At another rate, with what is in it or owed.
-    fn at_rate(bucket: Option<Self>, per_s: Option<u64>) -> Option<Self> {
+    fn at_rate(bucket: Option<Self>, per_s: Option<f64>) -> Option<Self> {
         let per_s = per_s?;
+        // What is in it, or owed, stays.
         let level = bucket.map_or(0.0, |bucket| bucket.level);
-        Some(Self {
-            level,
-            ..Self::new(per_s)
-        })
+        Some(Self { per_s, level })
     }
 
     /// With what `seconds` bring; `beside` may lie in it beside what is saved up.
@@ -76,9 +70,25 @@ impl Bucket {
 impl Pacer {
     /// Keeps to these limits from now on.
     pub fn set(&mut self, limits: Limits) {
-        self.keys = Bucket::at_rate(self.keys.take(), limits.keys_per_s);
-        self.bytes = Bucket::at_rate(self.bytes.take(), limits.bytes_per_s);
         self.limits = limits;
+        self.set_buckets();
+    }
+
+    /// Keeps to so many keys a second as well, by the word of a guard.
+    pub fn guard(&mut self, keys_per_s: Option<f64>) {
+        self.guarded = keys_per_s;
+        self.set_buckets();
+    }
+
+    fn set_buckets(&mut self) {
+        let keys = self.limits.keys_per_s.map(|keys| keys as f64);
+        let keys = match (keys, self.guarded) {
+            (Some(keys), Some(guarded)) => Some(keys.min(guarded)),
+            (keys, guarded) => keys.or(guarded),
+        };
+        let bytes = self.limits.bytes_per_s.map(|bytes| bytes as f64);
+        self.keys = Bucket::at_rate(self.keys.take(), keys);
+        self.bytes = Bucket::at_rate(self.bytes.take(), bytes);
         if !self.is_limited() {
             self.filled = None;
             self.held = None;
@@ -150,7 +160,10 @@ impl Pacer {
             return;
         };
         let by = match &self.keys {
-            Some(keys) if keys.level < 1.0 => Held::Keys,
+            Some(keys) if keys.level < 1.0 => match self.guarded {
+                Some(guarded) if guarded <= keys.per_s => Held::Guard,
+                _ => Held::Keys,
+            },
             _ => Held::Bytes,
         };
         self.held = Some((by, now));
@@ -164,6 +177,7 @@ impl Pacer {
             .is_some_and(|now| now.saturating_duration_since(at) < HELD);
         let limit = match by {
             Held::Keys => format!("{} keys", self.limits.keys_per_s?),
+            Held::Guard => return None,
             Held::Bytes => Bytes(self.limits.bytes_per_s?).to_string(),
         };
         recently.then(|| format!("the limit of {limit}/s"))
@@ -179,6 +193,7 @@ mod tests {
         pacer.set(Limits {
             keys_per_s,
             bytes_per_s,
+            latency_us: None,
         });
         pacer
     }

@@ -214,7 +214,7 @@ impl Report {
                 .throttle
                 .borrow()
                 .clone()
-                .or_else(|| lane.and_then(|lane| lane.pacer.held())),
+                .or_else(|| lane.and_then(|lane| lane.held())),
             limits: env.limits.get(),
             passes: self.passes.clone(),
             compare: self.compare.clone().map(|compare| CompareStatus {

@@ -131,7 +131,7 @@ pub async fn copy_lane(
         targets.len(),
         in_doubt,
     );
-    lane.pacer.set(env.limits.get());
+    lane.limit(env.limits.get());
     drive(context, index, lane, source, targets).await
 }
 

@@ -48,7 +48,7 @@ impl Lane {
     pub fn request(&mut self, out: &mut BytesMut) {
         let window = self.window.keys();
         // Refill in halves: a command at a time would cost a system call each.
-        if self.asked_keys > window / 2 {
+        if self.asked_keys > window / 2 || self.is_measured_alone() {
             return;
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
@@ -75,6 +75,7 @@ impl Lane {
             }
         }
         self.pacer.asked(allowed - left);
+        self.keys_asked += (allowed - left) as u64;
     }
 
     /// Whether keys run out soon, and more may be begun.
