@@ -159,6 +159,11 @@ pub enum Event {
         /// A sentence.
         message: String,
     },
+    /// A run that is under way keeps to other limits from now on (`redknot throttle`).
+    LimitsChanged {
+        /// All of them.
+        limits: Limits,
+    },
     /// A stop was asked for; batches in flight are brought to their end.
     Stopping {
         /// Batches still in flight.
@@ -344,6 +349,9 @@ pub struct Status {
     /// What the copy keeps to.
     #[serde(default)]
     pub limits: Limits,
+    /// Keys that the target has evicted since the run began, whosever they were.
+    #[serde(default)]
+    pub evicted_keys: u64,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
     /// What became of the libraries of functions, if they were carried (`--functions`).

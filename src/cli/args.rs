@@ -12,6 +12,7 @@ mod compare;
 mod keys;
 mod repair;
 mod selection;
+mod throttle;
 mod times;
 mod watch;
 
@@ -37,6 +38,7 @@ pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
 pub use selection::{Mapped, SelectionArgs};
+pub use throttle::{Limit, ThrottleArgs};
 pub use times::TimesArgs;
 pub use watch::WatchArgs;
 
@@ -126,6 +128,8 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
+    /// Change what a migration keeps to while it runs: keys and bytes a second, latency of the source
+    Throttle(ThrottleArgs),
     /// What was done, as a report too; whether the records of it fit together, and a lost state made anew from them
     Audit(AuditArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key

@@ -378,6 +378,10 @@ fn health(status: &Status) -> String {
     } else if !status.limits.is_none() {
         parts.push(format!("limits: {}", status.limits));
     }
+    if status.evicted_keys > 0 {
+        let keys = format::counted(status.evicted_keys, "key");
+        parts.push(format!("the target has evicted {keys}"));
+    }
     parts.join("   ")
 }
 

@@ -53,6 +53,7 @@ pub fn status() -> Status {
         read_window: 64,
         throttle: None,
         limits: Default::default(),
+        evicted_keys: 0,
         passes: vec![
             PassStatus {
                 lane: 0,

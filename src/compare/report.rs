@@ -248,6 +248,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         read_window: 0,
         throttle: None,
         limits: Limits::default(),
+        evicted_keys: 0,
         passes: Vec::new(),
         compare: None,
         repair: None,

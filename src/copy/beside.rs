@@ -141,7 +141,7 @@ impl Pace {
 }
 
 /// A connection beside the data path, made anew whenever it is lost.
-struct Beside {
+pub struct Beside {
     side: Side,
     control: Option<Control>,
     /// In a cluster, the node that it leads to.
@@ -149,7 +149,8 @@ struct Beside {
 }
 
 impl Beside {
-    fn new(side: Side) -> Self {
+    /// Nothing is connected before something is asked.
+    pub fn new(side: Side) -> Self {
         Self {
             side,
             control: None,
@@ -158,7 +159,7 @@ impl Beside {
     }
 
     /// As [`Self::ask`], of a single server: the nodes of a cluster do not speak for each other.
-    async fn ask_single<T>(
+    pub async fn ask_single<T>(
         &mut self,
         env: &Env,
         question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,

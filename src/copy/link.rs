@@ -49,6 +49,12 @@ pub struct Env {
     pub throttle: RefCell<Option<String>>,
     /// What the copy keeps to at present.
     pub limits: Cell<Limits>,
+    /// Other limits came while it runs, and the journal has not been told.
+    pub limits_changed: Cell<bool>,
+    /// Keys that the target has evicted since the run began.
+    pub evicted: Cell<u64>,
+    /// What it had counted when it was asked last.
+    pub evicted_seen: Cell<Option<u64>>,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.

@@ -25,6 +25,7 @@ use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
+mod control;
 mod doubt;
 mod engine;
 mod functions;
@@ -32,6 +33,7 @@ mod guard;
 pub mod lane;
 mod link;
 mod list;
+mod memory;
 mod nodes;
 mod pacer;
 mod preflight;

@@ -1,5 +1,6 @@
 //! How hard a copy presses on its servers: limits that are given, kept to, and shown.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -239,4 +240,176 @@ fn a_guard_keeps_what_other_clients_of_the_source_feel_below_its_limit() {
     let finished = running.wait().expect_code(0);
     println!("guarded in {:?}", finished.wall);
     assert_eq!(target.keys(0), 400);
+}
+
+fn throttle(pair: &Pair, flags: &[&str]) -> Redknot {
+    Redknot::new(["throttle", "m"])
+        .args(flags)
+        .arg("--state-dir")
+        .arg(pair.state.path())
+}
+
+#[test]
+fn limits_change_while_it_runs_and_end_with_the_run() {
+    let Some(pair) = Pair::new(40_000, 10) else {
+        return;
+    };
+    let state = pair.state.path();
+    let running = pair.migrate().args(["--rate", "500/s", "--json"]).start();
+    wait_for_status("m", state, "the first keys", |status| {
+        status.throttle.is_some()
+    });
+    let told = throttle(&pair, &["--rate", "1500/s", "--bandwidth", "1GiB/s"])
+        .run()
+        .expect_code(0);
+    assert_eq!(
+        told.stdout(),
+        "m   limits: 1500 keys/s, 1GiB/s (were: 500 keys/s)\n"
+    );
+    let status = wait_for_status("m", state, "the new limits", |status| {
+        status.limits.keys_per_s == Some(1500)
+    });
+    assert_eq!(status.limits.bytes_per_s, Some(1 << 30));
+    let mode = std::fs::metadata(state.join("m/control.json"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    wait_for_status("m", state, "the limit to hold back", |status| {
+        status.throttle.as_deref() == Some("the limit of 1500 keys/s")
+    });
+    throttle(&pair, &["--rate", "none", "--bandwidth", "none"])
+        .run()
+        .expect_code(0);
+    let finished = running.wait().expect_code(0);
+    let changes = finished
+        .json_lines()
+        .into_iter()
+        .filter(|line| line["type"] == "limits_changed");
+    let rates: Vec<_> = changes
+        .map(|line| line["limits"]["keys_per_s"].clone())
+        .collect();
+    assert_eq!(rates, [serde_json::json!(1500), serde_json::Value::Null]);
+    let told = Redknot::new(["audit", "show", "m", "--state-dir"])
+        .arg(state)
+        .run()
+        .expect_code(0);
+    let said = "of run 1 from now on: 1500 keys/s, 1GiB/s";
+    assert!(told.stdout().contains(said), "{told}");
+
+    let refused = throttle(&pair, &["--rate", "1/s"]).run().expect_code(2);
+    assert!(refused.stderr().contains("no run works on m"), "{refused}");
+    assert_eq!(pair.target.keys(0), 50_000);
+}
+
+#[test]
+fn what_one_run_was_told_does_not_concern_the_next() {
+    let Some(pair) = Pair::new(8_000, 10) else {
+        return;
+    };
+    let state = pair.state.path();
+    let running = pair.migrate().args(["--rate", "200/s"]).start();
+    wait_for_status("m", state, "the first keys", |status| {
+        status.throttle.is_some()
+    });
+    throttle(&pair, &["--rate", "100/s"]).run().expect_code(0);
+    wait_for_status("m", state, "the new limit", |status| {
+        status.limits.keys_per_s == Some(100)
+    });
+    running.signal(rustix::process::Signal::INT);
+    running.wait().expect_code(130);
+    assert!(pair.target.keys(0) < 9_000);
+    let finished = pair.migrate().arg("--json").run().expect_code(0);
+    assert!(finished.wall < Duration::from_secs(10), "{finished}");
+    let limited = finished
+        .json_lines()
+        .into_iter()
+        .any(|line| line["type"] == "limits_changed");
+    assert!(!limited, "{finished}");
+    assert_eq!(pair.target.keys(0), 10_000);
+}
+
+#[test]
+fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    let mut target = pair.target.connection();
+    let set = |name: &str, value: &str, target: &mut redis::Connection| {
+        redis::cmd("CONFIG")
+            .arg(("SET", name, value))
+            .query::<()>(target)
+            .unwrap();
+    };
+    set("maxmemory", "20mb", &mut target);
+    let state = pair.state.path();
+    // Slow enough that the memory is looked at often before it is full.
+    let running = pair.migrate().args(["--bandwidth", "8MiB/s"]).start();
+    let status = wait_for_status("m", state, "the wait for memory", |status| {
+        let throttle = status.throttle.as_deref();
+        throttle.is_some_and(|why| why.starts_with("the target's memory: "))
+    });
+    let written = status.counters.keys_written;
+    assert!((1..50_000).contains(&written), "{written}");
+    let refused = |target: &mut redis::Connection| {
+        let stats: String = redis::cmd("INFO").arg("errorstats").query(target).unwrap();
+        stats.contains("errorstat_OOM")
+    };
+    assert!(!refused(&mut target), "it waited too late");
+    set("maxmemory", "0", &mut target);
+    let finished = running.wait().expect_code(0);
+    let said = "the target has memory again, after ";
+    assert!(finished.stderr().contains(said), "{finished}");
+    assert!(!refused(&mut target));
+    assert_eq!(pair.target.keys(0), 50_000);
+}
+
+#[test]
+fn a_run_that_waits_for_memory_for_too_long_ends() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    redis::cmd("CONFIG")
+        .arg(("SET", "maxmemory", "20mb"))
+        .query::<()>(&mut pair.target.connection())
+        .unwrap();
+    let finished = pair
+        .migrate()
+        .args(["--bandwidth", "8MiB/s", "--max-unavailable", "1s"])
+        .run()
+        .expect_code(12);
+    let said = "waited for longer than 1s for the target's memory: ";
+    assert!(finished.stderr().contains(said), "{finished}");
+}
+
+#[test]
+fn what_a_target_evicts_is_counted_and_said() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    for (name, value) in [("maxmemory-policy", "allkeys-lru"), ("maxmemory", "20mb")] {
+        redis::cmd("CONFIG")
+            .arg(("SET", name, value))
+            .query::<()>(&mut pair.target.connection())
+            .unwrap();
+    }
+    let finished = pair
+        .migrate()
+        .args(["--bandwidth", "10MiB/s"])
+        .run()
+        .expect_code(0);
+    for said in [
+        "the target evicts keys when it is full (allkeys-lru)",
+        "the target evicts keys, as it is full",
+    ] {
+        assert!(finished.stderr().contains(said), "{finished}");
+    }
+    let status = status_file("m", pair.state.path()).unwrap();
+    let missing = 50_000 - pair.target.keys(0);
+    assert!(status.evicted_keys > 0);
+    assert!(
+        status.evicted_keys <= missing,
+        "{} of {missing}",
+        status.evicted_keys
+    );
 }

@@ -104,6 +104,7 @@ impl Lines {
                 }
             }
             Event::Warning { message } => self.console.warn(message),
+            Event::LimitsChanged { limits } => self.line(&format!("  limits    {limits}")),
             Event::Functions(functions) => {
                 self.line(&format!("  functions {}", format::functions(functions)))
             }

@@ -248,6 +248,8 @@ pub struct Lane {
     pub pacer: Pacer,
     /// See [`Guard`].
     pub guard: Option<Guard>,
+    /// Why nothing may be read because the target has no room, if it has none.
+    pub full: Option<String>,
     /// Keys whose values were asked for, ever.
     keys_asked: u64,
     /// Bytes that may wait for the target: what it takes in about a second.
@@ -318,6 +320,7 @@ impl Lane {
             window: Window::default(),
             pacer: Pacer::default(),
             guard: None,
+            full: None,
             keys_asked: 0,
             ready_bytes_max: in_flight_bytes_max,
             source_answers: 0,
@@ -418,7 +421,7 @@ impl Lane {
     /// Which limit holds the copy back at present.
     pub fn held(&self) -> Option<String> {
         let guarded = self.guard.as_ref().and_then(Guard::held);
-        self.pacer.held().or(guarded)
+        self.full.clone().or_else(|| self.pacer.held()).or(guarded)
     }
 
     /// Whether nothing may be asked, because the source is measured without the copy.
@@ -455,6 +458,17 @@ impl Lane {
     /// Bytes that wait for the target, or for their expiry.
     fn held_bytes(&self) -> u64 {
         self.ready_bytes + self.valued_bytes
+    }
+
+    /// Payload bytes that were read, or will be because they were asked for, and that the target has not taken.
+    pub fn bytes_on_their_way(&self) -> u64 {
+        let sent: u64 = self
+            .sent
+            .iter()
+            .flatten()
+            .map(|sent| sent.payload_bytes)
+            .sum();
+        self.held_bytes() + sent + self.asked_keys as u64 * self.window.payload_bytes()
     }
 
     /// How strings are read at present.

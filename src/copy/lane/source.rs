@@ -48,7 +48,7 @@ impl Lane {
     pub fn request(&mut self, out: &mut BytesMut) {
         let window = self.window.keys();
         // Refill in halves: a command at a time would cost a system call each.
-        if self.asked_keys > window / 2 || self.is_measured_alone() {
+        if self.asked_keys > window / 2 || self.is_measured_alone() || self.full.is_some() {
             return;
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are

@@ -162,6 +162,7 @@ fn status(store: &Store) -> Status {
         read_window: 32,
         throttle: None,
         limits: Default::default(),
+        evicted_keys: 0,
         passes: vec![],
         compare: None,
         repair: None,

@@ -19,6 +19,7 @@ fn without_a_command_help_is_shown() {
       compare   are both sides equal, by value?
       repair    make the target right where a comparison found it wrong
       keys      list keys by what became of them
+      throttle  change how hard a running migration presses on its source
       audit     what was done, as a page too, and whether the records of it fit together
       acl       users for both servers that may do what is needed and nothing else
       demo      see it work on two throw-away servers
@@ -49,7 +50,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot migarte
     exit 2
     error: there is no command `migarte`
-      the commands are migrate, status, compare, repair, keys, audit, demo, acl, rump, help
+      the commands are migrate, status, compare, repair, keys, throttle, audit, demo, acl, rump, help
     hint: did you mean `migrate`?
 
     $ redknot migrate --form x
@@ -85,7 +86,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot help nothing
     exit 2
     error: there is no help about `nothing`
-      commands: migrate, status, compare, repair, keys, audit, demo, acl, rump, help
+      commands: migrate, status, compare, repair, keys, throttle, audit, demo, acl, rump, help
       topics: exit-codes, environment, urls, selection, guarantees
     hint: redknot help
     ");
