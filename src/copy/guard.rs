@@ -19,6 +19,8 @@ pub const PROBE_EVERY: Duration = Duration::from_millis(10);
 const SETTLING: usize = 10;
 /// What is left of the copy's pressure when it is too much.
 const LEFT: f64 = 0.7;
+/// What it begins with: whoever is to be spared must not be hurt first.
+const PRESSURE_FIRST: f64 = 1.0 / 8.0;
 /// The smallest pressure.
 const PRESSURE_MIN: f64 = 1.0 / 4096.0;
 /// What a quiet round adds at first, as a share of what it is added to.
@@ -59,7 +61,7 @@ impl Guard {
             alone: None,
             round: Vec::with_capacity(ROUND),
             settling: 0,
-            pressure: 1.0,
+            pressure: PRESSURE_FIRST,
             step: STEP_MAX,
             taken_back: 0,
             keys_per_s: f64::INFINITY,
@@ -177,6 +179,8 @@ mod tests {
         while guard.is_measuring() {
             assert!(!guard.observe(alone));
         }
+        assert!(guard.pressure() < 0.2, "it begins gently");
+        guard.pressure = 1.0;
         guard
     }
 

@@ -22,10 +22,11 @@ use crate::figures;
 
 /// How often the target's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often, if it fills quickly or is waited for.
+/// How often, if little is left or it is waited for.
 const LOOK_EVERY_NEAR: Duration = Duration::from_millis(100);
-/// Looks that what is left has to last for, at the pace of the last one.
-const LOOKS_LEFT: u64 = 3;
+/// It may be full before the next look in a second, if no more than this is left: a payload may be a twentieth of what it
+/// takes in memory.
+const NEAR_BYTES: u64 = 256 * 1024 * 1024;
 
 /// What INFO says of the target's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Memory {
 
     /// What has to be left, if `held` bytes are on their way and `grown` came since the last look.
     fn reserve(self, held: u64, grown: u64) -> u64 {
-        self.max / 100 + held + grown.min(self.max / 10)
+        self.max / 100 + held + grown.min(self.max / 4)
     }
 }
 
@@ -87,7 +88,7 @@ pub async fn watch_memory(shared: Rc<Shared>) -> End {
                     Some(_) if now.left() > 2 * reserve => go_on(&shared, &mut full_since),
                     _ => {}
                 }
-                full_since.is_some() || now.left() < reserve + LOOKS_LEFT * 10 * grown
+                full_since.is_some() || now.left() < NEAR_BYTES
             }
         };
         before = memory;
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(memory.left(), 100);
         assert_eq!(memory.reserve(0, 0), 10);
         assert_eq!(memory.reserve(50, 20), 80);
-        assert_eq!(memory.reserve(0, 5000), 110);
+        assert_eq!(memory.reserve(0, 5000), 260);
         assert_eq!(
             Memory {
                 used: 1100,

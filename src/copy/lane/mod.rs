@@ -413,7 +413,8 @@ impl Lane {
         let before = self.guard.as_ref().map(Guard::limit);
         if limits.latency() != before {
             self.guard = limits.latency().map(Guard::new);
-            self.window.guard(1.0);
+            let pressure = self.guard.as_ref().map_or(1.0, Guard::pressure);
+            self.window.guard(pressure);
             self.pacer.guard(None);
         }
     }
