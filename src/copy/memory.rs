@@ -55,11 +55,19 @@ impl Memory {
     }
 }
 
+/// The copy waits for memory.
+#[derive(Clone, Copy)]
+struct Full {
+    since: Instant,
+    /// What had to be left when it began to wait. Since then nothing is on its way, so less would do, and be used up at once.
+    reserve: u64,
+}
+
 /// Looks at the target until the lane ends.
 pub async fn watch_memory(shared: Rc<Shared>) -> End {
     let mut target = Beside::new(Side::Target);
     let mut before: Option<Memory> = None;
-    let mut full_since: Option<Instant> = None;
+    let mut full: Option<Full> = None;
     loop {
         let asked = target
             .ask_single(&shared.env, async |control| {
@@ -76,23 +84,29 @@ pub async fn watch_memory(shared: Rc<Shared>) -> End {
         let memory = Memory::of(&memory);
         let near = match memory {
             None => {
-                go_on(&shared, &mut full_since);
+                go_on(&shared, &mut full);
                 false
             }
             Some(now) => {
                 let held = shared.lane.borrow().bytes_on_their_way();
                 let grown = before.map_or(0, |before| now.used.saturating_sub(before.used));
                 let reserve = now.reserve(held, grown);
-                match full_since {
-                    None if now.left() < reserve => wait(&shared, now, &mut full_since),
-                    Some(_) if now.left() > 2 * reserve => go_on(&shared, &mut full_since),
+                match full {
+                    None if now.left() < reserve => {
+                        let since = Instant::now();
+                        full = Some(Full { since, reserve });
+                        wait(&shared, now);
+                    }
+                    Some(full_at) if now.left() > 2 * full_at.reserve => {
+                        go_on(&shared, &mut full);
+                    }
                     _ => {}
                 }
-                full_since.is_some() || now.left() < NEAR_BYTES
+                full.is_some() || now.left() < NEAR_BYTES
             }
         };
         before = memory;
-        if let Some(error) = gave_up(&shared, full_since) {
+        if let Some(error) = gave_up(&shared, full) {
             return error.into();
         }
         tokio::time::sleep(if near { LOOK_EVERY_NEAR } else { LOOK_EVERY }).await;
@@ -100,13 +114,12 @@ pub async fn watch_memory(shared: Rc<Shared>) -> End {
 }
 
 /// Stops reading.
-fn wait(shared: &Shared, memory: Memory, full_since: &mut Option<Instant>) {
+fn wait(shared: &Shared, memory: Memory) {
     let reason = format!(
         "the target's memory: {} of {} are used, and it evicts nothing",
         figures::bytes(memory.used as f64),
         figures::bytes(memory.max as f64)
     );
-    *full_since = Some(Instant::now());
     let env = &shared.env;
     env.warn(format!(
         "waiting for {reason}; CONFIG SET maxmemory gives more"
@@ -117,9 +130,9 @@ fn wait(shared: &Shared, memory: Memory, full_since: &mut Option<Instant>) {
 }
 
 /// Reads again, if it had been stopped.
-fn go_on(shared: &Shared, full_since: &mut Option<Instant>) {
-    if let Some(since) = full_since.take() {
-        let waited = figures::seconds(since.elapsed().as_secs_f64());
+fn go_on(shared: &Shared, full: &mut Option<Full>) {
+    if let Some(full) = full.take() {
+        let waited = figures::seconds(full.since.elapsed().as_secs_f64());
         let env = &shared.env;
         env.warn(format!("the target has memory again, after {waited}"));
         env.pulse.answers(Side::Target);
@@ -129,9 +142,9 @@ fn go_on(shared: &Shared, full_since: &mut Option<Instant>) {
 }
 
 /// The end of a run that has waited for memory for too long.
-fn gave_up(shared: &Shared, full_since: Option<Instant>) -> Option<Error> {
+fn gave_up(shared: &Shared, full: Option<Full>) -> Option<Error> {
     let most = shared.env.request.options.max_unavailable;
-    full_since.filter(|since| since.elapsed() > most)?;
+    full.filter(|full| full.since.elapsed() > most)?;
     let full = shared.lane.borrow().full.clone()?;
     let cause = format!("waited for longer than {} for {full}", Time(most));
     Some(
