@@ -13,11 +13,13 @@ use crate::plan::LanePlan;
 
 mod compare;
 mod functions;
+mod limits;
 mod makeup;
 mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
+pub use limits::Limits;
 pub use makeup::{
     Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
     SizeCount,
@@ -156,6 +158,11 @@ pub enum Event {
     Warning {
         /// A sentence.
         message: String,
+    },
+    /// A run that is under way keeps to other limits from now on (`redknot throttle`).
+    LimitsChanged {
+        /// All of them.
+        limits: Limits,
     },
     /// A stop was asked for; batches in flight are brought to their end.
     Stopping {
@@ -339,6 +346,12 @@ pub struct Status {
     pub read_window: u32,
     /// Why the copy waits, if it does.
     pub throttle: Option<String>,
+    /// What the copy keeps to.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Keys that the target has evicted since the run began, whosever they were.
+    #[serde(default)]
+    pub evicted_keys: u64,
     /// Passes that were begun and why, oldest first.
     pub passes: Vec<PassStatus>,
     /// What became of the libraries of functions, if they were carried (`--functions`).

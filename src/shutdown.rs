@@ -11,6 +11,23 @@ pub enum StopReason {
     Interrupt,
     /// SIGTERM.
     Terminate,
+    /// The time that the run may take is over.
+    TimeUp,
+    /// The hours of the day in which it may work are over.
+    WindowClosed,
+}
+
+impl StopReason {
+    /// Its name in "stopped by".
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hangup => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+            Self::TimeUp => "--max-duration",
+            Self::WindowClosed => "the end of --window",
+        }
+    }
 }
 
 /// The receiving end: cheap to clone, never lost.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::{MetNode, Side};
 use crate::plan::Plan;
 use crate::progress::{
-    CompareCounters, ComparedLives, Counters, Makeup, RepairCounters, TlsUse, Verdict,
+    CompareCounters, ComparedLives, Counters, Limits, Makeup, RepairCounters, TlsUse, Verdict,
 };
 
 /// Version of the form of a line. It is raised when a reader would misunderstand a line, not when fields are added.
@@ -109,6 +109,13 @@ pub enum Event {
         run: u32,
         /// In the order of the help text.
         settings: Vec<Setting>,
+    },
+    /// The run keeps to other limits from now on (`redknot throttle`).
+    LimitsChanged {
+        /// The run.
+        run: u32,
+        /// All of them.
+        limits: Limits,
     },
     /// Which server answers on a side. Said when a run first meets it, and again when something of it has changed.
     Server {
@@ -498,6 +505,8 @@ pub enum ThrottleKind {
     Lost,
     /// The server answers and asks to come back later: LOADING, OOM, READONLY.
     Refused,
+    /// The copy keeps to a limit that it was given.
+    Limited,
     /// A newer redknot knows.
     #[serde(other)]
     Unknown,

@@ -248,6 +248,7 @@ impl Known {
             Event::Restarted { .. }
             | Event::Functions { .. }
             | Event::Settings { .. }
+            | Event::LimitsChanged { .. }
             | Event::LaneContinued { .. }
             | Event::ThrottleBegan { .. }
             | Event::ThrottleEnded { .. }

@@ -12,6 +12,8 @@ mod compare;
 mod keys;
 mod repair;
 mod selection;
+mod throttle;
+mod times;
 mod watch;
 
 use std::ffi::OsString;
@@ -36,6 +38,8 @@ pub use compare::CompareArgs;
 pub use keys::{KeyClass, KeysArgs};
 pub use repair::RepairArgs;
 pub use selection::{Mapped, SelectionArgs};
+pub use throttle::{Limit, ThrottleArgs};
+pub use times::TimesArgs;
 pub use watch::WatchArgs;
 
 /// Moves a Redis that can only be SCANned. Kill it anywhere, run the same command again.
@@ -124,6 +128,8 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
+    /// Change what a migration keeps to while it runs: keys and bytes a second, latency of the source
+    Throttle(ThrottleArgs),
     /// What was done, as a report too; whether the records of it fit together, and a lost state made anew from them
     Audit(AuditArgs),
     /// See it work: two throw-away servers, killed half-way, resumed, checked key by key
@@ -268,6 +274,16 @@ pub struct MigrateArgs {
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
     pub read_with: Option<ReadWith>,
+    /// Most keys that are read from the source, with the unit: 1000/s [default: no limit]
+    #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
+    pub rate: Option<u64>,
+    /// Most payload bytes that are read from the source, with their unit: 50MiB/s [default: no limit]
+    #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
+    pub bandwidth: Option<u64>,
+    /// Round trip that 99 of 100 PINGs on the source stay below, or 1.2 times what they take without the copy if that is
+    /// more: less is asked of it as soon as they do not [default: no limit]
+    #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
+    pub max_latency: Option<Duration>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -278,6 +294,8 @@ pub struct MigrateArgs {
     #[arg(long, env = "REDKNOT_GRACE", value_name = "TIME", value_parser = grace, help_heading = "Speed")]
     pub grace: Option<Duration>,
 
+    #[command(flatten)]
+    pub times: TimesArgs,
     #[command(flatten)]
     pub watch: WatchArgs,
 }
@@ -315,9 +333,13 @@ impl MigrateArgs {
             connections,
             max_memory,
             read_with,
+            rate,
+            bandwidth,
+            max_latency,
             max_unavailable,
             timeout,
             grace,
+            times,
             watch,
         } = self;
         Self {
@@ -349,9 +371,13 @@ impl MigrateArgs {
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
             read_with: read_with.or(other.read_with),
+            rate: rate.or(other.rate),
+            bandwidth: bandwidth.or(other.bandwidth),
+            max_latency: max_latency.or(other.max_latency),
             max_unavailable: max_unavailable.or(other.max_unavailable),
             timeout: timeout.or(other.timeout),
             grace: grace.or(other.grace),
+            times: times.or(other.times),
             watch: watch.or(other.watch),
         }
     }
@@ -508,6 +534,18 @@ fn demo_keys(text: &str) -> Result<u32, units::UnitError> {
 
 fn memory(text: &str) -> Result<u64, units::UnitError> {
     units::bytes(text, &limits::IN_FLIGHT_BYTES)
+}
+
+fn rate(text: &str) -> Result<u64, units::UnitError> {
+    units::keys_per_s(text, &limits::KEYS_PER_S)
+}
+
+fn bandwidth(text: &str) -> Result<u64, units::UnitError> {
+    units::bytes_per_s(text, &limits::BYTES_PER_S)
+}
+
+fn max_latency(text: &str) -> Result<Duration, units::UnitError> {
+    units::duration(text, &limits::MAX_LATENCY)
 }
 
 fn max_unavailable(text: &str) -> Result<Duration, units::UnitError> {

@@ -37,7 +37,14 @@ pub fn run(
     let mut request = request(args, visible, common, console)?;
     request.settings = told.settings(&request.source, &request.target);
     let folder = request.state_dir.join(&request.name);
-    let watched = Watched::begin(&args.watch, &request.name, &folder, console, exit)?;
+    let watched = Watched::begin(
+        &args.times,
+        &args.watch,
+        &request.name,
+        &folder,
+        console,
+        exit,
+    )?;
     let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
     let end = compare::run(request, observer, shutdown);

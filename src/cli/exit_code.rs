@@ -22,6 +22,7 @@ pub enum ExitCode {
     TargetRefuses = 12,
     StateIo = 13,
     StateLocked = 14,
+    TimeUp = 15,
     Denied = 20,
     Tls = 21,
     Topology = 22,
@@ -38,7 +39,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Done,
         Self::Attention,
         Self::Usage,
@@ -48,6 +49,7 @@ impl ExitCode {
         Self::TargetRefuses,
         Self::StateIo,
         Self::StateLocked,
+        Self::TimeUp,
         Self::Denied,
         Self::Tls,
         Self::Topology,
@@ -79,6 +81,7 @@ impl ExitCode {
             Self::TargetRefuses => "target_refuses",
             Self::StateIo => "state_io",
             Self::StateLocked => "state_locked",
+            Self::TimeUp => "time_up",
             Self::Denied => "denied",
             Self::Tls => "tls",
             Self::Topology => "topology",
@@ -112,6 +115,9 @@ impl ExitCode {
             }
             Self::StateIo => "the state store has no space, can't be written, or gave an I/O error",
             Self::StateLocked => "another live process works on this migration",
+            Self::TimeUp => {
+                "--max-duration is over, or it is outside of --window; checkpoint saved"
+            }
             Self::Denied => "wrong password, or a command that the user may not run",
             Self::Tls => "TLS: certificate, name or protocol",
             Self::Topology => {
@@ -145,6 +151,7 @@ impl ExitCode {
             Self::StateDamaged => "with --restart",
             Self::SourceUnreachable
             | Self::TargetUnreachable
+            | Self::TimeUp
             | Self::Hangup
             | Self::Interrupt
             | Self::Terminate => "yes",
@@ -193,6 +200,7 @@ pub fn of_stop(reason: StopReason) -> ExitCode {
         StopReason::Hangup => ExitCode::Hangup,
         StopReason::Interrupt => ExitCode::Interrupt,
         StopReason::Terminate => ExitCode::Terminate,
+        StopReason::TimeUp | StopReason::WindowClosed => ExitCode::TimeUp,
     }
 }
 
@@ -206,7 +214,8 @@ mod tests {
         assert_eq!(
             numbers,
             [
-                0, 1, 2, 3, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 26, 27, 70, 129, 130, 143
+                0, 1, 2, 3, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 26, 27, 70, 129, 130,
+                143
             ]
         );
     }
@@ -237,6 +246,8 @@ mod tests {
         assert_eq!(of_stop(StopReason::Interrupt).number(), 130);
         assert_eq!(of_stop(StopReason::Terminate).number(), 143);
         assert_eq!(of_stop(StopReason::Hangup).number(), 129);
+        assert_eq!(of_stop(StopReason::TimeUp).number(), 15);
+        assert_eq!(of_stop(StopReason::WindowClosed).number(), 15);
     }
 
     #[test]

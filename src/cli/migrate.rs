@@ -27,6 +27,7 @@ pub fn run(asked: Asked, console: &Console, exit: &Exit) -> Result<ExitCode, Fai
     let Asked {
         request,
         compare,
+        times,
         watch,
     } = asked;
     let name = request
@@ -34,7 +35,7 @@ pub fn run(asked: Asked, console: &Console, exit: &Exit) -> Result<ExitCode, Fai
         .clone()
         .unwrap_or_else(|| request.plan.default_name());
     let folder = request.state_dir.join(&name);
-    let watched = Watched::begin(&watch, &name, &folder, console, exit)?;
+    let watched = Watched::begin(&times, &watch, &name, &folder, console, exit)?;
     let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let state_dir = request.state_dir.clone();
     let comparison = compare.then(|| compare::of_migration(&request, &name));

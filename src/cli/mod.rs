@@ -41,6 +41,8 @@ mod status;
 mod stored;
 #[cfg(test)]
 mod testing;
+mod throttle;
+mod times;
 mod tls_flags;
 mod usage;
 mod watched;
@@ -231,6 +233,7 @@ fn dispatch(
         }
         Some(Command::Audit(args)) => audit::run(&args.command, &common, console),
         Some(Command::Keys(args)) => keys::run(&args, &common, console),
+        Some(Command::Throttle(args)) => throttle::run(&args, &common, console),
         Some(Command::Acl(args)) => Ok(acl::run(&args, console)),
         Some(Command::Demo(args)) => demo::run(&args, console),
         Some(Command::Help(asked)) => help::print(asked.topic.as_deref(), console),

@@ -14,7 +14,7 @@ use redknot::repair::{self, Preview, RepairEnd, RepairOptions, Request};
 use redknot::shutdown::StopReason;
 use serde_json::{Map, json};
 
-use super::args::{Common, RepairArgs, WatchArgs};
+use super::args::{Common, RepairArgs};
 use super::console::{Console, Paint};
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
@@ -87,7 +87,7 @@ pub fn run(
         name,
         state_dir: dir,
     };
-    apply(request, &args.watch, &next, console, exit)
+    apply(request, args, &next, console, exit)
 }
 
 /// A comparison that is missing, not at its end, or without findings.
@@ -128,13 +128,20 @@ fn nothing_to_do(
 /// Runs the repair and tells how it went.
 fn apply(
     request: Request,
-    watch: &WatchArgs,
+    args: &RepairArgs,
     next: &Next,
     console: &Console,
     exit: &Exit,
 ) -> Result<ExitCode, Failure> {
     let folder = request.state_dir.join(&request.name);
-    let watched = Watched::begin(watch, &request.name, &folder, console, exit)?;
+    let watched = Watched::begin(
+        &args.times,
+        &args.watch,
+        &request.name,
+        &folder,
+        console,
+        exit,
+    )?;
     let (observer, shutdown) = (Rc::clone(&watched.observer), watched.shutdown.clone());
     let (name, state_dir) = (request.name.clone(), request.state_dir.clone());
     let end = repair::run(request, observer, shutdown);

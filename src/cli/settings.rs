@@ -7,9 +7,10 @@ use clap::parser::ValueSource;
 use redknot::config::limits;
 use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
 use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
+use redknot::progress::Limits;
 use redknot::state::Durability;
 
-use super::args::{Common, MigrateArgs, WatchArgs};
+use super::args::{Common, MigrateArgs, TimesArgs, WatchArgs};
 use super::config_file;
 use super::console::Console;
 use super::failure::Failure;
@@ -55,6 +56,8 @@ pub struct Asked {
     pub request: Request,
     /// Compare both sides when all is copied.
     pub compare: bool,
+    /// When it may work.
+    pub times: TimesArgs,
     /// Who is told how it goes.
     pub watch: WatchArgs,
 }
@@ -130,6 +133,11 @@ pub fn migration(
         connections: args.connections.unwrap_or(limits::CONNECTIONS_DEFAULT),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
         read_with: args.read_with.unwrap_or(ReadWith::Auto),
+        limits: Limits {
+            keys_per_s: args.rate,
+            bytes_per_s: args.bandwidth,
+            latency_us: args.max_latency.map(|time| time.as_micros() as u64),
+        },
         max_unavailable: args
             .max_unavailable
             .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),
@@ -158,6 +166,7 @@ pub fn migration(
     Ok(Asked {
         request,
         compare: args.compare,
+        times: args.times,
         watch: args.watch,
     })
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C and its relatives: the first asks the run to stop at a checkpoint, the second leaves at once.
+//! Ctrl-C and its relatives: the first asks the run to stop at a checkpoint, the second leaves at once. A run whose time
+//! is over is asked as by the first.
 //!
 //! Leaving at once is safe for the same reason for which a crash is.
 
@@ -8,6 +9,7 @@ use redknot::shutdown::{ShutdownTrigger, StopReason};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit_code::{self, ExitCode};
+use super::times::Times;
 
 type Kind = fn() -> SignalKind;
 
@@ -17,8 +19,8 @@ const SIGNALS: [(StopReason, Kind, u32); 3] = [
     (StopReason::Terminate, SignalKind::terminate, 15),
 ];
 
-/// From now on signals go to `trigger`, and a second Ctrl-C or SIGTERM sends its exit code to `leave`.
-/// `said` is called for the first.
+/// From now on signals and the end of `times` go to `trigger`, and a second Ctrl-C or SIGTERM sends its exit code to
+/// `leave`. `said` is called for the first.
 ///
 /// A signal that was ignored when the process began stays ignored: `nohup redknot migrate` survives its terminal.
 ///
@@ -27,6 +29,7 @@ const SIGNALS: [(StopReason, Kind, u32); 3] = [
 /// If the system has no thread or no file descriptor left.
 pub fn watch(
     trigger: ShutdownTrigger,
+    times: Times,
     leave: Sender<ExitCode>,
     said: impl FnOnce(StopReason) + Send + 'static,
 ) -> std::io::Result<()> {
@@ -43,7 +46,7 @@ pub fn watch(
             .map(|(reason, kind, _)| Ok((reason, signal(kind())?)))
             .collect::<std::io::Result<Vec<_>>>()?
     };
-    let watch = move || runtime.block_on(wait(streams, trigger, leave, said));
+    let watch = move || runtime.block_on(wait(streams, trigger, times, leave, said));
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(watch)?;
@@ -53,10 +56,14 @@ pub fn watch(
 async fn wait(
     mut streams: Vec<(StopReason, Signal)>,
     trigger: ShutdownTrigger,
+    times: Times,
     leave: Sender<ExitCode>,
     said: impl FnOnce(StopReason),
 ) {
-    let first = next(&mut streams).await;
+    let first = tokio::select! {
+        signal = next(&mut streams) => signal,
+        over = times.over() => over,
+    };
     trigger.stop(first);
     said(first);
     loop {

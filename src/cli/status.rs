@@ -375,6 +375,12 @@ fn health(status: &Status) -> String {
     parts.push(format!("{} retries", format::count(status.retries)));
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
+    } else if !status.limits.is_none() {
+        parts.push(format!("limits: {}", status.limits));
+    }
+    if status.evicted_keys > 0 {
+        let keys = format::counted(status.evicted_keys, "key");
+        parts.push(format!("the target has evicted {keys}"));
     }
     parts.join("   ")
 }

@@ -52,6 +52,8 @@ pub fn status() -> Status {
         functions: None,
         read_window: 64,
         throttle: None,
+        limits: Default::default(),
+        evicted_keys: 0,
         passes: vec![
             PassStatus {
                 lane: 0,

@@ -9,7 +9,7 @@ use redknot::progress::{Event, Observer};
 use redknot::shutdown::{self, Shutdown};
 
 use super::Exit;
-use super::args::WatchArgs;
+use super::args::{TimesArgs, WatchArgs};
 use super::console::Console;
 use super::exit_code::ExitCode;
 use super::failure::Failure;
@@ -18,6 +18,7 @@ use super::json::Header;
 use super::metrics::Metrics;
 use super::progress::{self, Drawing, Progress};
 use super::signals;
+use super::times::Times;
 
 /// Work that is watched.
 pub struct Watched {
@@ -53,14 +54,16 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// If somebody that `args` want to be told can't be, or the system has nothing left for it.
+    /// If it may not work now, somebody that `args` want to be told can't be, or the system has nothing left for it.
     pub fn begin(
+        times: &TimesArgs,
         args: &WatchArgs,
         name: &str,
         folder: &Path,
         console: &Console,
         exit: &Exit,
     ) -> Result<Self, Failure> {
+        let times = Times::begin(times)?;
         let header = Header {
             migration: Some(name.to_owned()),
             run: None,
@@ -87,7 +90,7 @@ impl Watched {
         let hooks = args.hook.clone().map(hook).transpose()?;
         let (trigger, shutdown) = shutdown::channel();
         let on_signal = progress.clone();
-        let watched = signals::watch(trigger, exit.leave(), move |reason| {
+        let watched = signals::watch(trigger, times, exit.leave(), move |reason| {
             on_signal.signal(reason)
         });
         watched.map_err(|error| {

@@ -561,7 +561,7 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Comp
         Ok(Ended::Compared(status)) => {
             format!("compared: {} findings", status.counters.findings())
         }
-        Ok(Ended::Stopped(reason)) => format!("compare stopped by {}", signal_name(*reason)),
+        Ok(Ended::Stopped(reason)) => format!("compare stopped by {}", reason.name()),
         Err(error) => error.to_string(),
     };
     let status = match &ended {
@@ -597,14 +597,6 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Comp
         }
         Ended::Stopped(reason) => CompareEnd::Stopped { reason, status },
     })
-}
-
-fn signal_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Hangup => "SIGHUP",
-        StopReason::Interrupt => "SIGINT",
-        StopReason::Terminate => "SIGTERM",
-    }
 }
 
 /// The state store's thread is gone without an answer; it has said why through its last checkpoint.

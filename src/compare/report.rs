@@ -9,7 +9,8 @@ use super::link::Env;
 use crate::client::handshake::unix_ms;
 use crate::endpoint::Side;
 use crate::progress::{
-    CompareCounters, CompareState, CompareStatus, Counters, LaneStatus, RunState, Status, TlsUse,
+    CompareCounters, CompareState, CompareStatus, Counters, LaneStatus, Limits, RunState, Status,
+    TlsUse,
 };
 use crate::state::record::{CompareLane, CompareStage};
 use crate::state::{Store, Walked, status};
@@ -246,6 +247,8 @@ fn never_run(store: &Store, request: &Request) -> Status {
         functions: None,
         read_window: 0,
         throttle: None,
+        limits: Limits::default(),
+        evicted_keys: 0,
         passes: Vec::new(),
         compare: None,
         repair: None,

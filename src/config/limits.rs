@@ -18,6 +18,16 @@ pub const IN_FLIGHT_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 /// See [`IN_FLIGHT_BYTES`]: half of the 64 MiB that a process may take beside its largest payload.
 pub const IN_FLIGHT_BYTES_DEFAULT: u64 = 32 * MIB;
 
+/// Keys a second. The upper end is more than any one server reads.
+pub const KEYS_PER_S: RangeInclusive<u64> = 1..=100_000_000;
+
+/// Bytes a second. Below the lower end a single value takes minutes.
+pub const BYTES_PER_S: RangeInclusive<u64> = 1024..=1024 * GIB;
+
+/// Round trip that the source's other clients may feel. Below the lower end it is the machine that is measured.
+pub const MAX_LATENCY: RangeInclusive<Duration> =
+    Duration::from_micros(100)..=Duration::from_secs(10);
+
 /// How long a server may be away before the run ends. Zero ends it at once.
 pub const MAX_UNAVAILABLE: RangeInclusive<Duration> =
     Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);
@@ -34,6 +44,10 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 /// See [`GRACE`]: within the 30 seconds that Kubernetes, or the 20 that our systemd unit, grants.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How long a run may take until it ends itself. Less than a second would end most before they have connected.
+pub const MAX_DURATION: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 
 /// How long a key that differs is left alone before it is read again. Zero reads it again at once.
 pub const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);

@@ -3,5 +3,6 @@
 //! Where the values come from, and who wins, is the command line's business: flag, then environment, then file, then
 //! the default that stands here.
 
+pub mod hours;
 pub mod limits;
 pub mod units;

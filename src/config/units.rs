@@ -84,6 +84,51 @@ pub fn bytes(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, UnitError
     .map(|bytes| bytes.0)
 }
 
+/// Keys a second: `1000/s`.
+///
+/// # Errors
+///
+/// [`UnitError`] if it is no whole number, if `/s` is missing, or if it is not within `allowed`.
+pub fn keys_per_s(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, UnitError> {
+    let text = text.trim();
+    let (number, given) = per_second(text);
+    let number = number.strip_suffix("keys").unwrap_or(number).trim_end();
+    let number =
+        count(number).map_err(|_| UnitError::Unreadable("keys a second, such as 1000/s"))?;
+    match given {
+        true => within(number, allowed),
+        false => Err(UnitError::Missing(format!("{number}/s"))),
+    }
+}
+
+/// Bytes a second: `50MiB/s`.
+///
+/// # Errors
+///
+/// As [`bytes`]; and if `/s` is missing.
+pub fn bytes_per_s(text: &str, allowed: &RangeInclusive<u64>) -> Result<u64, UnitError> {
+    let (amount, given) = per_second(text.trim());
+    let read = match bytes(amount, allowed) {
+        Err(UnitError::Missing(amount)) => Err(UnitError::Missing(format!("{amount}/s"))),
+        Err(UnitError::Unreadable(_)) => {
+            Err(UnitError::Unreadable("bytes a second, such as 50MiB/s"))
+        }
+        other => other,
+    }?;
+    match given {
+        true => Ok(read),
+        false => Err(UnitError::Missing(format!("{amount}/s"))),
+    }
+}
+
+/// What stands before `/s`, and whether that is there.
+fn per_second(text: &str) -> (&str, bool) {
+    match text.strip_suffix("/s") {
+        Some(amount) => (amount.trim_end(), true),
+        None => (text, false),
+    }
+}
+
 /// A time: `500ms`, `5s`, `10m`, `1h 30m`.
 ///
 /// # Errors
@@ -221,6 +266,35 @@ mod tests {
         }
         let refused = duration("1ms", &limits::TIMEOUT).expect_err("too short");
         assert_eq!(refused.to_string(), "out of range: 100ms to 1h is allowed");
+    }
+
+    #[test]
+    fn a_rate_is_per_second() {
+        let read = |text| keys_per_s(text, &limits::KEYS_PER_S);
+        for text in ["1000/s", " 1000 /s ", "1000 keys/s"] {
+            assert_eq!(read(text), Ok(1000), "{text}");
+        }
+        assert_eq!(read("1000"), Err(UnitError::Missing("1000/s".into())));
+        assert!(matches!(read("0/s"), Err(UnitError::Range(..))));
+        for text in ["", "/s", "-1/s", "1.5/s", "1000/m", "many"] {
+            assert!(
+                matches!(read(text), Err(UnitError::Unreadable(_))),
+                "{text}"
+            );
+        }
+        let read = |text| bytes_per_s(text, &limits::BYTES_PER_S);
+        assert_eq!(read("50MiB/s"), Ok(50 << 20));
+        assert_eq!(read("1.5 MB/s"), Ok(1_500_000));
+        assert_eq!(read("50MiB"), Err(UnitError::Missing("50MiB/s".into())));
+        assert_eq!(read("50/s"), Err(UnitError::Missing("50MiB/s".into())));
+        assert_eq!(read("50"), Err(UnitError::Missing("50MiB/s".into())));
+        assert!(matches!(read("1B/s"), Err(UnitError::Range(..))));
+        for text in ["", "/s", "MiB/s", "5MiB/m", "fast"] {
+            assert!(
+                matches!(read(text), Err(UnitError::Unreadable(_))),
+                "{text}"
+            );
+        }
     }
 
     #[test]

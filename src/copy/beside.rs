@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::doubt::{held, same_value};
 use super::engine::{End, Shared};
+use super::guard;
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::walk::LaneEnd;
@@ -68,6 +69,29 @@ pub async fn probe(shared: Rc<Shared>) -> End {
     unreachable!("the probe goes on until it is dropped")
 }
 
+/// Probes the source more often, where a guard wants to know what other clients feel.
+pub async fn guard(shared: Rc<Shared>) -> End {
+    let mut source = Beside::new(Side::Source);
+    loop {
+        let is_guarded = shared.lane.borrow().guard.is_some();
+        if !is_guarded {
+            tokio::time::sleep(PROBE_EVERY).await;
+            continue;
+        }
+        tokio::time::sleep(guard::PROBE_EVERY).await;
+        let asked = source
+            .ask(&shared.env, async |control| control.ping().await)
+            .await;
+        match asked {
+            Some(latency) => {
+                let mut lane = shared.lane.borrow_mut();
+                lane.guard_felt(latency, Instant::now());
+            }
+            None => tokio::time::sleep(PROBE_EVERY).await,
+        }
+    }
+}
+
 /// Measures the target's latency, for the journal: nothing depends on it.
 pub async fn probe_target(shared: Rc<Shared>) -> End {
     let mut target = Beside::new(Side::Target);
@@ -117,7 +141,7 @@ impl Pace {
 }
 
 /// A connection beside the data path, made anew whenever it is lost.
-struct Beside {
+pub struct Beside {
     side: Side,
     control: Option<Control>,
     /// In a cluster, the node that it leads to.
@@ -125,7 +149,8 @@ struct Beside {
 }
 
 impl Beside {
-    fn new(side: Side) -> Self {
+    /// Nothing is connected before something is asked.
+    pub fn new(side: Side) -> Self {
         Self {
             side,
             control: None,
@@ -134,7 +159,7 @@ impl Beside {
     }
 
     /// As [`Self::ask`], of a single server: the nodes of a cluster do not speak for each other.
-    async fn ask_single<T>(
+    pub async fn ask_single<T>(
         &mut self,
         env: &Env,
         question: impl AsyncFnOnce(&mut Control) -> Result<T, LinkError>,

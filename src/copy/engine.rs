@@ -17,11 +17,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{probe, probe_target, resolve_doubts};
+use super::beside::{guard, probe, probe_target, resolve_doubts};
+use super::control::follow_control;
 use super::lane::{Lane, Trouble};
 use super::link::{Env, Waited};
 use super::list::read_ahead;
+use super::memory::watch_memory;
 use super::nodes;
+use super::pacer::LOOK_AGAIN;
 use super::preflight::Facts;
 use super::report::Report;
 use super::rivals::ask_rivals;
@@ -102,6 +105,10 @@ impl Context {
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             strings_by: std::cell::Cell::new(None),
+            limits: std::cell::Cell::new(request.options.limits),
+            limits_changed: std::cell::Cell::new(false),
+            evicted: std::cell::Cell::new(0),
+            evicted_seen: std::cell::Cell::new(None),
             functions: RefCell::default(),
         });
         Self {
@@ -194,6 +201,9 @@ impl Context {
     }
 
     fn tell(&mut self, lane: &Lane) {
+        // A target without room is a wait of its own.
+        let held = lane.held().filter(|_| lane.full.is_none());
+        self.env.pulse.limited(held.as_deref());
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));
         self.env
@@ -322,6 +332,9 @@ pub async fn drive(
         };
     }
     tasks.spawn_local(probe(Rc::clone(&shared)));
+    tasks.spawn_local(guard(Rc::clone(&shared)));
+    tasks.spawn_local(follow_control(Rc::clone(&shared)));
+    tasks.spawn_local(watch_memory(Rc::clone(&shared)));
     if sentinel::is_used(&context.env) {
         tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
     }
@@ -445,6 +458,13 @@ fn tell_news(context: &Context, shared: &Shared) {
         )
     };
     notes.into_iter().for_each(|note| context.env.warn(note));
+    if context.env.limits_changed.take() {
+        let (run, limits) = (context.env.run, context.env.limits.get());
+        let told = Journaled::LimitsChanged { run, limits };
+        context.recorder.with_store(|store| store.tell(told));
+        let event = Event::LimitsChanged { limits };
+        context.env.observer.event(&event);
+    }
     let db = context.env.request.plan.lanes[shared.index].source_db;
     for (key, reason) in news {
         context.env.observer.event(&Event::Quarantined {
@@ -533,12 +553,22 @@ pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trou
         {
             return trouble;
         }
-        shared.lane.borrow_mut().request(&mut out);
+        let is_limited = {
+            let mut lane = shared.lane.borrow_mut();
+            let is_limited = lane.fill_pacer(Instant::now);
+            lane.request(&mut out);
+            is_limited
+        };
         if out.is_empty() {
             if shared.lane.borrow().must_change_node() {
                 return Trouble::NextNode;
             }
-            shared.source_wake.notified().await;
+            if is_limited {
+                // Nothing but time may be missing.
+                let _ = tokio::time::timeout(LOOK_AGAIN, shared.source_wake.notified()).await;
+            } else {
+                shared.source_wake.notified().await;
+            }
             continue;
         }
         if let Err(error) = writer.write_all(&out).await {

@@ -20,7 +20,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, FunctionsStatus, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, Limits, Observer, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -47,6 +47,14 @@ pub struct Env {
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
     pub throttle: RefCell<Option<String>>,
+    /// What the copy keeps to at present.
+    pub limits: Cell<Limits>,
+    /// Other limits came while it runs, and the journal has not been told.
+    pub limits_changed: Cell<bool>,
+    /// Keys that the target has evicted since the run began.
+    pub evicted: Cell<u64>,
+    /// What it had counted when it was asked last.
+    pub evicted_seen: Cell<Option<u64>>,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.

@@ -18,20 +18,24 @@ use crate::databases::{self, Whereabouts};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
 use crate::plan::Plan;
-use crate::progress::{Event, Observer, RunState, Status};
+use crate::progress::{Event, Limits, Observer, RunState, Status};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{Phase, Position};
 use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
+mod control;
 mod doubt;
 mod engine;
 mod functions;
+mod guard;
 pub mod lane;
 mod link;
 mod list;
+mod memory;
 mod nodes;
+mod pacer;
 mod preflight;
 mod recorded;
 mod report;
@@ -62,6 +66,8 @@ pub struct CopyOptions {
     pub in_flight_bytes_max: u64,
     /// How values are asked for.
     pub read_with: ReadWith,
+    /// What it keeps to.
+    pub limits: Limits,
     /// How long a side may be away, without progress, until the run gives up.
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.
@@ -345,10 +351,7 @@ enum Ended {
 async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CopyEnd, Error> {
     let (state, how) = match &ended {
         Ok(Ended::Complete { .. }) => (RunState::Complete, "complete".to_owned()),
-        Ok(Ended::Stopped(reason)) => (
-            RunState::Stopped,
-            format!("stopped by {}", signal_name(*reason)),
-        ),
+        Ok(Ended::Stopped(reason)) => (RunState::Stopped, format!("stopped by {}", reason.name())),
         Err(error) => (RunState::Failed, error.to_string()),
     };
     // A store that refuses this refuses the end as well, and says why then.
@@ -368,14 +371,6 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Copy
             })
         }
         (Ok(Ended::Stopped(reason)), Ok((status, _))) => Ok(CopyEnd::Stopped { reason, status }),
-    }
-}
-
-fn signal_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Hangup => "SIGHUP",
-        StopReason::Interrupt => "SIGINT",
-        StopReason::Terminate => "SIGTERM",
     }
 }
 

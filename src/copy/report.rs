@@ -210,7 +210,13 @@ impl Report {
                 .map(|latency| latency.as_secs_f64() * 1000.0),
             strings_by: env.strings_by.get(),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
-            throttle: env.throttle.borrow().clone(),
+            throttle: env
+                .throttle
+                .borrow()
+                .clone()
+                .or_else(|| lane.and_then(|lane| lane.held())),
+            limits: env.limits.get(),
+            evicted_keys: env.evicted.get(),
             passes: self.passes.clone(),
             compare: self.compare.clone().map(|compare| CompareStatus {
                 outdated: compare.outdated || self.copied != copied(&durable.lanes),

@@ -123,7 +123,7 @@ pub async fn copy_lane(
         (1, _) => 2 * IN_FLIGHT_BATCHES_MAX,
         _ => u64::MAX,
     };
-    let lane = Lane::new(
+    let mut lane = Lane::new(
         rules,
         checkpoint.pass,
         checkpoint.position,
@@ -131,6 +131,7 @@ pub async fn copy_lane(
         targets.len(),
         in_doubt,
     );
+    lane.limit(env.limits.get());
     drive(context, index, lane, source, targets).await
 }
 

@@ -33,6 +33,8 @@ pub struct Window {
     payload_bytes: Option<f64>,
     /// Share of the size's window that the latency leaves, above 0 and at most 1.
     share: f64,
+    /// Share of it that a guard leaves, likewise.
+    guarded: f64,
     probes: VecDeque<Duration>,
 }
 
@@ -42,6 +44,7 @@ impl Default for Window {
         Self {
             payload_bytes: None,
             share: 1.0,
+            guarded: 1.0,
             probes: VecDeque::with_capacity(PROBES),
         }
     }
@@ -70,6 +73,18 @@ impl Window {
         }
     }
 
+    /// A guard leaves this share of the window, above 0 and at most 1.
+    pub fn guard(&mut self, share: f64) {
+        self.guarded = share;
+    }
+
+    /// How the window that the guard leaves compares to the smallest one, which holds instead where it is larger. What
+    /// the window's own probes take back does not count: it comes again within a second, and the guard's rate does not.
+    pub fn guarded_share(&self) -> f64 {
+        let (by_size, least) = self.by_size();
+        by_size as f64 * self.guarded / least as f64
+    }
+
     /// Median of the last probes.
     pub fn latency(&self) -> Option<Duration> {
         let mut sorted: Vec<Duration> = self.probes.iter().copied().collect();
@@ -85,13 +100,19 @@ impl Window {
 
     /// How many keys may be outstanding; at least 1.
     pub fn keys(&self) -> usize {
+        let (by_size, least) = self.by_size();
+        ((by_size as f64 * self.share * self.guarded) as u64).max(least) as usize
+    }
+
+    /// The window that the size of payloads allows, and the smallest one.
+    fn by_size(&self) -> (u64, u64) {
         let Some(average) = self.payload_bytes else {
-            return KEYS_FIRST as usize;
+            return (KEYS_FIRST, KEYS_MIN);
         };
         let average = average as u64 + 1;
         let least = (OUTSTANDING_BYTES_MAX / average).clamp(1, KEYS_MIN);
         let by_size = (OUTSTANDING_BYTES / average).clamp(least, KEYS_MAX);
-        ((by_size as f64 * self.share) as u64).max(least) as usize
+        (by_size, least)
     }
 }
 

@@ -429,7 +429,7 @@ impl Walk {
             Ok(Ended::Done) => (RepairState::Repaired, "repaired".to_owned()),
             Ok(Ended::Stopped(reason)) => (
                 RepairState::Stopped,
-                format!("stopped by {}", signal_name(*reason)),
+                format!("stopped by {}", reason.name()),
             ),
             Err(error) => (RepairState::Stopped, error.to_string()),
         };
@@ -509,12 +509,4 @@ fn still(
         record.detail = why;
     }
     record
-}
-
-fn signal_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Hangup => "SIGHUP",
-        StopReason::Interrupt => "SIGINT",
-        StopReason::Terminate => "SIGTERM",
-    }
 }

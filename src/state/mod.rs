@@ -11,6 +11,7 @@
 //! - An error of the disk is final: from then on the store refuses every write.
 //! - Nothing in here knows a server, and no other module names the storage engine.
 
+pub mod control;
 pub mod record;
 pub mod status;
 

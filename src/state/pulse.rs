@@ -41,6 +41,19 @@ struct Wait {
     told: bool,
 }
 
+impl Wait {
+    fn new(kind: ThrottleKind, reason: &str) -> Self {
+        Self {
+            kind,
+            reason: super::store::shortened(reason),
+            since: Instant::now(),
+            began_ms: now_ms(),
+            attempts: 0,
+            told: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Ended {
     side: Side,
@@ -81,16 +94,31 @@ impl Pulse {
 
     /// The copy waits for a side, or goes on waiting after one more try.
     pub fn waits(&self, side: Side, kind: ThrottleKind, reason: &str) {
-        let waiting = &mut self.felt().waiting[side as usize];
-        let wait = waiting.get_or_insert_with(|| Wait {
-            kind,
-            reason: super::store::shortened(reason),
-            since: Instant::now(),
-            began_ms: now_ms(),
-            attempts: 0,
-            told: false,
-        });
+        let mut felt = self.felt();
+        let waiting = felt.waiting[side as usize].as_ref();
+        if waiting.is_some_and(|wait| wait.kind == ThrottleKind::Limited) {
+            felt.end(side);
+        }
+        let wait = felt.waiting[side as usize].get_or_insert_with(|| Wait::new(kind, reason));
         wait.attempts += 1;
+    }
+
+    /// A limit that was given holds the copy back, or none does any more. Asked for about once a second.
+    pub fn limited(&self, reason: Option<&str>) {
+        let mut felt = self.felt();
+        let waiting = &felt.waiting[Side::Source as usize];
+        let same = match (waiting, reason) {
+            (Some(wait), _) if wait.kind != ThrottleKind::Limited => return,
+            (Some(wait), Some(reason)) => wait.reason == reason,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if same {
+            return;
+        }
+        felt.end(Side::Source);
+        felt.waiting[Side::Source as usize] =
+            reason.map(|reason| Wait::new(ThrottleKind::Limited, reason));
     }
 
     /// A side answers again.
@@ -265,6 +293,31 @@ mod tests {
                 ..
             }]
         ));
+    }
+
+    #[test]
+    fn a_limit_that_holds_back_is_one_wait_until_it_changes_or_a_side_is_lost() {
+        let pulse = Pulse::default();
+        for _ in 0..3 {
+            pulse.limited(Some("the limit of 10 keys/s"));
+        }
+        pulse.limited(Some("the limit of 20 keys/s"));
+        pulse.waits(Side::Source, ThrottleKind::Lost, "closed");
+        pulse.limited(Some("the limit of 20 keys/s"));
+        pulse.answers(Side::Source);
+        pulse.limited(None);
+        let told = pulse.lines(false).into_iter().map(|line| match line {
+            Event::ThrottleEnded { kind, reason, .. } => (kind, reason),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                (ThrottleKind::Limited, "the limit of 10 keys/s".to_owned()),
+                (ThrottleKind::Limited, "the limit of 20 keys/s".to_owned()),
+                (ThrottleKind::Lost, "closed".to_owned()),
+            ]
+        );
     }
 
     #[test]

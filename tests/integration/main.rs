@@ -30,6 +30,9 @@ mod types;
 /// Strings by MGET, everything else by DUMP: what arrives is the same.
 mod read_with;
 
+/// Limits that a copy is given: kept to, and shown.
+mod limits;
+
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 

@@ -389,6 +389,7 @@ impl<'a> Ledger<'a> {
         let here = Place::Line(number);
         match &event {
             Event::Settings { run, .. }
+            | Event::LimitsChanged { run, .. }
             | Event::Server { run, .. }
             | Event::LaneContinued { run, .. } => self.must_be_under_way(*run, number, checked),
             Event::CompareStarted {

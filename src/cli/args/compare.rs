@@ -13,8 +13,8 @@ use redknot::plan::{KeyType, TtlPolicy};
 use redknot::state::Durability;
 
 use super::{
-    SelectionArgs, SourceArgs, TargetArgs, WatchArgs, batch, db, durability, key_type, keys,
-    max_unavailable, memory, timeout, ttl,
+    SelectionArgs, SourceArgs, TargetArgs, TimesArgs, WatchArgs, batch, db, durability, key_type,
+    keys, max_unavailable, memory, timeout, ttl,
 };
 
 #[derive(Debug, Clone, Default, Args)]
@@ -127,6 +127,8 @@ pub struct CompareArgs {
     #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
     pub timeout: Option<Duration>,
 
+    #[command(flatten)]
+    pub times: TimesArgs,
     #[command(flatten)]
     pub watch: WatchArgs,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{SourceArgs, TargetArgs, WatchArgs, keys, max_unavailable, timeout};
+use super::{SourceArgs, TargetArgs, TimesArgs, WatchArgs, keys, max_unavailable, timeout};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "Examples:
@@ -80,6 +80,8 @@ pub struct RepairArgs {
     #[arg(long, env = "REDKNOT_TIMEOUT", value_name = "TIME", value_parser = timeout, help_heading = "Speed")]
     pub timeout: Option<Duration>,
 
+    #[command(flatten)]
+    pub times: TimesArgs,
     #[command(flatten)]
     pub watch: WatchArgs,
 }

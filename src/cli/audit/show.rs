@@ -135,6 +135,9 @@ fn told(event: &Event) -> (&'static str, String) {
                 .collect();
             ("settings", said.join(" "))
         }
+        Event::LimitsChanged { run, limits } => {
+            ("limits", format!("of run {run} from now on: {limits}"))
+        }
         Event::Server { side, server, .. } => ("server", format!("{side} {}", seen(server))),
         Event::Phase { phase } => ("phase", phase.clone()),
         Event::PassBegan {
@@ -283,7 +286,7 @@ fn kind_of(kind: ThrottleKind) -> &'static str {
     match kind {
         ThrottleKind::Lost => ", which was lost",
         ThrottleKind::Refused => ", which refuses",
-        ThrottleKind::Unknown => "",
+        ThrottleKind::Limited | ThrottleKind::Unknown => "",
     }
 }
 

@@ -21,6 +21,7 @@ use super::args::DemoArgs;
 use super::console::Console;
 use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
+use super::times::Times;
 use super::{format, signals};
 use check::{Expiries, Findings};
 use servers::{Folder, Program, Server};
@@ -78,7 +79,8 @@ pub fn run(args: &DemoArgs, console: &Console) -> Result<ExitCode, Failure> {
     let (trigger, shutdown) = shutdown::channel();
     // Everything ends at the first signal, and quickly. A second one may not cut that short, or the servers would stay.
     let (leave, _) = std::sync::mpsc::channel();
-    signals::watch(trigger, leave, |_| {}).map_err(|error| failed("watch for signals", &error))?;
+    signals::watch(trigger, Times::unlimited(), leave, |_| {})
+        .map_err(|error| failed("watch for signals", &error))?;
     let folder = Folder::new()?;
     let demo = Demo {
         console,

@@ -131,7 +131,7 @@ impl Page<'_> {
         );
         one(
             "redknot_throttled",
-            "1 while the copy waits for a side.",
+            "1 while the copy waits for a side, or for a limit that it was given.",
             is(status.throttle.is_some()),
         );
         one(

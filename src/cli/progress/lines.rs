@@ -104,6 +104,7 @@ impl Lines {
                 }
             }
             Event::Warning { message } => self.console.warn(message),
+            Event::LimitsChanged { limits } => self.line(&format!("  limits    {limits}")),
             Event::Functions(functions) => {
                 self.line(&format!("  functions {}", format::functions(functions)))
             }
@@ -179,6 +180,8 @@ impl Lines {
             StopReason::Hangup => "SIGHUP",
             StopReason::Interrupt => "Ctrl-C",
             StopReason::Terminate => "SIGTERM",
+            StopReason::TimeUp => "--max-duration is over",
+            StopReason::WindowClosed => "--window has closed",
         };
         self.line(&format!(
             "  stopping: {what}, saving a checkpoint (Ctrl-C again to stop now)"

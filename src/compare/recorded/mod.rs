@@ -19,7 +19,7 @@ use std::rc::Rc;
 
 use super::link::{Env, Waited};
 use super::report::Report;
-use super::{CompareEnd, FINDINGS_SHOWN, FoundKey, Request, signal_name};
+use super::{CompareEnd, FINDINGS_SHOWN, FoundKey, Request};
 use crate::audit::entry::Event as Journaled;
 use crate::client::handshake::unix_ms;
 use crate::client::retry::Budget;
@@ -387,7 +387,7 @@ fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<CompareEnd
     let how = match &ended {
         Ok(Ended::Compared) if findings == 0 => "compared with what was recorded: equal".to_owned(),
         Ok(Ended::Compared) => format!("compared with what was recorded: {findings} findings"),
-        Ok(Ended::Stopped(reason)) => format!("compare stopped by {}", signal_name(*reason)),
+        Ok(Ended::Stopped(reason)) => format!("compare stopped by {}", reason.name()),
         Err(error) => error.to_string(),
     };
     let began = !context.lanes.is_empty();

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::ReadWith;
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
+use super::guard::Guard;
+use super::pacer::Pacer;
 use super::scan::Walk;
 use super::window::Window;
 use crate::client::handshake::unix_ms;
@@ -23,7 +25,7 @@ use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{Life, StringsBy};
+use crate::progress::{Life, Limits, StringsBy};
 use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
@@ -243,6 +245,14 @@ pub struct Lane {
     stopping: bool,
     /// See [`Window`].
     pub window: Window,
+    /// See [`Pacer`].
+    pub pacer: Pacer,
+    /// See [`Guard`].
+    pub guard: Option<Guard>,
+    /// Why nothing may be read because the target has no room, if it has none.
+    pub full: Option<String>,
+    /// Keys whose values were asked for, ever.
+    keys_asked: u64,
     /// Bytes that may wait for the target: what it takes in about a second.
     ready_bytes_max: u64,
     /// Answers that brought something forward, ever; whoever waits for progress compares two looks.
@@ -309,6 +319,10 @@ impl Lane {
             not_durable: 0,
             stopping: false,
             window: Window::default(),
+            pacer: Pacer::default(),
+            guard: None,
+            full: None,
+            keys_asked: 0,
             ready_bytes_max: in_flight_bytes_max,
             source_answers: 0,
             target_answers: 0,
@@ -381,6 +395,58 @@ impl Lane {
         );
     }
 
+    /// It is `now`, which decides how much the limits allow. Returns whether there are any.
+    pub fn fill_pacer(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        if self.is_measured_alone() {
+            return true;
+        }
+        let is_limited = self.pacer.is_limited();
+        if is_limited {
+            let expected = self.window.payload_bytes();
+            self.pacer.fill(now(), self.asked_keys, expected);
+        }
+        is_limited
+    }
+
+    /// Keeps to these limits from now on.
+    pub fn limit(&mut self, limits: Limits) {
+        self.pacer.set(limits);
+        let before = self.guard.as_ref().map(Guard::limit);
+        if limits.latency() != before {
+            self.guard = limits.latency().map(Guard::new);
+            let pressure = self.guard.as_ref().map_or(1.0, Guard::pressure);
+            self.window.guard(pressure);
+            self.pacer.guard(None);
+        }
+    }
+
+    /// Which limit holds the copy back at present.
+    pub fn held(&self) -> Option<String> {
+        let guarded = self.guard.as_ref().and_then(Guard::held);
+        self.full.clone().or_else(|| self.pacer.held()).or(guarded)
+    }
+
+    /// Whether nothing may be asked, because the source is measured without the copy.
+    pub fn is_measured_alone(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_measuring)
+    }
+
+    /// A probe of the guard took this long, until `now`.
+    pub fn guard_felt(&mut self, latency: Duration, now: Instant) {
+        let Some(guard) = &mut self.guard else {
+            return;
+        };
+        if guard.is_measuring() {
+            guard.observe(latency);
+            guard.read_per_s(now, self.keys_asked);
+        } else if guard.observe(latency) {
+            let read_per_s = guard.read_per_s(now, self.keys_asked);
+            self.window.guard(guard.pressure());
+            let share = self.window.guarded_share();
+            self.pacer.guard(guard.keys_per_s(read_per_s, share));
+        }
+    }
+
     /// Whether so much waits that the source must not be read for now. What waits for its expiry goes on only if it is read,
     /// so something must be there that the target can take.
     pub fn is_full(&self) -> bool {
@@ -395,6 +461,17 @@ impl Lane {
     /// Bytes that wait for the target, or for their expiry.
     fn held_bytes(&self) -> u64 {
         self.ready_bytes + self.valued_bytes
+    }
+
+    /// Payload bytes that were read, or will be because they were asked for, and that the target has not taken.
+    pub fn bytes_on_their_way(&self) -> u64 {
+        let sent: u64 = self
+            .sent
+            .iter()
+            .flatten()
+            .map(|sent| sent.payload_bytes)
+            .sum();
+        self.held_bytes() + sent + self.asked_keys as u64 * self.window.payload_bytes()
     }
 
     /// How strings are read at present.

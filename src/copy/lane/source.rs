@@ -48,23 +48,34 @@ impl Lane {
     pub fn request(&mut self, out: &mut BytesMut) {
         let window = self.window.keys();
         // Refill in halves: a command at a time would cost a system call each.
-        if self.asked_keys > window / 2 {
+        if self.asked_keys > window / 2 || self.is_measured_alone() || self.full.is_some() {
             return;
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         self.ask_scan(out);
+        let allowed = self
+            .pacer
+            .allowance(self.asked_keys, self.window.payload_bytes());
+        let mut left = allowed;
         while self.may_ask(window) {
             if let Some(key) = self.whole.pop_front() {
+                // It has been paid for, where it was asked for as a string.
                 self.ask_whole(out, key);
-            } else if self.strings.in_use() && !self.unread.is_empty() {
-                self.ask_strings(out, window);
+            } else if self.unread.is_empty() {
+                break;
+            } else if left == 0 {
+                self.pacer.hold();
+                break;
+            } else if self.strings.in_use() {
+                left -= self.ask_strings(out, window, left);
             } else if let Some(key) = self.unread.pop_front() {
                 self.ask_whole(out, key);
-            } else {
-                return;
+                left -= 1;
             }
         }
+        self.pacer.asked(allowed - left);
+        self.keys_asked += (allowed - left) as u64;
     }
 
     /// Whether keys run out soon, and more may be begun.
@@ -86,10 +97,10 @@ impl Lane {
         }
     }
 
-    /// Asks for values by MGET, and for their expiries.
-    fn ask_strings(&mut self, out: &mut BytesMut, window: usize) {
+    /// Asks for at most so many values by MGET, and for their expiries; returns how many they are.
+    fn ask_strings(&mut self, out: &mut BytesMut, window: usize, most: usize) -> usize {
         let mut keys = VecDeque::new();
-        while keys.len() < MGET_KEYS_MAX
+        while keys.len() < MGET_KEYS_MAX.min(most)
             && self.may_ask(window)
             && let Some(key) = self.unread.pop_front()
         {
@@ -108,6 +119,7 @@ impl Lane {
         if asks_expiries {
             self.asked.push_back(Asked::Expiries(count));
         }
+        count
     }
 
     /// Asks for a value and its expiry in one go.
@@ -255,6 +267,9 @@ impl Lane {
         if partial.elsewhere || matches!(dumped, Dumped::Elsewhere) {
             return self.strays.push_back(key);
         }
+        if let Dumped::Payload(payload) = &dumped {
+            self.pacer.came(payload.len());
+        }
         if let Some(payload) = self.payload(key, dumped, partial.wanted) {
             self.window.observe_payload(payload.size());
             if !self.strings.in_use() {
@@ -328,6 +343,7 @@ impl Lane {
     /// MGET has brought a value; its expiry comes next.
     fn string_read(&mut self, key: KeyRef, payload: Payload, now: Instant) {
         self.window.observe_payload(payload.size());
+        self.pacer.came(payload.size());
         if self.rules.ttl == TtlPolicy::Drop {
             return self.key_read(key, payload, -1, now, now);
         }

@@ -161,6 +161,8 @@ fn status(store: &Store) -> Status {
         functions: None,
         read_window: 32,
         throttle: None,
+        limits: Default::default(),
+        evicted_keys: 0,
         passes: vec![],
         compare: None,
         repair: None,

@@ -21,6 +21,8 @@ mod servers;
 mod signals;
 mod state;
 mod status;
+/// Runs that may only take so long, or work only in some hours of the day.
+mod times;
 /// Words that can't be meant.
 mod usage;
 

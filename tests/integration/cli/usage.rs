@@ -19,6 +19,7 @@ fn without_a_command_help_is_shown() {
       compare   are both sides equal, by value?
       repair    make the target right where a comparison found it wrong
       keys      list keys by what became of them
+      throttle  change how hard a running migration presses on its source
       audit     what was done, as a page too, and whether the records of it fit together
       acl       users for both servers that may do what is needed and nothing else
       demo      see it work on two throw-away servers
@@ -49,7 +50,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot migarte
     exit 2
     error: there is no command `migarte`
-      the commands are migrate, status, compare, repair, keys, audit, demo, acl, rump, help
+      the commands are migrate, status, compare, repair, keys, throttle, audit, demo, acl, rump, help
     hint: did you mean `migrate`?
 
     $ redknot migrate --form x
@@ -85,7 +86,7 @@ fn a_mistyped_command_or_flag_is_named_with_what_was_meant() {
     $ redknot help nothing
     exit 2
     error: there is no help about `nothing`
-      commands: migrate, status, compare, repair, keys, audit, demo, acl, rump, help
+      commands: migrate, status, compare, repair, keys, throttle, audit, demo, acl, rump, help
       topics: exit-codes, environment, urls, selection, guarantees
     hint: redknot help
     ");
@@ -338,6 +339,13 @@ fn an_amount_needs_its_unit() {
         "migrate --timeout 1",
         "migrate --max-unavailable soon",
         "migrate --grace 1d",
+        "migrate --rate 1000",
+        "migrate --rate 0/s",
+        "migrate --bandwidth 50MiB",
+        "migrate --bandwidth fast",
+        "compare --max-duration 3600",
+        "migrate --window 22-6",
+        "repair --window 22:00-22:00",
     ]), @r"
     $ redknot migrate --max-memory 5
     exit 2
@@ -368,6 +376,48 @@ fn an_amount_needs_its_unit() {
     error: --grace can't be `1d`
       out of range: 0s to 1h is allowed
     hint: without it: 10s
+
+    $ redknot migrate --rate 1000
+    exit 2
+    error: --rate can't be `1000`
+      a unit is missing: did you mean 1000/s?
+    hint: without it: no limit
+
+    $ redknot migrate --rate 0/s
+    exit 2
+    error: --rate can't be `0/s`
+      out of range: 1 to 100000000 is allowed
+    hint: without it: no limit
+
+    $ redknot migrate --bandwidth 50MiB
+    exit 2
+    error: --bandwidth can't be `50MiB`
+      a unit is missing: did you mean 50MiB/s?
+    hint: without it: no limit
+
+    $ redknot migrate --bandwidth fast
+    exit 2
+    error: --bandwidth can't be `fast`
+      not bytes a second, such as 50MiB/s
+    hint: without it: no limit
+
+    $ redknot compare --max-duration 3600
+    exit 2
+    error: --max-duration can't be `3600`
+      a unit is missing: did you mean 3600s?
+    hint: without it: no limit
+
+    $ redknot migrate --window 22-6
+    exit 2
+    error: --window can't be `22-6`
+      not two times of day, such as 22:00-06:00
+    hint: redknot migrate --help
+
+    $ redknot repair --window 22:00-22:00
+    exit 2
+    error: --window can't be `22:00-22:00`
+      it ends when it begins; leave it away for the whole day
+    hint: redknot repair --help
     ");
 }
 
@@ -541,7 +591,7 @@ fn every_topic_has_its_help() {
 
 #[test]
 fn a_flag_that_this_version_does_not_have_is_unknown() {
-    for flag in ["--from-cluster", "--rate", "--follow"] {
+    for flag in ["--from-cluster", "--until-lag", "--follow"] {
         let finished = Redknot::new(["migrate", flag]).run().expect_code(2);
         assert!(finished.stderr().contains("unknown flag"), "{finished}");
     }

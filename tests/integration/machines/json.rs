@@ -16,7 +16,7 @@ use crate::support::comparing::{compare, repair};
 use crate::support::contract::{Document, SCHEMA, breach, event_types};
 use crate::support::dataset::DataSet;
 use crate::support::proxy::Proxy;
-use crate::support::redknot::{Finished, Redknot};
+use crate::support::redknot::{Finished, Redknot, wait_for_status};
 use crate::support::server::Server;
 use crate::support::version::{REDIS_7_0, require};
 
@@ -101,6 +101,19 @@ fn every_event_of_the_contract_is_really_printed() {
         .args(["--max-unavailable", "0s"])
         .run())
     .expect_code(11);
+
+    let (target, state) = (Server::plain(&redis), tempfile::tempdir().unwrap());
+    let running = Redknot::migrate(&pair.source.url(0), &target.url(0), state.path())
+        .args(["--name", NAME, "--json", "--rate", "2000/s"])
+        .start();
+    wait_for_status(NAME, state.path(), "the first keys", |status| {
+        status.counters.keys_written > 0
+    });
+    Redknot::new(["throttle", NAME, "--rate", "none", "--state-dir"])
+        .arg(state.path())
+        .run()
+        .expect_code(0);
+    see(running.wait()).expect_code(0);
 
     let all: BTreeSet<String> = event_types().into_iter().map(str::to_owned).collect();
     let never: Vec<&String> = all.difference(&seen).collect();

@@ -148,7 +148,8 @@ impl Builder {
                 self.remarks
                     .push(format!("Functions of the source: {told}."));
             }
-            Event::Unknown => {}
+            // That it was held back is told by waits.
+            Event::LimitsChanged { .. } | Event::Unknown => {}
         }
     }
 

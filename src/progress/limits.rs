@@ -1,0 +1,48 @@
+//! How hard a copy may press on the source.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::units::{Bytes, Time};
+
+/// What a copy keeps to, where anything is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Keys whose values are read from the source, a second.
+    pub keys_per_s: Option<u64>,
+    /// Payload bytes that are read from the source, a second.
+    pub bytes_per_s: Option<u64>,
+    /// Round trip that nearly every probe on the source stays below, in microseconds.
+    #[serde(default)]
+    pub latency_us: Option<u64>,
+}
+
+impl Limits {
+    /// See `latency_us`.
+    pub fn latency(&self) -> Option<Duration> {
+        self.latency_us.map(Duration::from_micros)
+    }
+
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Limits {
+    /// `1000 keys/s, 10MiB/s, latency 5ms`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.keys_per_s.map(|keys| format!("{keys} keys/s"));
+        let bytes = self.bytes_per_s.map(|bytes| format!("{}/s", Bytes(bytes)));
+        let latency = self
+            .latency()
+            .map(|latency| format!("latency {}", Time(latency)));
+        let parts: Vec<String> = keys.into_iter().chain(bytes).chain(latency).collect();
+        match parts.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&parts.join(", ")),
+        }
+    }
+}
