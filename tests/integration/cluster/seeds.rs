@@ -118,7 +118,7 @@ fn an_address_that_is_another_clusters_by_now_is_not_read() {
         return;
     };
     let mut source = Cluster::start(&binary, 2, 0);
-    source.fill(&DataSet::new(2_000, seed()));
+    source.fill(&DataSet::new(SOME_KEYS, seed()));
     let target = Server::plain(&binary);
     let migration = Migration::new(source.url(), target.url(0));
     let running = migration.started(100);
