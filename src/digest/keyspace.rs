@@ -77,8 +77,8 @@ fn of_key(key: &[u8], value: &KeyDigest) -> u128 {
     summand(hash(domain::KEY, &bytes))
 }
 
-/// Stored in digests: a number, once given, stays.
-fn tag(kind: Kind) -> u8 {
+/// Stored, in digests and in what is recorded of keys: a number, once given, stays.
+pub fn tag(kind: Kind) -> u8 {
     match kind {
         Kind::String => 0,
         Kind::List => 1,

@@ -25,7 +25,7 @@ mod names;
 mod tests;
 mod visitor;
 
-pub use keyspace::KeyspaceDigest;
+pub use keyspace::{KeyspaceDigest, tag};
 pub use names::NamesDigest;
 pub use visitor::Digester;
 

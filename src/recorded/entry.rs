@@ -11,7 +11,7 @@
 //!
 //! The form is on disk: a change of it changes the state's format.
 
-use crate::digest::{StreamLevel, of_name};
+use crate::digest::{StreamLevel, of_name, tag};
 use crate::rdb::visit::Kind;
 
 /// Bytes of an entry.
@@ -219,21 +219,7 @@ fn instant(place: &[u8]) -> i64 {
     ms as i64
 }
 
-/// Stored: a number, once given, stays.
-fn tag(kind: Kind) -> u8 {
-    match kind {
-        Kind::String => 0,
-        Kind::List => 1,
-        Kind::Set => 2,
-        Kind::Zset => 3,
-        Kind::Hash => 4,
-        Kind::Stream => 5,
-        Kind::Array => 6,
-        Kind::VectorSet => 7,
-        Kind::Module => 8,
-    }
-}
-
+/// The way back from [`tag`].
 fn kind_of(tag: u8) -> Option<Kind> {
     Some(match tag {
         0 => Kind::String,

@@ -5,14 +5,15 @@
 //! - It is replaced in one step: a reader sees the old one or the new one.
 //! - It is meant for one run. The next one goes by what it is told itself.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
+use super::folder;
 use crate::progress::Limits;
 
 const CONTROL: &str = "control.json";
@@ -40,18 +41,8 @@ pub fn path(state_dir: &Path, name: &str) -> PathBuf {
 /// If the disk refuses.
 pub fn write(state_dir: &Path, name: &str, control: &Control) -> Result<(), StoreError> {
     let path = path(state_dir, name);
-    let new = path.with_extension("json.new");
     let text = serde_json::to_vec(control).expect("it has only string keys");
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&new, &path))
-        .map_err(|error| StoreError::io("write", &new, &error))
+    folder::replace(&path, &text)
 }
 
 /// What stands in it, if it is there; why it can't be read, if it can't.
@@ -72,6 +63,7 @@ pub fn read(path: &Path) -> Option<Result<Control, String>> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

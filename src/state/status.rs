@@ -1,8 +1,7 @@
 //! The status file: how a migration stands, to be read beside the process that works on it, without its lock.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::error::StoreError;
@@ -56,16 +55,6 @@ pub fn list(state_dir: &Path) -> Vec<String> {
 
 /// Replaces the status file in one step: a reader sees the old one or the new one. Not fsynced, as nothing depends on it.
 pub(super) fn write(dir: &Path, status: &Status) -> Result<(), StoreError> {
-    let new = dir.join("status.json.new");
     let text = serde_json::to_vec(status).expect("a status has only string keys");
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&new)
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&new, dir.join(folder::STATUS)))
-        .map_err(|error| StoreError::io("write", &new, &error))
+    folder::replace(&dir.join(folder::STATUS), &text)
 }
