@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Request;
 use super::engine::Context;
+use super::evictions::Evictions;
 use super::preflight::{self, Facts};
 use crate::audit::entry::ThrottleKind;
 use crate::client::canary::same_process;
@@ -52,9 +53,7 @@ pub struct Env {
     /// Other limits came while it runs, and the journal has not been told.
     pub limits_changed: Cell<bool>,
     /// Keys that the target has evicted since the run began.
-    pub evicted: Cell<u64>,
-    /// What it had counted when it was asked last.
-    pub evicted_seen: Cell<Option<u64>>,
+    pub evictions: Evictions,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.

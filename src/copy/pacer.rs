@@ -31,6 +31,8 @@ pub struct Pacer {
     guarded: Option<f64>,
     keys: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// Payload bytes for which there is room, until somebody has looked again.
+    room: Option<f64>,
     /// When the buckets were filled.
     filled: Option<Instant>,
     /// Which limit held the copy back, and when it did last.
@@ -41,6 +43,7 @@ pub struct Pacer {
 enum Held {
     Keys,
     Bytes,
+    Room,
     /// Who guards says why.
     Guard,
 }
@@ -80,6 +83,12 @@ impl Pacer {
         self.set_buckets();
     }
 
+    /// No more than so many payload bytes may come from now on, until this is called again.
+    pub fn room(&mut self, bytes: Option<u64>) {
+        self.room = bytes.map(|bytes| bytes as f64);
+        self.forget_if_unlimited();
+    }
+
     fn set_buckets(&mut self) {
         let keys = self.limits.keys_per_s.map(|keys| keys as f64);
         let keys = match (keys, self.guarded) {
@@ -89,6 +98,10 @@ impl Pacer {
         let bytes = self.limits.bytes_per_s.map(|bytes| bytes as f64);
         self.keys = Bucket::at_rate(self.keys.take(), keys);
         self.bytes = Bucket::at_rate(self.bytes.take(), bytes);
+        self.forget_if_unlimited();
+    }
+
+    fn forget_if_unlimited(&mut self) {
         if !self.is_limited() {
             self.filled = None;
             self.held = None;
@@ -97,7 +110,7 @@ impl Pacer {
 
     /// Whether there is a limit.
     pub fn is_limited(&self) -> bool {
-        self.keys.is_some() || self.bytes.is_some()
+        self.keys.is_some() || self.bytes.is_some() || self.room.is_some()
     }
 
     /// It is `now`; `asked` keys are asked for, whose values have about `expected` bytes.
@@ -129,14 +142,23 @@ impl Pacer {
     }
 
     fn bytes_allowance(&self, asked: usize, expected: u64) -> usize {
-        let Some(bytes) = &self.bytes else {
+        let Some(level) = self.bytes_level() else {
             return usize::MAX;
         };
         let expected = expected as f64;
-        let fits = ((bytes.level - asked as f64 * expected) / expected) as usize;
+        let fits = ((level - asked as f64 * expected) / expected) as usize;
         match asked {
-            0 if bytes.level >= 0.0 => fits.max(1),
+            0 if level >= 0.0 => fits.max(1),
             _ => fits,
+        }
+    }
+
+    /// How many bytes may come, by whatever they are limited most.
+    fn bytes_level(&self) -> Option<f64> {
+        let by_rate = self.bytes.as_ref().map(|bytes| bytes.level);
+        match (by_rate, self.room) {
+            (Some(by_rate), Some(room)) => Some(by_rate.min(room)),
+            (by_rate, room) => by_rate.or(room),
         }
     }
 
@@ -152,6 +174,9 @@ impl Pacer {
         if let Some(bucket) = &mut self.bytes {
             bucket.level -= bytes as f64;
         }
+        if let Some(room) = &mut self.room {
+            *room -= bytes as f64;
+        }
     }
 
     /// There were keys to be asked for, and [`Self::allowance`] was none.
@@ -164,7 +189,11 @@ impl Pacer {
                 Some(guarded) if guarded <= keys.per_s => Held::Guard,
                 _ => Held::Keys,
             },
-            _ => Held::Bytes,
+            _ => match (self.room, &self.bytes) {
+                (Some(room), Some(bytes)) if bytes.level < room => Held::Bytes,
+                (Some(_), _) => Held::Room,
+                (None, _) => Held::Bytes,
+            },
         };
         self.held = Some((by, now));
     }
@@ -178,6 +207,9 @@ impl Pacer {
         let limit = match by {
             Held::Keys => format!("{} keys", self.limits.keys_per_s?),
             Held::Guard => return None,
+            Held::Room => {
+                return recently.then(|| "little is left of the target's memory".to_owned());
+            }
             Held::Bytes => Bytes(self.limits.bytes_per_s?).to_string(),
         };
         recently.then(|| format!("the limit of {limit}/s"))

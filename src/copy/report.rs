@@ -216,7 +216,7 @@ impl Report {
                 .clone()
                 .or_else(|| lane.and_then(|lane| lane.held())),
             limits: env.limits.get(),
-            evicted_keys: env.evicted.get(),
+            evicted_keys: env.evictions.count(),
             passes: self.passes.clone(),
             compare: self.compare.clone().map(|compare| CompareStatus {
                 outdated: compare.outdated || self.copied != copied(&durable.lanes),

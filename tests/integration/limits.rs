@@ -372,6 +372,32 @@ fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
 }
 
 #[test]
+fn a_target_into_which_everything_just_fits_is_not_waited_for() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    let memory = |server: &Server| -> u64 { server.info("memory")["used_memory"].parse().unwrap() };
+    let needed = memory(&pair.source);
+    redis::cmd("CONFIG")
+        .arg(("SET", "maxmemory", needed + needed / 12))
+        .query::<()>(&mut pair.target.connection())
+        .unwrap();
+    // As fast as it goes: the memory shrinks in leaps.
+    let finished = pair
+        .migrate()
+        .args(["--max-unavailable", "3s"])
+        .run()
+        .expect_code(0);
+    eprintln!(
+        "{} of {} bytes; {}",
+        memory(&pair.target),
+        needed + needed / 12,
+        finished.stderr()
+    );
+    assert_eq!(pair.target.keys(0), 50_000);
+}
+
+#[test]
 fn a_run_that_waits_for_memory_for_too_long_ends() {
     let Some(pair) = Pair::new(40_000, 1_000) else {
         return;

@@ -463,7 +463,12 @@ impl Lane {
         self.ready_bytes + self.valued_bytes
     }
 
-    /// Payload bytes that were read, or will be because they were asked for, and that the target has not taken.
+    /// Payload bytes that will be read because they were asked for, as far as can be told.
+    pub fn bytes_asked(&self) -> u64 {
+        self.asked_keys as u64 * self.window.payload_bytes()
+    }
+
+    /// Payload bytes that were read and that the target has not taken.
     pub fn bytes_on_their_way(&self) -> u64 {
         let sent: u64 = self
             .sent
@@ -471,7 +476,7 @@ impl Lane {
             .flatten()
             .map(|sent| sent.payload_bytes)
             .sum();
-        self.held_bytes() + sent + self.asked_keys as u64 * self.window.payload_bytes()
+        self.held_bytes() + sent
     }
 
     /// How strings are read at present.
