@@ -379,8 +379,8 @@ fn health(status: &Status) -> String {
         parts.push(format!("limits: {}", status.limits));
     }
     if status.evicted_keys > 0 {
-        let keys = format::counted(status.evicted_keys, "key");
-        parts.push(format!("the target has evicted {keys}"));
+        let keys = format::count(status.evicted_keys);
+        parts.push(format!("keys evicted on the target during the run: {keys}"));
     }
     parts.join("   ")
 }

@@ -218,6 +218,7 @@ impl Context {
     fn tell(&mut self, lane: &Lane) {
         // A target without room is a wait of its own.
         let held = lane.held().filter(|_| lane.full.is_none());
+        let held = held.map(|(_, reason)| reason);
         self.env.pulse.limited(held.as_deref());
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));

@@ -12,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::units::Bytes;
-use crate::progress::Limits;
+use crate::progress::{HeldBy, Limits};
 
 /// What may be saved up, in seconds.
 const SAVED_S: f64 = 0.1;
@@ -20,6 +20,8 @@ const SAVED_S: f64 = 0.1;
 const STEP: Duration = Duration::from_millis(5);
 /// How often whoever is held back looks again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Payloads over which their size is averaged. Strings of many keys come before what is none, so the last few say little.
+const AVERAGED: f64 = 1024.0;
 /// Who was held back within this time, is.
 const HELD: Duration = Duration::from_millis(1500);
 
@@ -33,6 +35,8 @@ pub struct Pacer {
     bytes: Option<Bucket>,
     /// Payload bytes for which there is room, until somebody has looked again.
     room: Option<f64>,
+    /// Bytes of a payload, on an average over many, and over how many.
+    average: (f64, f64),
     /// When the buckets were filled.
     filled: Option<Instant>,
     /// Which limit held the copy back, and when it did last.
@@ -121,13 +125,14 @@ impl Pacer {
             return;
         }
         self.filled = Some(now);
+        let expected = self.expected(expected);
         let seconds = passed.as_secs_f64();
         if let Some(keys) = &mut self.keys {
             keys.fill(seconds, 1.0);
         }
         if let Some(bytes) = &mut self.bytes {
             // Those are not paid for yet. Without room for them a long way would be a limit of its own.
-            bytes.fill(seconds, asked as f64 * expected as f64);
+            bytes.fill(seconds, asked as f64 * expected);
         }
     }
 
@@ -145,12 +150,17 @@ impl Pacer {
         let Some(level) = self.bytes_level() else {
             return usize::MAX;
         };
-        let expected = expected as f64;
+        let expected = self.expected(expected);
         let fits = ((level - asked as f64 * expected) / expected) as usize;
         match asked {
             0 if level >= 0.0 => fits.max(1),
             _ => fits,
         }
+    }
+
+    /// Bytes that a payload is thought to have at most, if the next ones seem to have `soon`.
+    fn expected(&self, soon: u64) -> f64 {
+        self.average.0.max(soon as f64)
     }
 
     /// How many bytes may come, by whatever they are limited most.
@@ -171,6 +181,9 @@ impl Pacer {
 
     /// A payload of so many bytes has come.
     pub fn came(&mut self, bytes: usize) {
+        let (average, over) = &mut self.average;
+        *over = (*over + 1.0).min(AVERAGED);
+        *average += (bytes as f64 - *average) / *over;
         if let Some(bucket) = &mut self.bytes {
             bucket.level -= bytes as f64;
         }
@@ -199,20 +212,25 @@ impl Pacer {
     }
 
     /// Which limit holds the copy back at present.
-    pub fn held(&self) -> Option<String> {
+    pub fn held(&self) -> Option<(HeldBy, String)> {
         let (by, at) = self.held?;
         let recently = self
             .filled
             .is_some_and(|now| now.saturating_duration_since(at) < HELD);
-        let limit = match by {
-            Held::Keys => format!("{} keys", self.limits.keys_per_s?),
+        let (by, limit) = match by {
+            Held::Keys => (HeldBy::Rate, format!("{} keys", self.limits.keys_per_s?)),
             Held::Guard => return None,
             Held::Room => {
-                return recently.then(|| "little is left of the target's memory".to_owned());
+                let reason = "little is left of the target's memory".to_owned();
+                return recently.then_some((HeldBy::Memory, reason));
             }
-            Held::Bytes => Bytes(self.limits.bytes_per_s?).to_string(),
+
+            Held::Bytes => {
+                let bytes = Bytes(self.limits.bytes_per_s?);
+                (HeldBy::Bandwidth, bytes.to_string())
+            }
         };
-        recently.then(|| format!("the limit of {limit}/s"))
+        recently.then(|| (by, format!("the limit of {limit}/s")))
     }
 }
 
@@ -323,14 +341,36 @@ mod tests {
         let now = Instant::now();
         pacer.fill(now, 0, 1);
         pacer.hold();
-        assert_eq!(pacer.held().as_deref(), Some("the limit of 1000 keys/s"));
+        let held = |by, reason: &str| Some((by, reason.to_owned()));
+        assert_eq!(pacer.held(), held(HeldBy::Rate, "the limit of 1000 keys/s"));
         pacer.fill(now + Duration::from_secs(1), 0, 1);
         pacer.came(1 << 20);
         pacer.hold();
-        assert_eq!(pacer.held().as_deref(), Some("the limit of 1MiB/s"));
+        assert_eq!(pacer.held(), held(HeldBy::Bandwidth, "the limit of 1MiB/s"));
         pacer.fill(now + Duration::from_secs(5), 0, 1);
         assert_eq!(pacer.held(), None);
         pacer.set(Limits::default());
         assert!(!pacer.is_limited());
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_there_is_room_for_until_somebody_looks_again() {
+        let mut pacer = limited(None, Some(1 << 20));
+        let now = Instant::now();
+        pacer.fill(now, 0, 100);
+        pacer.fill(now + Duration::from_secs(1), 0, 100);
+        assert_eq!(pacer.allowance(0, 100), 1048);
+        pacer.room(Some(3000));
+        assert_eq!(pacer.allowance(0, 100), 30);
+        assert_eq!(pacer.allowance(20, 100), 10);
+        pacer.came(3000);
+        assert_eq!(pacer.allowance(20, 100), 0);
+        pacer.hold();
+        let reason = "little is left of the target's memory".to_owned();
+        assert_eq!(pacer.held(), Some((HeldBy::Memory, reason)));
+        pacer.room(Some(90));
+        assert_eq!(pacer.allowance(0, 100), 1, "a value larger than that");
+        pacer.room(None);
+        assert!(pacer.allowance(0, 100) > 700);
     }
 }

@@ -12,8 +12,12 @@ use crate::client::control::Info;
 
 /// So much of the memory stays free.
 const FREE: f64 = 0.01;
-/// So much has to be free before a copy that waits goes on.
-const FREE_AGAIN: f64 = 2.0 * FREE;
+/// And so many bytes, if they are not too much of it: what the target has in the buffers of connections comes and goes.
+const FREE_BYTES: f64 = 1024.0 * 1024.0;
+/// What too much of it is.
+const FREE_MOST: f64 = 1.0 / 16.0;
+/// So many times as much has to be free before a copy that waits goes on.
+const FREE_AGAIN: f64 = 2.0;
 /// Bytes of memory that a payload byte takes, before anything is known.
 const GROWS_FIRST: f64 = 4.0;
 /// Fewest: what is stored has overhead.
@@ -108,14 +112,15 @@ impl Room {
     /// `read` bytes were read and have not arrived, and `asked` were asked for; `None`: nothing may.
     pub fn payload_bytes(&mut self, memory: Memory, read: u64, asked: u64) -> Option<u64> {
         let max = memory.max as f64;
+        let stays = (max * FREE).max(FREE_BYTES.min(max * FREE_MOST));
         let free = memory.left() as f64 - read as f64 * self.grows;
         let free_then = free - asked as f64 * self.grows;
         self.is_full = match self.is_full {
-            true => read + asked > 0 || free < max * FREE_AGAIN,
-            false => free_then < max * FREE,
+            true => read + asked > 0 || free < stays * FREE_AGAIN,
+            false => free_then < stays,
         };
         // Half of what is to stay free may be used up, so that it does come to an end.
-        let fits = (free - max * FREE / 2.0) / self.grows;
+        let fits = (free - stays / 2.0) / self.grows;
         (!self.is_full).then_some(fits as u64)
     }
 }
@@ -124,7 +129,7 @@ impl Room {
 mod tests {
     use super::*;
 
-    const MAX: u64 = 100_000_000;
+    const MAX: u64 = 1_000_000_000;
 
     fn info(fields: &[(&str, &str)]) -> Info {
         fields
@@ -160,17 +165,19 @@ mod tests {
     fn what_is_on_its_way_counts_with_what_it_will_take() {
         let mut room = Room::default();
         room.learn(0, 0);
-        assert_eq!(room.payload_bytes(left(50_500_000), 0, 0), Some(12_500_000));
-        assert_eq!(
-            room.payload_bytes(left(50_500_000), 5_000_000, 0),
-            Some(7_500_000)
-        );
-        room.learn(8_000_000, 1_000_000);
-        assert_eq!(room.payload_bytes(left(50_500_000), 0, 0), Some(6_250_000));
+        let mut fits = |free, read, asked| room.payload_bytes(left(free), read, asked);
+        assert_eq!(fits(505_000_000, 0, 0), Some(125_000_000));
+        assert_eq!(fits(505_000_000, 50_000_000, 0), Some(75_000_000));
+        assert_eq!(fits(505_000_000, 0, 100_000_000), Some(125_000_000));
+        assert_eq!(fits(505_000_000, 0, 125_000_000), None);
+        let mut room = Room::default();
+        room.learn(0, 0);
+        room.learn(80_000_000, 10_000_000);
+        let grows = |room: &mut Room| room.payload_bytes(left(505_000_000), 0, 0);
+        assert_eq!(grows(&mut room), Some(62_500_000));
         // Keys that take less are believed slowly.
-        (2..100).for_each(|look| room.learn(8_000_000 + look, look * 1_000_000));
-        assert_eq!(room.payload_bytes(left(30_500_000), 0, 0), Some(20_000_000));
-        assert_eq!(room.payload_bytes(left(30_000_000), 25_000_000, 0), None);
+        (2..100).for_each(|look| room.learn(80_000_000 + look, look * 10_000_000));
+        assert_eq!(room.grows, GROWS_MIN);
     }
 
     #[test]
@@ -178,27 +185,23 @@ mod tests {
         let mut room = Room::default();
         room.learn(0, 0);
         // A leap: a moment ago there was room for it all.
-        room.learn(60_000_000, 2_000_000);
-        assert_eq!(room.payload_bytes(left(24_000_000), 1_000_000, 0), None);
-        assert_eq!(
-            room.payload_bytes(left(24_000_000), 0, 1),
-            None,
-            "not yet there"
-        );
-        assert!(room.payload_bytes(left(23_000_000), 0, 0).is_some());
+        room.learn(600_000_000, 20_000_000);
+        let mut goes_on = |free, read, asked| room.payload_bytes(left(free), read, asked).is_some();
+        assert!(!goes_on(240_000_000, 10_000_000, 0));
+        assert!(!goes_on(240_000_000, 0, 1), "it is not there yet");
+        assert!(goes_on(230_000_000, 0, 0));
         // Near the end it is not turned on and off by every key.
-        assert_eq!(room.payload_bytes(left(900_000), 0, 0), None);
-        assert_eq!(room.payload_bytes(left(1_900_000), 0, 0), None);
-        assert!(room.payload_bytes(left(2_100_000), 0, 0).is_some());
-        assert!(room.payload_bytes(left(1_100_000), 0, 0).is_some());
+        assert!(!goes_on(9_000_000, 0, 0));
+        assert!(!goes_on(19_000_000, 0, 0));
+        assert!(goes_on(21_000_000, 0, 0));
+        assert!(goes_on(11_000_000, 0, 0));
     }
 
     #[test]
     fn it_comes_to_an_end_when_everything_allowed_is_asked_for() {
         let mut room = Room::default();
-        let (mut free, mut looks) = (MAX, 0);
+        let (mut free, mut looks, mut acknowledged) = (MAX, 0, 0);
         room.learn(0, 0);
-        let mut acknowledged = 0;
         while let Some(bytes) = room.payload_bytes(left(free), 0, 0) {
             looks += 1;
             assert!(looks < 100, "{free} left");

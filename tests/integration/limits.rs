@@ -6,6 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::redknot::progress::HeldBy;
+
+use crate::support::cluster::Cluster;
+use crate::support::comparing::compare;
 use crate::support::redknot::{Redknot, Running, status_file, wait_for_status};
 use crate::support::server::Server;
 use crate::support::version::{REDIS_7_0, require};
@@ -113,6 +117,7 @@ fn what_a_copy_is_held_back_by_is_shown_and_told_to_the_journal() {
         |status| status.throttle.is_some(),
     );
     assert_eq!(status.throttle.as_deref(), Some("the limit of 3000 keys/s"));
+    assert_eq!(status.throttled_by, Some(HeldBy::Rate));
     assert_eq!(status.limits.keys_per_s, Some(3000));
     assert_eq!(status.limits.bytes_per_s, None);
     let shown = Redknot::new(["status", "m", "--state-dir"])
@@ -336,39 +341,94 @@ fn what_one_run_was_told_does_not_concern_the_next() {
     assert_eq!(pair.target.keys(0), 10_000);
 }
 
-#[test]
-fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
+fn set(server: &Server, name: &str, value: &str) {
+    redis::cmd("CONFIG")
+        .arg(("SET", name, value))
+        .query::<()>(&mut server.connection())
+        .unwrap();
+}
+
+/// Whether the server has refused a write for want of memory.
+fn has_refused(server: &Server) -> bool {
+    server.info("errorstats").contains_key("errorstat_OOM")
+}
+
+fn waits_for_memory(flags: &[&str]) {
     let Some(pair) = Pair::new(40_000, 1_000) else {
         return;
     };
-    let mut target = pair.target.connection();
-    let set = |name: &str, value: &str, target: &mut redis::Connection| {
-        redis::cmd("CONFIG")
-            .arg(("SET", name, value))
-            .query::<()>(target)
-            .unwrap();
-    };
-    set("maxmemory", "20mb", &mut target);
+    set(&pair.target, "maxmemory", "20mb");
     let state = pair.state.path();
-    // Slow enough that the memory is looked at often before it is full.
-    let running = pair.migrate().args(["--rate", "5000/s"]).start();
+    let running = pair.migrate().args(flags).start();
     let status = wait_for_status("m", state, "the wait for memory", |status| {
         let throttle = status.throttle.as_deref();
         throttle.is_some_and(|why| why.starts_with("the target's memory: "))
     });
     let written = status.counters.keys_written;
     assert!((1..50_000).contains(&written), "{written}");
-    let refused = |target: &mut redis::Connection| {
-        let stats: String = redis::cmd("INFO").arg("errorstats").query(target).unwrap();
-        stats.contains("errorstat_OOM")
-    };
-    assert!(!refused(&mut target), "it waited too late");
-    set("maxmemory", "0", &mut target);
+    assert_eq!(status.throttled_by, Some(HeldBy::Memory));
+    assert!(!has_refused(&pair.target), "it waited too late");
+    set(&pair.target, "maxmemory", "0");
     let finished = running.wait().expect_code(0);
     let said = "the target has memory again, after ";
     assert!(finished.stderr().contains(said), "{finished}");
-    assert!(!refused(&mut target));
+    assert!(!has_refused(&pair.target));
     assert_eq!(pair.target.keys(0), 50_000);
+}
+
+#[test]
+fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
+    waits_for_memory(&["--rate", "5000/s"]);
+    waits_for_memory(&[]);
+}
+
+#[test]
+fn one_node_of_a_cluster_without_room_is_waited_for_by_its_name() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    let cluster = Cluster::start(&require(REDIS_7_0).unwrap(), 3, 0);
+    let node = cluster.masters()[1];
+    set(node, "maxmemory", "10mb");
+    let state = pair.state.path();
+    let running = Redknot::migrate(&pair.source.url(0), &cluster.url(), state)
+        .args(["--name", "m"])
+        .start();
+    let of_node = format!("the target's memory at {}: ", node.address());
+    let status = wait_for_status("m", state, "the wait for memory", |status| {
+        let throttle = status.throttle.as_deref();
+        throttle.is_some_and(|why| why.starts_with(&of_node))
+    });
+    assert!(status.counters.keys_written > 0);
+    set(node, "maxmemory", "0");
+    running.wait().expect_code(0);
+    assert!(!has_refused(node));
+    assert_eq!(cluster.keys(), 50_000);
+}
+
+#[test]
+fn a_node_of_a_cluster_that_evicts_is_named_before_it_begins_and_counted() {
+    let Some(pair) = Pair::new(20_000, 1_000) else {
+        return;
+    };
+    let cluster = Cluster::start(&require(REDIS_7_0).unwrap(), 3, 0);
+    let node = cluster.masters()[2];
+    set(node, "maxmemory-policy", "allkeys-random");
+    set(node, "maxmemory", "5mb");
+    let state = pair.state.path();
+    let finished = Redknot::migrate(&pair.source.url(0), &cluster.url(), state)
+        .args(["--name", "m"])
+        .run()
+        .expect_code(0);
+    let said = format!(
+        "{}, a node of the target, evicts keys when it is full (allkeys-random)",
+        node.address()
+    );
+    assert!(finished.stderr().contains(&said), "{finished}");
+    let evicted = status_file("m", state).unwrap().evicted_keys;
+    let missing = 25_000 - cluster.keys();
+    // To serve a connection takes memory too.
+    assert!((0..1000).contains(&(missing - evicted)), "{missing}");
 }
 
 #[test]
@@ -420,29 +480,47 @@ fn what_a_target_evicts_is_counted_and_said() {
     let Some(pair) = Pair::new(40_000, 1_000) else {
         return;
     };
-    for (name, value) in [("maxmemory-policy", "allkeys-lru"), ("maxmemory", "20mb")] {
-        redis::cmd("CONFIG")
-            .arg(("SET", name, value))
-            .query::<()>(&mut pair.target.connection())
-            .unwrap();
-    }
-    let finished = pair
-        .migrate()
-        .args(["--rate", "10000/s"])
-        .run()
-        .expect_code(0);
+    set(&pair.target, "maxmemory-policy", "allkeys-lru");
+    set(&pair.target, "maxmemory", "20mb");
+    let state = pair.state.path();
+    let finished = pair.migrate().arg("--json").run().expect_code(0);
     for said in [
         "the target evicts keys when it is full (allkeys-lru)",
         "the target evicts keys, as it is full",
     ] {
-        assert!(finished.stderr().contains(said), "{finished}");
+        assert!(finished.stdout().contains(said), "{finished}");
     }
-    let status = status_file("m", pair.state.path()).unwrap();
+    let evicted = status_file("m", state).unwrap().evicted_keys;
+    assert!(evicted > 0);
+    let mut lines = finished.json_lines().into_iter();
+    let end = lines.rfind(|line| line["type"] == "complete").unwrap();
+    assert_eq!(end["evicted_keys"], evicted);
     let missing = 50_000 - pair.target.keys(0);
-    assert!(status.evicted_keys > 0);
-    assert!(
-        status.evicted_keys <= missing,
-        "{} of {missing}",
-        status.evicted_keys
-    );
+    // To serve a connection takes memory too.
+    assert!((0..1000).contains(&(missing - evicted)), "{missing}");
+    let about = |command: &[&str]| {
+        let told = Redknot::new(command).args(["m", "--state-dir"]).arg(state);
+        told.run().expect_code(0).stdout()
+    };
+    let shown = about(&["status"]);
+    let counted = shown.replace(' ', "");
+    let said = format!("keysevictedonthetargetduringtherun:{evicted}");
+    assert!(counted.contains(&said), "{shown}");
+    let shown = about(&["audit", "show"]);
+    let said = format!("keysevictedonthetargetduringrun1:{evicted}");
+    assert!(shown.replace(' ', "").contains(&said), "{shown}");
+
+    let report = about(&["audit", "report", "--md"]);
+    let said = "Keys evicted on the target during run 1";
+    assert!(report.contains(said), "{report}");
+
+    // Whoever compares sees each of them, and what was evicted to make room for its questions.
+    let compared = compare("m", state)
+        .args(["--from", &pair.source.url(0), "--to", &pair.target.url(0)])
+        .run()
+        .expect_code(1);
+    let mut lines = compared.json_lines().into_iter();
+    let result = lines.rfind(|line| line["type"] == "compared").unwrap();
+    let missing = result["counters"]["missing"].as_u64().unwrap();
+    assert!(missing >= evicted, "{missing} of {evicted}");
 }

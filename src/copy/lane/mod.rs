@@ -25,7 +25,7 @@ use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{Life, Limits, StringsBy};
+use crate::progress::{HeldBy, Life, Limits, StringsBy};
 use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
@@ -421,9 +421,11 @@ impl Lane {
     }
 
     /// Which limit holds the copy back at present.
-    pub fn held(&self) -> Option<String> {
+    pub fn held(&self) -> Option<(HeldBy, String)> {
         let guarded = self.guard.as_ref().and_then(Guard::held);
-        self.full.clone().or_else(|| self.pacer.held()).or(guarded)
+        let full = self.full.clone().map(|reason| (HeldBy::Memory, reason));
+        full.or_else(|| self.pacer.held())
+            .or(guarded.map(|reason| (HeldBy::Latency, reason)))
     }
 
     /// Whether nothing may be asked, because the source is measured without the copy.
