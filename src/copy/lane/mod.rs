@@ -249,6 +249,8 @@ pub struct Lane {
     pub pacer: Pacer,
     /// See [`Guard`].
     pub guard: Option<Guard>,
+    /// COUNT of a SCAN where no guard lowers it.
+    batch_keys_max: u32,
     /// Why nothing may be read because the target has no room, if it has none.
     pub full: Option<String>,
     /// Keys whose values were asked for, ever.
@@ -285,6 +287,7 @@ impl Lane {
         in_doubt_batches: u64,
     ) -> Self {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
+        let batch_keys_max = rules.batch_keys;
         let strings = Strings::new(&rules);
         let scan = Walk::new(&rules, position, seq);
         let recording = rules.record_digests.then(Box::default);
@@ -321,6 +324,7 @@ impl Lane {
             window: Window::default(),
             pacer: Pacer::default(),
             guard: None,
+            batch_keys_max,
             full: None,
             keys_asked: 0,
             ready_bytes_max: in_flight_bytes_max,
@@ -417,6 +421,7 @@ impl Lane {
             let pressure = self.guard.as_ref().map_or(1.0, Guard::pressure);
             self.window.guard(pressure);
             self.pacer.guard(None);
+            self.set_scan_keys();
         }
     }
 
@@ -446,7 +451,16 @@ impl Lane {
             self.window.guard(guard.pressure());
             let share = self.window.guarded_share();
             self.pacer.guard(guard.keys_per_s(read_per_s, share));
+            self.set_scan_keys();
         }
+    }
+
+    fn set_scan_keys(&mut self) {
+        let most = self.batch_keys_max;
+        self.rules.batch_keys = match &self.guard {
+            Some(guard) => guard.scan_keys(most),
+            None => most,
+        };
     }
 
     /// Whether so much waits that the source must not be read for now. What waits for its expiry goes on only if it is read,
