@@ -1,5 +1,7 @@
 //! How much may be asked of the source by the word of the operator: so many keys and so many bytes a second.
 //!
+//! Names that are passed over load the source too: ten of them count as a key.
+//!
 //! Each limit is a bucket that fills at its rate. A key is paid for when it is asked for; its bytes, whose number nobody
 //! knows before, when they come, so a large value is a debt that has to be paid before the next one is asked for.
 //!
@@ -16,6 +18,8 @@ use crate::progress::{HeldBy, Limits};
 
 /// What may be saved up, in seconds.
 const SAVED_S: f64 = 0.1;
+/// Names that are passed over and cost the source as much as a key that is read.
+const NAMES_OF_A_KEY: usize = 10;
 /// The buckets are filled in steps: what may be asked for is then worth a system call.
 const STEP: Duration = Duration::from_millis(5);
 /// How often whoever is held back looks again.
@@ -179,6 +183,23 @@ impl Pacer {
         }
     }
 
+    /// So many names came and are not of keys that are moved, or were kept back by the source. Returns how many keys they
+    /// count as.
+    pub fn passed_over(&mut self, names: usize) -> u64 {
+        let keys = names / NAMES_OF_A_KEY;
+        self.asked(keys);
+        keys as u64
+    }
+
+    /// Whether names may be asked for: what was passed over has been paid.
+    pub fn may_scan(&mut self) -> bool {
+        let in_debt = self.keys.as_ref().is_some_and(|keys| keys.level < 0.0);
+        if in_debt {
+            self.hold();
+        }
+        !in_debt
+    }
+
     /// A payload of so many bytes has come.
     pub fn came(&mut self, bytes: usize) {
         let (average, over) = &mut self.average;
@@ -310,6 +331,22 @@ mod tests {
                 "{size}, {expected}, {late}: {ratio}"
             );
         }
+    }
+
+    #[test]
+    fn names_that_are_passed_over_are_paid_for_before_more_are_asked_for() {
+        let mut pacer = limited(Some(1000), None);
+        let now = Instant::now();
+        pacer.fill(now, 0, 1);
+        assert!(pacer.may_scan());
+        assert_eq!(pacer.passed_over(505), 50);
+        assert!(!pacer.may_scan());
+        pacer.fill(now + Duration::from_millis(40), 0, 1);
+        assert!(!pacer.may_scan());
+        let held = Some((HeldBy::Rate, "the limit of 1000 keys/s".to_owned()));
+        assert_eq!(pacer.held(), held);
+        pacer.fill(now + Duration::from_millis(51), 0, 1);
+        assert!(pacer.may_scan());
     }
 
     #[test]

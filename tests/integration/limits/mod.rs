@@ -1,9 +1,9 @@
 //! How hard a copy presses on its servers: limits that are given, kept to, and shown.
 
+/// What other clients of the source feel beside a guarded copy.
+mod latency;
+
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ::redknot::progress::HeldBy;
@@ -76,6 +76,27 @@ fn a_rate_is_kept_to_within_a_twentieth_over_ten_seconds() {
     eprintln!("--rate 3000/s: {per_s:.0} keys/s");
     assert!((2850.0..=3150.0).contains(&per_s), "{per_s} keys/s");
     running.kill_9();
+}
+
+#[test]
+fn names_that_are_passed_over_count_a_tenth() {
+    let Some(pair) = Pair::new(80_000, 10) else {
+        return;
+    };
+    for flag in [["--match", "hash:*"], ["--exclude", "key:*"]] {
+        let state = tempfile::tempdir().unwrap();
+        let target = Server::plain(&require(REDIS_7_0).unwrap());
+        let finished = Redknot::migrate(&pair.source.url(0), &target.url(0), state.path())
+            .args(["--name", "m", "--rate", "10000/s"])
+            .args(flag)
+            .run()
+            .expect_code(0);
+        assert_eq!(target.keys(0), 20_000);
+        // 20 000 keys, and 80 000 names.
+        let took = finished.wall.as_secs_f64();
+        eprintln!("{flag:?}: {took:.2} s");
+        assert!((2.6..4.5).contains(&took), "{flag:?}: {took} s");
+    }
 }
 
 #[test]
@@ -152,106 +173,6 @@ fn values_larger_than_their_second_come_one_by_one() {
     let took = began.elapsed().as_secs_f64();
     assert!((2.5..10.0).contains(&took), "{took} s");
     assert_eq!(pair.target.keys(0), 5);
-}
-
-/// Another client of a server: what its PINGs take, one every millisecond.
-struct Neighbour {
-    stop: Arc<AtomicBool>,
-    taken: Arc<Mutex<Vec<Duration>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Neighbour {
-    fn of(server: &Server) -> Self {
-        let (stop, taken) = (
-            Arc::<AtomicBool>::default(),
-            Arc::<Mutex<Vec<_>>>::default(),
-        );
-        let mut connection = server.connection();
-        let (stopped, list) = (Arc::clone(&stop), Arc::clone(&taken));
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                redis::cmd("PING").query::<()>(&mut connection).unwrap();
-                list.lock().unwrap().push(began.elapsed());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Self {
-            stop,
-            taken,
-            thread: Some(thread),
-        }
-    }
-
-    /// What 99 of 100 of those since the last look stayed below, in milliseconds.
-    fn p99_ms(&self) -> f64 {
-        let mut taken = std::mem::take(&mut *self.taken.lock().unwrap());
-        assert!(taken.len() > 100, "only {} PINGs", taken.len());
-        taken.sort_unstable();
-        taken[taken.len() * 99 / 100].as_secs_f64() * 1000.0
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-#[test]
-#[ignore = "a busy machine is not quiet enough to be measured: make soak"]
-fn a_guard_keeps_what_other_clients_of_the_source_feel_below_its_limit() {
-    let Some(pair) = Pair::new(0, 1) else { return };
-    // A DUMP of one of these takes some milliseconds, and sixteen are asked for at once.
-    redis::cmd("EVAL")
-        .arg(
-            "for i = 1, 240 do for f = 1, 10000, 100 do local t = {} for j = f, f + 99 do \
-             t[#t + 1] = 'field:' .. j t[#t + 1] = 'v' .. j end redis.call('HSET', 'h' .. i, unpack(t)) end end",
-        )
-        .arg(0)
-        .query::<()>(&mut pair.source.connection())
-        .unwrap();
-    let neighbour = Neighbour::of(&pair.source);
-    std::thread::sleep(Duration::from_secs(1));
-    let alone = neighbour.p99_ms();
-
-    pair.migrate().run().expect_code(0);
-    let unguarded = neighbour.p99_ms();
-
-    let binary = require(REDIS_7_0).unwrap();
-    let target = Server::plain(&binary);
-    let mut running = Redknot::migrate(&pair.source.url(0), &target.url(0), pair.state.path())
-        .args(["--name", "guarded", "--max-latency", "20ms"])
-        .start();
-    let state = pair.state.path();
-    let held = wait_for(
-        "something to be taken back",
-        Duration::from_secs(30),
-        || {
-            assert!(running.is_running(), "{}", running.stderr_so_far());
-            let status = status_file("guarded", state)?;
-            let throttle = status.throttle.as_deref();
-            (throttle == Some("the source's latency, which may be 20ms")).then_some(status)
-        },
-    );
-    assert_eq!(held.limits.latency_us, Some(20_000));
-    // What was asked before that does not count.
-    std::thread::sleep(Duration::from_millis(200));
-    neighbour.p99_ms();
-    let before = target.keys(0);
-    std::thread::sleep(Duration::from_secs(1));
-    let (guarded, after) = (neighbour.p99_ms(), target.keys(0));
-    eprintln!(
-        "PING p99: {alone:.1} ms alone, {unguarded:.1} ms beside a copy, {guarded:.1} ms beside a guarded one of {} keys/s",
-        after - before
-    );
-    assert!(after > before, "the copy goes on");
-    assert!(guarded < unguarded / 2.0, "{guarded} of {unguarded} ms");
-    let finished = running.wait().expect_code(0);
-    eprintln!("guarded in {:?}", finished.wall);
-    assert_eq!(target.keys(0), 240);
 }
 
 fn throttle(pair: &Pair, flags: &[&str]) -> Redknot {
