@@ -191,6 +191,10 @@ impl Guard {
         let limit = crate::config::units::Time(self.limit);
         match (self.is_measuring(), self.pressure < 1.0) {
             (true, _) => Some("the source's latency is measured without the copy".to_owned()),
+            (false, true) if self.allowed() < self.limit => Some(format!(
+                "the source's latency, which may be {:.1} ms, as others use it (at most {limit})",
+                self.allowed().as_secs_f64() * 1000.0
+            )),
             (false, true) => Some(format!("the source's latency, which may be {limit}")),
             (false, false) => None,
         }
@@ -257,6 +261,11 @@ mod tests {
         check(4_900, Some(20_000), 5_880);
         check(2_000, None, 2_400);
         check(100, Some(250), 5_000);
+        let mut guard = measured(QUICK);
+        guard.serves(None);
+        guard.pressure = 0.5;
+        let held = "the source's latency, which may be 1.2 ms, as others use it (at most 5ms)";
+        assert_eq!(guard.held().as_deref(), Some(held));
     }
 
     #[test]

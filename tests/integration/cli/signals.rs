@@ -9,8 +9,6 @@ use super::pair::{KEYS, Pair};
 use super::{command, on_terminal};
 use crate::support::proxy::Proxy;
 use crate::support::redknot::{Redknot, Running};
-use crate::support::server::Server;
-use crate::support::version::{REDIS_7_0, require};
 use crate::support::wait_for;
 
 impl Pair {
