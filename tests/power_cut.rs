@@ -28,6 +28,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redknot::plan::{LanePlan, Plan};
 use redknot::progress::{Arrived, Counters, Makeup};
+use redknot::recorded::{Entry, Outcome};
 use redknot::state::record::ServerIdentity;
 use redknot::state::{AcknowledgedBatch, Commit, Durability, OpenRequest, Store, StoreError, open};
 
@@ -36,6 +37,9 @@ const CUTS: u64 = 20;
 
 /// Cuts of a store that does not sync. Each loses something with near certainty.
 const CUTS_WITHOUT_SYNC: u64 = 5;
+
+/// Keys of a batch of which a digest is kept.
+const KEYS_RECORDED: u64 = 20;
 
 /// Until a child has opened its state.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -108,7 +112,7 @@ fn check(seed: u64, copy: Copy, start: impl Fn() -> Writer) -> u64 {
         let cut = child.cut_power(wait, copy);
         let acknowledged = cut.acknowledged;
         match cut.reopen() {
-            Ok(store) => return usable(seed, acknowledged, store),
+            Ok(store) => return usable(seed, acknowledged, copy, store),
             Err(error) if matches!(copy, Copy::Running) && is_torn(&error) => {
                 eprintln!("seed {seed}: a torn copy, cut again: {error}");
             }
@@ -124,7 +128,7 @@ fn is_torn(error: &StoreError) -> bool {
     said.contains("(os error 74)") || said.contains("(os error 117)")
 }
 
-fn usable(seed: u64, acknowledged: u64, mut store: Store) -> u64 {
+fn usable(seed: u64, acknowledged: u64, copy: Copy, mut store: Store) -> u64 {
     if store.lanes()[0].pass == 0 {
         begin_pass(&mut store);
     }
@@ -133,6 +137,14 @@ fn usable(seed: u64, acknowledged: u64, mut store: Store) -> u64 {
         found >= acknowledged,
         "seed {seed}: {acknowledged} acknowledged, {found} found"
     );
+    // Two files: a copy of a child that went on may have the later write without the earlier one.
+    if copy == Copy::Stopped {
+        let mut recorded = 0;
+        if let Err(error) = store.visit_recorded(0, |_| recorded += 1) {
+            panic!("seed {seed}: the digests of {found} batches: {error}");
+        }
+        assert_eq!(recorded, found * KEYS_RECORDED, "seed {seed}");
+    }
     commit_some(&mut store, 10);
     store.end_run("stopped").unwrap();
     acknowledged
@@ -366,10 +378,17 @@ fn commit_some(store: &mut Store, count: u64) {
                 .map(|n| format!("user:{seq}:{n}").into_bytes())
                 .collect(),
             quarantined: vec![],
-            recorded: None,
+            recorded: Some(entries(seq)),
         })
         .collect();
     store.commit(&Commit { lane: 0, batches }).unwrap();
+}
+
+/// What is kept of the keys of a batch.
+fn entries(seq: u64) -> Vec<u8> {
+    (0..KEYS_RECORDED)
+        .flat_map(|n| *Entry::new(format!("user:{seq}:{n}").as_bytes(), Outcome::Gone).as_bytes())
+        .collect()
 }
 
 /// A mounted image; unmounted when dropped.

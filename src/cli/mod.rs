@@ -9,6 +9,7 @@
 
 mod acl;
 mod args;
+mod argv;
 mod audit;
 mod compare;
 mod config_file;
@@ -66,6 +67,7 @@ use settings::OnCommandLine;
 /// Runs the command that `words`, the command line, asks for.
 pub fn run(words: Vec<OsString>) -> ExitCode {
     panics::keep_quiet();
+    let words = argv::without_passwords(words);
     let (leave, ends) = channel();
     let exit = Exit {
         leave: leave.clone(),

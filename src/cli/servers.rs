@@ -9,6 +9,7 @@ use std::time::Duration;
 use redknot::endpoint::url::{self, UrlError};
 use redknot::endpoint::{Address, Endpoint, HostPort, SentinelLogin, Side};
 
+use super::argv;
 use super::console::Console;
 use super::failure::Failure;
 use super::passwords;
@@ -147,8 +148,12 @@ pub fn server(said: &Said<'_>, console: &Console) -> Result<Server, Failure> {
             flag(said.side, "-pass-file"),
             variable(said.side, "_PASSWORD"),
         );
+        let seen = match argv::is_masked() {
+            true => "stays in the shell's history, and was in the list of processes for a moment",
+            false => "may be seen by other users of this machine",
+        };
         console.warn(&format!(
-            "a password in {name} may be seen by other users of this machine; {file} and {variable} are safer"
+            "a password in {name} {seen}; {file} and {variable} are safer"
         ));
     }
     if let Some(password) = password {

@@ -5,8 +5,8 @@
 //! listed as a whole: by CLUSTER GETKEYSINSLOT, which every version has and which is one atomic step of the node.
 //! Nothing has to be proven about it after a restart, a failover, or a resharding.
 //!
-//! SCAN would do as well where its cursor carries the slot (Redis 7.4, Valkey 8), and list a huge slot in pieces; but
-//! then there would be two ways, and one of them with cursors that die.
+//! SCAN would do as well where its cursor carries the slot (Redis 7.4, Valkey 8), or CLUSTERSCAN (Valkey 9.1), and list a
+//! huge slot in pieces; but then there would be two ways, and one of them with cursors that die.
 //!
 //! The price: the names of one slot are in memory together, here and in the node's answer, and a slot is one checkpoint. That
 //! matters only where one hash tag has very many keys: a million names of 24 bytes in one slot cost a copy about 85 MiB, and

@@ -13,6 +13,8 @@ mod keys;
 mod pair;
 /// Every command as it is really used: passwords, files, variables.
 mod passwords;
+/// What other users of the machine can see.
+mod processes;
 mod rump;
 /// What may lie where the state belongs, and `status`.
 /// Databases, names and lists that can't be meant.

@@ -444,7 +444,7 @@ fn what_others_could_read_is_warned_of() {
     assert!(
         finished
             .stderr()
-            .contains("warning: a password in --from may be seen by other users"),
+            .contains("warning: a password in --from stays in the shell's history"),
         "{finished}"
     );
     let quiet = migrate(&with_url).arg("-q").run().expect_code(10);

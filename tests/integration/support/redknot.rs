@@ -13,7 +13,7 @@ use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -144,11 +144,15 @@ impl Redknot {
         let stderr = Output::collect(process.stderr.take().expect("piped"));
         let rss_max = Arc::new(AtomicU64::new(0));
         sample_rss(process.id(), Arc::clone(&rss_max));
+        let secrets = self.secrets();
+        let listed = Arc::new(AtomicBool::new(false));
+        watch_list_of_processes(process.id(), &secrets, Arc::clone(&listed));
         Running {
             audited_dir: self.audited_dir(),
             document: self.document(),
             command_line: self.to_string(),
-            secrets: self.secrets(),
+            secrets,
+            listed,
             state_dir: self.state_dir(),
             process,
             began: Instant::now(),
@@ -161,7 +165,7 @@ impl Redknot {
 }
 
 impl Redknot {
-    /// The passwords that it is given by variables and files.
+    /// The passwords that it is given by variables, files and URLs.
     ///
     /// # Panics
     ///
@@ -176,7 +180,8 @@ impl Redknot {
             flag.ends_with(b"-pass-file")
                 .then(|| content.trim_ascii_end().to_vec())
         });
-        let all = variables.chain(files);
+        let urls = self.args.iter().flat_map(|arg| password_in_url(arg));
+        let all = variables.chain(files).chain(urls);
         let secrets: Vec<Vec<u8>> = all.filter(|secret| !secret.is_empty()).collect();
         for secret in &secrets {
             assert!(
@@ -255,6 +260,8 @@ impl Output {
 pub struct Running {
     command_line: String,
     secrets: Vec<Vec<u8>>,
+    /// The list of processes showed one of them.
+    listed: Arc<AtomicBool>,
     state_dir: Option<PathBuf>,
     audited_dir: Option<PathBuf>,
     document: Option<Document>,
@@ -372,6 +379,11 @@ impl Running {
         if self.secrets.is_empty() {
             return;
         }
+        assert!(
+            !self.listed.load(Ordering::SeqCst),
+            "the list of processes showed a password of {}",
+            finished.command_line
+        );
         let secrets: Vec<&[u8]> = self.secrets.iter().map(Vec::as_slice).collect();
         let outputs = [finished.stdout.as_slice(), finished.stderr.as_slice()];
         let nothing = Path::new("/nonexistent");
@@ -546,6 +558,40 @@ fn sample_rss(pid: u32, rss_max: Arc<AtomicU64>) {
             std::thread::sleep(Duration::from_millis(5));
         }
     });
+}
+
+/// Looks whether other users could read one of the secrets once the process has had time to hide it.
+fn watch_list_of_processes(pid: u32, secrets: &[Vec<u8>], listed: Arc<AtomicBool>) {
+    /// It takes a few milliseconds; a busy machine may take longer.
+    const TIME_TO_HIDE: Duration = Duration::from_secs(1);
+    if secrets.is_empty() {
+        return;
+    }
+    let secrets = secrets.to_vec();
+    std::thread::spawn(move || {
+        std::thread::sleep(TIME_TO_HIDE);
+        let shown = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
+        let found = secrets::search_outputs(&[&shown], &secrets);
+        listed.store(!found.places.is_empty(), Ordering::SeqCst);
+    });
+}
+
+/// The password in `scheme://user:password@host`, as it is written there and as it is meant.
+fn password_in_url(word: &OsStr) -> Vec<Vec<u8>> {
+    let word = word.to_string_lossy();
+    let login = word
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'));
+    let password = login.and_then(|(login, _)| login.split_once(':'));
+    let Some((_, written)) = password else {
+        return Vec::new();
+    };
+    let meant = percent_encoding::percent_decode_str(written).collect();
+    // The short ones are in tests about URLs that can't be meant.
+    let long = |password: &Vec<u8>| password.len() > b"PASSWORD".len();
+    let passwords = [written.as_bytes().to_vec(), meant];
+    passwords.into_iter().filter(long).collect()
 }
 
 /// Peak resident memory of a process so far; `None` once it has ended.
