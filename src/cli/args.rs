@@ -274,7 +274,8 @@ pub struct MigrateArgs {
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
     pub read_with: Option<ReadWith>,
-    /// Most keys that are read from the source, with the unit: 1000/s [default: no limit]
+    /// Most keys that are read from the source, with the unit: 1000/s; ten names that are passed over count as a key
+    /// [default: no limit]
     #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
     pub rate: Option<u64>,
     /// Most payload bytes that are read from the source, with their unit: 50MiB/s [default: no limit]
