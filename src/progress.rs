@@ -19,7 +19,7 @@ mod repair;
 
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
-pub use limits::Limits;
+pub use limits::{HeldBy, Limits};
 pub use makeup::{
     Arrived, BothLive, ComparedLives, Drift, KeyKind, Life, LifeCount, Makeup, SIZE_CLASSES,
     SizeCount,
@@ -346,6 +346,9 @@ pub struct Status {
     pub read_window: u32,
     /// Why the copy waits, if it does.
     pub throttle: Option<String>,
+    /// What it waits for, if it does.
+    #[serde(default)]
+    pub throttled_by: Option<HeldBy>,
     /// What the copy keeps to.
     #[serde(default)]
     pub limits: Limits,

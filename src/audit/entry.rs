@@ -117,6 +117,14 @@ pub enum Event {
         /// All of them.
         limits: Limits,
     },
+    /// So many keys the target has evicted since the run began, whosever they were. A later line of the same run counts
+    /// them all.
+    Evicted {
+        /// The run.
+        run: u32,
+        /// Keys.
+        keys: u64,
+    },
     /// Which server answers on a side. Said when a run first meets it, and again when something of it has changed.
     Server {
         /// The run.

@@ -249,6 +249,7 @@ impl Known {
             | Event::Functions { .. }
             | Event::Settings { .. }
             | Event::LimitsChanged { .. }
+            | Event::Evicted { .. }
             | Event::LaneContinued { .. }
             | Event::ThrottleBegan { .. }
             | Event::ThrottleEnded { .. }

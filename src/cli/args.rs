@@ -274,14 +274,15 @@ pub struct MigrateArgs {
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
     pub read_with: Option<ReadWith>,
-    /// Most keys that are read from the source, with the unit: 1000/s [default: no limit]
+    /// Most keys that are read from the source, with the unit: 1000/s; ten names that are passed over count as a key
+    /// [default: no limit]
     #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
     pub rate: Option<u64>,
     /// Most payload bytes that are read from the source, with their unit: 50MiB/s [default: no limit]
     #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
     pub bandwidth: Option<u64>,
-    /// Round trip that 99 of 100 PINGs on the source stay below, or 1.2 times what they take without the copy if that is
-    /// more: less is asked of it as soon as they do not [default: no limit]
+    /// Round trip that 99 of 100 PINGs on the source stay below: less is asked of it as soon as they do not. Where others
+    /// use it, that is 1.2 times what they take without the copy; more than that is never asked for [default: no limit]
     #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
     pub max_latency: Option<Duration>,
     /// How long a server may be away before the run ends [default: 10m]

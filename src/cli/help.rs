@@ -168,8 +168,8 @@ Passwords, best first; the first one that is given is used
                           the newline at its end does not belong to the password
   REDKNOT_FROM_PASSWORD   in the environment
   --from-askpass          asked on the terminal
-  in the URL              it stays in the shell's history; in the list of processes it is masked, but
-                          for a moment it was there
+  in the URL              it stays in the shell's history; in the list of processes it is masked,
+                          but for a moment it was there
 
 The same for the target with --to-pass-file, REDKNOT_TO_PASSWORD, --to-askpass.
 With sentinels, user and password above are those of the servers; their own are given by

@@ -161,18 +161,31 @@ fn complete(
         }
     };
     format!(
-        "  {first}\n  accounts  {}\n  state     {}\n  next      {next}\n",
+        "  {first}\n  accounts  {}\n{}  state     {}\n  next      {next}\n",
         accounts(counters),
+        evicted(status),
         folder.display()
     )
+}
+
+/// A line about what the target has evicted, if it has.
+fn evicted(status: &Status) -> String {
+    match status.evicted_keys {
+        0 => String::new(),
+        keys => format!(
+            "  evicted   keys evicted on the target during the run: {}\n",
+            format::count(keys)
+        ),
+    }
 }
 
 fn stopped(status: &Status, reason: StopReason, folder: &Path) -> String {
     let number = exit_code::of_stop(reason).number();
     format!(
-        "  stopped at {}, {} keys written\n  state     {}\n  checkpoint saved. Run the same command to continue.{:>24} {number}\n",
+        "  stopped at {}, {} keys written\n{}  state     {}\n  checkpoint saved. Run the same command to continue.{:>24} {number}\n",
         format::percent(status.percent),
         format::count(status.counters.keys_written),
+        evicted(status),
         folder.display(),
         "exit",
     )

@@ -190,6 +190,13 @@ fn block(file: &StatusFile, paint: Paint, now_ms: u64) -> String {
     if let Some(repair) = &status.repair {
         line("repair", repair_text(repair, file.running));
     }
+    if status.evicted_keys > 0 {
+        let keys = format::count(status.evicted_keys);
+        line(
+            "evicted",
+            format!("keys evicted on the target during the run: {keys}"),
+        );
+    }
     if file.running {
         line("health", health(status));
     }
@@ -377,10 +384,6 @@ fn health(status: &Status) -> String {
         parts.push(format!("waiting: {throttle}"));
     } else if !status.limits.is_none() {
         parts.push(format!("limits: {}", status.limits));
-    }
-    if status.evicted_keys > 0 {
-        let keys = format::counted(status.evicted_keys, "key");
-        parts.push(format!("the target has evicted {keys}"));
     }
     parts.join("   ")
 }

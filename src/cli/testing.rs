@@ -52,6 +52,7 @@ pub fn status() -> Status {
         functions: None,
         read_window: 64,
         throttle: None,
+        throttled_by: None,
         limits: Default::default(),
         evicted_keys: 0,
         passes: vec![

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::control::Control;
+use super::control::{Control, Info};
 use super::handshake::{Link, connect_source, connect_target_node};
 use super::sentinel::located;
 use super::wire::LinkError;
@@ -233,6 +233,22 @@ impl Nodes {
         let mut controls = self.controls.borrow_mut();
         controls.insert(key, control.clone());
         Ok(control)
+    }
+
+    /// One section of a node's INFO.
+    ///
+    /// # Errors
+    ///
+    /// Also a refusal.
+    pub async fn info(
+        &self,
+        node: &NodeAddress,
+        section: &str,
+        timeout: Duration,
+    ) -> Result<Info, LinkError> {
+        let mut control = self.control_of(node, 0, timeout).await?;
+        let info = control.info_section(section).await;
+        info.map_err(|error| error.at(node))
     }
 
     /// How many keys all masters have together in database `db`; `None` where one of them may not be asked.

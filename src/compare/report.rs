@@ -247,6 +247,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         functions: None,
         read_window: 0,
         throttle: None,
+        throttled_by: None,
         limits: Limits::default(),
         evicted_keys: 0,
         passes: Vec::new(),

@@ -84,11 +84,29 @@ pub async fn guard(shared: Rc<Shared>) -> End {
             .await;
         match asked {
             Some(latency) => {
-                let mut lane = shared.lane.borrow_mut();
-                lane.guard_felt(latency, Instant::now());
+                let was_alone = shared.lane.borrow().is_measured_alone();
+                shared.lane.borrow_mut().guard_felt(latency, Instant::now());
+                if was_alone && !shared.lane.borrow().is_measured_alone() {
+                    let served = source.ask(&shared.env, commands_per_s).await;
+                    if let Some(guard) = &mut shared.lane.borrow_mut().guard {
+                        guard.serves(served.flatten());
+                    }
+                    shared.source_wake.notify_one();
+                }
             }
             None => tokio::time::sleep(PROBE_EVERY).await,
         }
+    }
+}
+
+/// Commands that a server has served a second lately, if it tells.
+async fn commands_per_s(control: &mut Control) -> Result<Option<u64>, LinkError> {
+    match control.info_section("stats").await {
+        Ok(stats) => Ok(stats
+            .get("instantaneous_ops_per_sec")
+            .and_then(|commands| commands.parse().ok())),
+        Err(LinkError::Reply(..)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::batch::FinishedBatch;
 use super::beside::{guard, probe, probe_target, resolve_doubts};
 use super::control::follow_control;
+use super::evictions::Evictions;
 use super::lane::{Lane, Trouble};
 use super::link::{Env, Waited};
 use super::list::read_ahead;
@@ -107,8 +108,7 @@ impl Context {
             strings_by: std::cell::Cell::new(None),
             limits: std::cell::Cell::new(request.options.limits),
             limits_changed: std::cell::Cell::new(false),
-            evicted: std::cell::Cell::new(0),
-            evicted_seen: std::cell::Cell::new(None),
+            evictions: Evictions::default(),
             functions: RefCell::default(),
         });
         Self {
@@ -200,9 +200,25 @@ impl Context {
             .status(state, &self.durable.borrow(), &self.env, lane)
     }
 
+    /// Tells the journal how many keys the target has evicted in this run, if it has.
+    pub fn tell_evicted(&self) {
+        self.journal_evicted(true);
+    }
+
+    fn journal_evicted(&self, over: bool) {
+        if let Some(keys) = self.env.evictions.untold(over) {
+            let told = Journaled::Evicted {
+                run: self.env.run,
+                keys,
+            };
+            self.recorder.with_store(|store| store.tell(told));
+        }
+    }
+
     fn tell(&mut self, lane: &Lane) {
         // A target without room is a wait of its own.
         let held = lane.held().filter(|_| lane.full.is_none());
+        let held = held.map(|(_, reason)| reason);
         self.env.pulse.limited(held.as_deref());
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));
@@ -210,6 +226,7 @@ impl Context {
             .observer
             .event(&Event::Progress(Box::new(status.clone())));
         self.recorder.write_status(status);
+        self.journal_evicted(false);
     }
 
     /// Makes everything durable, records how the run ended and closes the state.

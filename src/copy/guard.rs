@@ -2,25 +2,30 @@
 //!
 //! What counts is the round trip that nearly every probe stays below (99 of 100). Before the copy begins, and whenever it
 //! has been held back for long, it is measured without the copy: no copy makes a server quicker than it is alone, so what
-//! is allowed is never less than a little above that.
+//! is allowed is never less than a little above that. Where other clients are at work it is not more either, since they
+//! would feel it, however high the limit is; a source that nobody uses may be pressed up to the limit.
 //!
 //! # Invariants
 //!
-//! - One slow probe changes nothing; the second of a round takes back at once.
+//! - One slow probe changes nothing, nor do two; the third of a round takes back at once.
 //! - However slow the source is, the copy goes on: a few keys a second are always asked for.
 
 use std::time::{Duration, Instant};
 
 /// Probes of a round.
-const ROUND: usize = 100;
+const ROUND: usize = 200;
+/// Slower ones of a round that take back: more than one of a hundred.
+const SLOW: usize = 3;
+/// Probes without the copy.
+const ALONE: usize = 2 * ROUND;
 /// Time between two probes.
-pub const PROBE_EVERY: Duration = Duration::from_millis(10);
+pub const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// Probes right after something was taken back do not count: what was asked before is still on its way.
-const SETTLING: usize = 10;
+const SETTLING: usize = 20;
 /// What is left of the copy's pressure when it is too much.
 const LEFT: f64 = 0.7;
 /// What it begins with: whoever is to be spared must not be hurt first.
-const PRESSURE_FIRST: f64 = 1.0 / 8.0;
+const PRESSURE_FIRST: f64 = 1.0 / 16.0;
 /// The smallest pressure.
 const PRESSURE_MIN: f64 = 1.0 / 4096.0;
 /// What a quiet round adds at first, as a share of what it is added to.
@@ -31,6 +36,12 @@ const STEP_MAX: f64 = 0.1;
 const STEP_GROWS: f64 = 1.25;
 /// So much above what the source has alone is always allowed.
 const ABOVE_ALONE: f64 = 1.2;
+/// What can't be told from what the source has alone, by a hundred probes: a process waits so long for its processor.
+const RESOLUTION: Duration = Duration::from_micros(150);
+/// Commands a second of others from which on a source is in use.
+const IN_USE_PER_S: u64 = 500;
+/// Fewest names of a SCAN: below that, the round trips cost more than they spare.
+const SCAN_KEYS_MIN: u32 = 16;
 /// Rounds in which it was taken back, one after the other, until the source is measured alone again.
 const TAKEN_BACK_MAX: u32 = 12;
 /// Fewest keys that are read a second.
@@ -41,6 +52,8 @@ pub struct Guard {
     limit: Duration,
     /// What the source has without the copy; `None` while that is measured.
     alone: Option<Duration>,
+    /// Whether others use the source.
+    in_use: bool,
     round: Vec<Duration>,
     settling: usize,
     /// Above 0 and at most 1.
@@ -59,7 +72,8 @@ impl Guard {
         Self {
             limit,
             alone: None,
-            round: Vec::with_capacity(ROUND),
+            in_use: true,
+            round: Vec::with_capacity(ALONE),
             settling: 0,
             pressure: PRESSURE_FIRST,
             step: STEP_MAX,
@@ -82,7 +96,23 @@ impl Guard {
     /// What is allowed.
     fn allowed(&self) -> Duration {
         let alone = self.alone.unwrap_or_default();
-        self.limit.max(alone.mul_f64(ABOVE_ALONE))
+        let above = alone.mul_f64(ABOVE_ALONE);
+        match self.in_use {
+            true => self.limit.min(alone + RESOLUTION).max(above),
+            false => self.limit.max(above),
+        }
+    }
+
+    /// The source serves so many commands a second while it is measured without the copy; `None` where it does not tell.
+    pub fn serves(&mut self, commands_per_s: Option<u64>) {
+        let probes_per_s = 1000 / PROBE_EVERY.as_millis() as u64;
+        self.in_use = commands_per_s.is_none_or(|served| served > probes_per_s + IN_USE_PER_S);
+    }
+
+    /// Names that a SCAN may ask for, of `most`: it stops the source for everybody else, as the keys of a window do.
+    pub fn scan_keys(&self, most: u32) -> u32 {
+        let keys = (f64::from(most) * self.pressure) as u32;
+        keys.clamp(SCAN_KEYS_MIN.min(most), most)
     }
 
     /// A probe took this long. Returns whether a round is over, with a new pressure.
@@ -93,16 +123,17 @@ impl Guard {
         }
         self.round.push(latency);
         if self.is_measuring() {
-            if self.round.len() == ROUND {
+            if self.round.len() == ALONE {
                 self.round.sort_unstable();
-                self.alone = Some(self.round[ROUND - 2]);
+                self.alone = Some(self.round[ALONE - ALONE / 100]);
+                tracing::info!(alone = ?self.alone, in_use = self.in_use, "measured without the copy");
                 self.round.clear();
             }
             return false;
         }
         let allowed = self.allowed();
         let slow = self.round.iter().filter(|probe| **probe > allowed).count();
-        if slow >= 2 {
+        if slow >= SLOW {
             self.take_back();
             return true;
         }
@@ -160,6 +191,10 @@ impl Guard {
         let limit = crate::config::units::Time(self.limit);
         match (self.is_measuring(), self.pressure < 1.0) {
             (true, _) => Some("the source's latency is measured without the copy".to_owned()),
+            (false, true) if self.allowed() < self.limit => Some(format!(
+                "the source's latency, which may be {:.1} ms, as others use it (at most {limit})",
+                self.allowed().as_secs_f64() * 1000.0
+            )),
             (false, true) => Some(format!("the source's latency, which may be {limit}")),
             (false, false) => None,
         }
@@ -171,11 +206,12 @@ mod tests {
     use super::*;
 
     const QUICK: Duration = Duration::from_millis(1);
-    const SLOW: Duration = Duration::from_millis(9);
+    const SLUGGISH: Duration = Duration::from_millis(9);
 
     /// A guard at 5 ms of a source that has `alone` without the copy.
     fn measured(alone: Duration) -> Guard {
         let mut guard = Guard::new(Duration::from_millis(5));
+        guard.serves(Some(200));
         while guard.is_measuring() {
             assert!(!guard.observe(alone));
         }
@@ -193,24 +229,59 @@ mod tests {
     }
 
     #[test]
-    fn one_slow_probe_of_a_hundred_changes_nothing_and_two_take_back_at_once() {
+    fn two_slow_probes_of_a_round_change_nothing_and_three_take_back_at_once() {
         let mut guard = measured(QUICK);
-        assert!(!guard.observe(SLOW));
-        (0..98).for_each(|_| assert!(!guard.observe(QUICK)));
+        assert!(!guard.observe(SLUGGISH));
+        assert!(!guard.observe(SLUGGISH));
+        (0..ROUND - 3).for_each(|_| assert!(!guard.observe(QUICK)));
         assert!(guard.observe(QUICK));
         assert_eq!((guard.pressure(), guard.held()), (1.0, None));
-        assert!(!guard.observe(SLOW));
+        assert!(!guard.observe(SLUGGISH));
         assert!(!guard.observe(QUICK));
-        assert!(guard.observe(SLOW));
+        assert!(!guard.observe(SLUGGISH));
+        assert!(guard.observe(SLUGGISH));
         assert_eq!(guard.pressure(), LEFT);
         let held = "the source's latency, which may be 5ms";
         assert_eq!(guard.held().as_deref(), Some(held));
     }
 
     #[test]
+    fn a_source_in_use_may_hardly_be_slower_than_it_is_alone() {
+        let check = |alone_us, served, allowed_us| {
+            let mut guard = Guard::new(Duration::from_millis(5));
+            guard.serves(served);
+            while guard.is_measuring() {
+                guard.observe(Duration::from_micros(alone_us));
+            }
+            let allowed = Duration::from_micros(allowed_us);
+            assert_eq!(guard.allowed(), allowed, "{alone_us} {served:?}");
+        };
+        check(100, Some(20_000), 250);
+        check(2_000, Some(20_000), 2_400);
+        check(4_900, Some(20_000), 5_880);
+        check(2_000, None, 2_400);
+        check(100, Some(250), 5_000);
+        let mut guard = measured(QUICK);
+        guard.serves(None);
+        guard.pressure = 0.5;
+        let held = "the source's latency, which may be 1.2 ms, as others use it (at most 5ms)";
+        assert_eq!(guard.held().as_deref(), Some(held));
+    }
+
+    #[test]
+    fn names_are_asked_for_by_fewer_as_keys_are() {
+        let mut guard = measured(QUICK);
+        assert_eq!(guard.scan_keys(1000), 1000);
+        guard.pressure = 0.1;
+        assert_eq!((guard.scan_keys(1000), guard.scan_keys(5)), (100, 5));
+        guard.pressure = PRESSURE_MIN;
+        assert_eq!(guard.scan_keys(1000), SCAN_KEYS_MIN);
+    }
+
+    #[test]
     fn what_was_taken_back_comes_again_while_it_is_quiet() {
         let mut guard = measured(QUICK);
-        rounds(&mut guard, SLOW, TAKEN_BACK_MAX as usize - 1);
+        rounds(&mut guard, SLUGGISH, TAKEN_BACK_MAX as usize - 1);
         let least = guard.pressure();
         assert!(least < 0.05, "{least}");
         rounds(&mut guard, QUICK, 1);
@@ -225,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_source_that_is_slow_alone_is_allowed_to_be() {
-        let mut guard = measured(SLOW);
-        rounds(&mut guard, SLOW, 5);
+        let mut guard = measured(SLUGGISH);
+        rounds(&mut guard, SLUGGISH, 5);
         assert_eq!(guard.pressure(), 1.0);
-        rounds(&mut guard, SLOW * 2, 1);
+        rounds(&mut guard, SLUGGISH * 2, 1);
         assert_eq!(guard.pressure(), LEFT);
     }
 
@@ -236,17 +307,17 @@ mod tests {
     fn a_source_that_stays_slow_is_measured_alone_again() {
         let mut guard = measured(QUICK);
         for _ in 0..1000 {
-            guard.observe(SLOW);
+            guard.observe(SLUGGISH);
             if guard.is_measuring() {
                 break;
             }
         }
         assert!(guard.is_measuring());
         while guard.is_measuring() {
-            guard.observe(SLOW);
+            guard.observe(SLUGGISH);
         }
         let before = guard.pressure();
-        rounds(&mut guard, SLOW, 1);
+        rounds(&mut guard, SLUGGISH, 1);
         assert!(guard.pressure() > before);
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Request;
 use super::engine::Context;
+use super::evictions::Evictions;
 use super::preflight::{self, Facts};
 use crate::audit::entry::ThrottleKind;
 use crate::client::canary::same_process;
@@ -20,7 +21,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, FunctionsStatus, Limits, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, HeldBy, Limits, Observer, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -46,15 +47,13 @@ pub struct Env {
     /// Failures of a side that were tried again.
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
-    pub throttle: RefCell<Option<String>>,
+    pub throttle: RefCell<Option<(HeldBy, String)>>,
     /// What the copy keeps to at present.
     pub limits: Cell<Limits>,
     /// Other limits came while it runs, and the journal has not been told.
     pub limits_changed: Cell<bool>,
     /// Keys that the target has evicted since the run began.
-    pub evicted: Cell<u64>,
-    /// What it had counted when it was asked last.
-    pub evicted_seen: Cell<Option<u64>>,
+    pub evictions: Evictions,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// How strings are read, once a lane has begun.
@@ -158,7 +157,7 @@ async fn pause(
     };
     env.retries.set(env.retries.get() + 1);
     env.pulse.waits(side, kind(error), &error.to_string());
-    *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
+    *env.throttle.borrow_mut() = Some((side.into(), format!("{side}: {error}")));
     env.observer.event(&Event::Retry {
         side,
         cause: error.to_string(),

@@ -28,6 +28,7 @@ mod beside;
 mod control;
 mod doubt;
 mod engine;
+mod evictions;
 mod functions;
 mod guard;
 pub mod lane;
@@ -41,6 +42,7 @@ mod recorded;
 mod report;
 pub mod resume;
 mod rivals;
+mod room;
 mod scan;
 mod sentinel;
 mod served;
@@ -354,6 +356,10 @@ async fn close(mut context: Context, ended: Result<Ended, Error>) -> Result<Copy
         Ok(Ended::Stopped(reason)) => (RunState::Stopped, format!("stopped by {}", reason.name())),
         Err(error) => (RunState::Failed, error.to_string()),
     };
+    if ended.is_ok() && context.env.evictions.may_happen() {
+        memory::count_evicted(&context.env).await;
+    }
+    context.tell_evicted();
     // A store that refuses this refuses the end as well, and says why then.
     let _ = context.tell_served(ended.is_err()).await;
     let class = ended.as_ref().err().map(|error| error.class);

@@ -1,5 +1,7 @@
 //! How much may be asked of the source by the word of the operator: so many keys and so many bytes a second.
 //!
+//! Names that are passed over load the source too: ten of them count as a key.
+//!
 //! Each limit is a bucket that fills at its rate. A key is paid for when it is asked for; its bytes, whose number nobody
 //! knows before, when they come, so a large value is a debt that has to be paid before the next one is asked for.
 //!
@@ -12,14 +14,18 @@
 use std::time::{Duration, Instant};
 
 use crate::config::units::Bytes;
-use crate::progress::Limits;
+use crate::progress::{HeldBy, Limits};
 
 /// What may be saved up, in seconds.
 const SAVED_S: f64 = 0.1;
+/// Names that are passed over and cost the source as much as a key that is read.
+const NAMES_OF_A_KEY: usize = 10;
 /// The buckets are filled in steps: what may be asked for is then worth a system call.
 const STEP: Duration = Duration::from_millis(5);
 /// How often whoever is held back looks again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Payloads over which their size is averaged. Strings of many keys come before what is none, so the last few say little.
+const AVERAGED: f64 = 1024.0;
 /// Who was held back within this time, is.
 const HELD: Duration = Duration::from_millis(1500);
 
@@ -31,6 +37,10 @@ pub struct Pacer {
     guarded: Option<f64>,
     keys: Option<Bucket>,
     bytes: Option<Bucket>,
+    /// Payload bytes for which there is room, until somebody has looked again.
+    room: Option<f64>,
+    /// Bytes of a payload, on an average over many, and over how many.
+    average: (f64, f64),
     /// When the buckets were filled.
     filled: Option<Instant>,
     /// Which limit held the copy back, and when it did last.
@@ -41,6 +51,7 @@ pub struct Pacer {
 enum Held {
     Keys,
     Bytes,
+    Room,
     /// Who guards says why.
     Guard,
 }
@@ -80,6 +91,12 @@ impl Pacer {
         self.set_buckets();
     }
 
+    /// No more than so many payload bytes may come from now on, until this is called again.
+    pub fn room(&mut self, bytes: Option<u64>) {
+        self.room = bytes.map(|bytes| bytes as f64);
+        self.forget_if_unlimited();
+    }
+
     fn set_buckets(&mut self) {
         let keys = self.limits.keys_per_s.map(|keys| keys as f64);
         let keys = match (keys, self.guarded) {
@@ -89,6 +106,10 @@ impl Pacer {
         let bytes = self.limits.bytes_per_s.map(|bytes| bytes as f64);
         self.keys = Bucket::at_rate(self.keys.take(), keys);
         self.bytes = Bucket::at_rate(self.bytes.take(), bytes);
+        self.forget_if_unlimited();
+    }
+
+    fn forget_if_unlimited(&mut self) {
         if !self.is_limited() {
             self.filled = None;
             self.held = None;
@@ -97,7 +118,7 @@ impl Pacer {
 
     /// Whether there is a limit.
     pub fn is_limited(&self) -> bool {
-        self.keys.is_some() || self.bytes.is_some()
+        self.keys.is_some() || self.bytes.is_some() || self.room.is_some()
     }
 
     /// It is `now`; `asked` keys are asked for, whose values have about `expected` bytes.
@@ -108,13 +129,14 @@ impl Pacer {
             return;
         }
         self.filled = Some(now);
+        let expected = self.expected(expected);
         let seconds = passed.as_secs_f64();
         if let Some(keys) = &mut self.keys {
             keys.fill(seconds, 1.0);
         }
         if let Some(bytes) = &mut self.bytes {
             // Those are not paid for yet. Without room for them a long way would be a limit of its own.
-            bytes.fill(seconds, asked as f64 * expected as f64);
+            bytes.fill(seconds, asked as f64 * expected);
         }
     }
 
@@ -129,14 +151,28 @@ impl Pacer {
     }
 
     fn bytes_allowance(&self, asked: usize, expected: u64) -> usize {
-        let Some(bytes) = &self.bytes else {
+        let Some(level) = self.bytes_level() else {
             return usize::MAX;
         };
-        let expected = expected as f64;
-        let fits = ((bytes.level - asked as f64 * expected) / expected) as usize;
+        let expected = self.expected(expected);
+        let fits = ((level - asked as f64 * expected) / expected) as usize;
         match asked {
-            0 if bytes.level >= 0.0 => fits.max(1),
+            0 if level >= 0.0 => fits.max(1),
             _ => fits,
+        }
+    }
+
+    /// Bytes that a payload is thought to have at most, if the next ones seem to have `soon`.
+    fn expected(&self, soon: u64) -> f64 {
+        self.average.0.max(soon as f64)
+    }
+
+    /// How many bytes may come, by whatever they are limited most.
+    fn bytes_level(&self) -> Option<f64> {
+        let by_rate = self.bytes.as_ref().map(|bytes| bytes.level);
+        match (by_rate, self.room) {
+            (Some(by_rate), Some(room)) => Some(by_rate.min(room)),
+            (by_rate, room) => by_rate.or(room),
         }
     }
 
@@ -147,10 +183,33 @@ impl Pacer {
         }
     }
 
+    /// So many names came and are not of keys that are moved, or were kept back by the source. Returns how many keys they
+    /// count as.
+    pub fn passed_over(&mut self, names: usize) -> u64 {
+        let keys = names / NAMES_OF_A_KEY;
+        self.asked(keys);
+        keys as u64
+    }
+
+    /// Whether names may be asked for: what was passed over has been paid.
+    pub fn may_scan(&mut self) -> bool {
+        let in_debt = self.keys.as_ref().is_some_and(|keys| keys.level < 0.0);
+        if in_debt {
+            self.hold();
+        }
+        !in_debt
+    }
+
     /// A payload of so many bytes has come.
     pub fn came(&mut self, bytes: usize) {
+        let (average, over) = &mut self.average;
+        *over = (*over + 1.0).min(AVERAGED);
+        *average += (bytes as f64 - *average) / *over;
         if let Some(bucket) = &mut self.bytes {
             bucket.level -= bytes as f64;
+        }
+        if let Some(room) = &mut self.room {
+            *room -= bytes as f64;
         }
     }
 
@@ -164,23 +223,35 @@ impl Pacer {
                 Some(guarded) if guarded <= keys.per_s => Held::Guard,
                 _ => Held::Keys,
             },
-            _ => Held::Bytes,
+            _ => match (self.room, &self.bytes) {
+                (Some(room), Some(bytes)) if bytes.level < room => Held::Bytes,
+                (Some(_), _) => Held::Room,
+                (None, _) => Held::Bytes,
+            },
         };
         self.held = Some((by, now));
     }
 
     /// Which limit holds the copy back at present.
-    pub fn held(&self) -> Option<String> {
+    pub fn held(&self) -> Option<(HeldBy, String)> {
         let (by, at) = self.held?;
         let recently = self
             .filled
             .is_some_and(|now| now.saturating_duration_since(at) < HELD);
-        let limit = match by {
-            Held::Keys => format!("{} keys", self.limits.keys_per_s?),
+        let (by, limit) = match by {
+            Held::Keys => (HeldBy::Rate, format!("{} keys", self.limits.keys_per_s?)),
             Held::Guard => return None,
-            Held::Bytes => Bytes(self.limits.bytes_per_s?).to_string(),
+            Held::Room => {
+                let reason = "little is left of the target's memory".to_owned();
+                return recently.then_some((HeldBy::Memory, reason));
+            }
+
+            Held::Bytes => {
+                let bytes = Bytes(self.limits.bytes_per_s?);
+                (HeldBy::Bandwidth, bytes.to_string())
+            }
         };
-        recently.then(|| format!("the limit of {limit}/s"))
+        recently.then(|| (by, format!("the limit of {limit}/s")))
     }
 }
 
@@ -263,6 +334,22 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_passed_over_are_paid_for_before_more_are_asked_for() {
+        let mut pacer = limited(Some(1000), None);
+        let now = Instant::now();
+        pacer.fill(now, 0, 1);
+        assert!(pacer.may_scan());
+        assert_eq!(pacer.passed_over(505), 50);
+        assert!(!pacer.may_scan());
+        pacer.fill(now + Duration::from_millis(40), 0, 1);
+        assert!(!pacer.may_scan());
+        let held = Some((HeldBy::Rate, "the limit of 1000 keys/s".to_owned()));
+        assert_eq!(pacer.held(), held);
+        pacer.fill(now + Duration::from_millis(51), 0, 1);
+        assert!(pacer.may_scan());
+    }
+
+    #[test]
     fn what_was_not_used_is_saved_for_a_tenth_of_a_second_only() {
         let mut pacer = limited(Some(1000), Some(1 << 20));
         let now = Instant::now();
@@ -291,14 +378,36 @@ mod tests {
         let now = Instant::now();
         pacer.fill(now, 0, 1);
         pacer.hold();
-        assert_eq!(pacer.held().as_deref(), Some("the limit of 1000 keys/s"));
+        let held = |by, reason: &str| Some((by, reason.to_owned()));
+        assert_eq!(pacer.held(), held(HeldBy::Rate, "the limit of 1000 keys/s"));
         pacer.fill(now + Duration::from_secs(1), 0, 1);
         pacer.came(1 << 20);
         pacer.hold();
-        assert_eq!(pacer.held().as_deref(), Some("the limit of 1MiB/s"));
+        assert_eq!(pacer.held(), held(HeldBy::Bandwidth, "the limit of 1MiB/s"));
         pacer.fill(now + Duration::from_secs(5), 0, 1);
         assert_eq!(pacer.held(), None);
         pacer.set(Limits::default());
         assert!(!pacer.is_limited());
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_there_is_room_for_until_somebody_looks_again() {
+        let mut pacer = limited(None, Some(1 << 20));
+        let now = Instant::now();
+        pacer.fill(now, 0, 100);
+        pacer.fill(now + Duration::from_secs(1), 0, 100);
+        assert_eq!(pacer.allowance(0, 100), 1048);
+        pacer.room(Some(3000));
+        assert_eq!(pacer.allowance(0, 100), 30);
+        assert_eq!(pacer.allowance(20, 100), 10);
+        (0..30).for_each(|_| pacer.came(100));
+        assert_eq!(pacer.allowance(20, 100), 0);
+        pacer.hold();
+        let reason = "little is left of the target's memory".to_owned();
+        assert_eq!(pacer.held(), Some((HeldBy::Memory, reason)));
+        pacer.room(Some(90));
+        assert_eq!(pacer.allowance(0, 100), 1, "a value larger than that");
+        pacer.room(None);
+        assert_eq!(pacer.allowance(0, 100), 1018);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Request;
 use super::link::Env;
+use super::room;
 use crate::audit::entry::ServerSeen;
 use crate::client::Nodes;
 use crate::client::control::{Control, Info, Role};
@@ -82,7 +83,10 @@ pub async fn check(request: &Request, phase: Phase) -> Result<Facts, Refusal> {
     if source.role == Role::Replica && source_nodes.is_none() {
         warnings.extend(replica(&source.info));
     }
-    warnings.extend(eviction(&target.info));
+    warnings.extend(match target_nodes.as_deref() {
+        None => room::evicts(&target.info).map(|policy| evicting("the target", policy)),
+        Some(nodes) => evicting_node(nodes, timeout).await,
+    });
     if !request.options.functions {
         warnings.extend(left_behind(&source.info));
     }
@@ -161,12 +165,23 @@ fn replica(source: &Info) -> Vec<String> {
 }
 
 /// A target that evicts may lose keys while they arrive.
-fn eviction(target: &Info) -> Option<String> {
-    let limited = target.get("maxmemory").is_some_and(|bytes| bytes != "0");
-    let policy = target.get("maxmemory_policy")?;
-    (limited && policy != "noeviction").then(|| {
-        format!("the target evicts keys when it is full ({policy}): set maxmemory-policy noeviction until the migration is done")
-    })
+fn evicting(who: &str, policy: &str) -> String {
+    format!(
+        "{who} evicts keys when it is full ({policy}): set maxmemory-policy noeviction until the migration is done"
+    )
+}
+
+/// The first node of the target that evicts. Whoever can't be asked is looked at again while it is written.
+async fn evicting_node(nodes: &Nodes, timeout: Duration) -> Option<String> {
+    for node in nodes.masters() {
+        let Ok(info) = nodes.info(&node, "memory", timeout).await else {
+            continue;
+        };
+        if let Some(policy) = room::evicts(&info) {
+            return Some(evicting(&format!("{node}, a node of the target,"), policy));
+        }
+    }
+    None
 }
 
 /// Functions are no keys, and stay where they are unless somebody says so.

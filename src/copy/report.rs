@@ -164,6 +164,9 @@ impl Report {
         let (keys_per_s, bytes_per_s) = self.rates();
         let keys_estimate = self.keyspace.iter().copied().sum::<Option<u64>>();
         let percent = self.percent(&durable.lanes);
+        let held = env.throttle.borrow().clone();
+        let held = held.or_else(|| lane.and_then(|lane| lane.held()));
+        let (throttled_by, throttle) = held.unzip();
         let left = keys_estimate.map(|keys| keys as f64 * (1.0 - percent / 100.0));
         Status {
             v: STATUS_VERSION,
@@ -210,13 +213,10 @@ impl Report {
                 .map(|latency| latency.as_secs_f64() * 1000.0),
             strings_by: env.strings_by.get(),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
-            throttle: env
-                .throttle
-                .borrow()
-                .clone()
-                .or_else(|| lane.and_then(|lane| lane.held())),
+            throttle,
+            throttled_by,
             limits: env.limits.get(),
-            evicted_keys: env.evicted.get(),
+            evicted_keys: env.evictions.count(),
             passes: self.passes.clone(),
             compare: self.compare.clone().map(|compare| CompareStatus {
                 outdated: compare.outdated || self.copied != copied(&durable.lanes),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::units::{Bytes, Time};
+use crate::endpoint::Side;
 
 /// What a copy keeps to, where anything is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,57 @@ pub struct Limits {
     /// Round trip that nearly every probe on the source stays below, in microseconds.
     #[serde(default)]
     pub latency_us: Option<u64>,
+}
+
+/// What holds a copy back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// The source is gone, or asks to come back later.
+    Source,
+    /// Likewise, the target.
+    Target,
+    /// `--rate`.
+    Rate,
+    /// `--bandwidth`.
+    Bandwidth,
+    /// `--max-latency`.
+    Latency,
+    /// The target has little memory left.
+    Memory,
+}
+
+impl HeldBy {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Source,
+        Self::Target,
+        Self::Rate,
+        Self::Bandwidth,
+        Self::Latency,
+        Self::Memory,
+    ];
+
+    /// As programs know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Target => "target",
+            Self::Rate => "rate",
+            Self::Bandwidth => "bandwidth",
+            Self::Latency => "latency",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl From<Side> for HeldBy {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Source => Self::Source,
+            Side::Target => Self::Target,
+        }
+    }
 }
 
 impl Limits {

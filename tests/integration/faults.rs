@@ -365,13 +365,16 @@ fn a_full_target_ends_the_run_and_more_memory_lets_it_go_on() {
     let target = Server::start(
         ServerSpec::new(redis.clone())
             .config("maxmemory", "4mb")
-            .config("maxmemory-policy", "noeviction"),
+            .config("maxmemory-policy", "noeviction")
+            .user("blind", "on >secret ~* +@all -info"),
     );
+    // Who may not look at the memory does not know before it is refused.
+    let blind = format!("redis://blind:secret@127.0.0.1:{}/0", target.port());
     let source = Server::plain(&redis);
     fill(&source, 0, &DataSet::new(20_000, seed()));
     let state = tempfile::tempdir().unwrap();
     let migrate = || {
-        Redknot::migrate(&source.url(0), &target.url(0), state.path()).args([
+        Redknot::migrate(&source.url(0), &blind, state.path()).args([
             "--name",
             NAME,
             "--max-unavailable",

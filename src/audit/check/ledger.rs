@@ -390,6 +390,7 @@ impl<'a> Ledger<'a> {
         match &event {
             Event::Settings { run, .. }
             | Event::LimitsChanged { run, .. }
+            | Event::Evicted { run, .. }
             | Event::Server { run, .. }
             | Event::LaneContinued { run, .. } => self.must_be_under_way(*run, number, checked),
             Event::CompareStarted {

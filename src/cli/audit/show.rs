@@ -138,6 +138,13 @@ fn told(event: &Event) -> (&'static str, String) {
         Event::LimitsChanged { run, limits } => {
             ("limits", format!("of run {run} from now on: {limits}"))
         }
+        Event::Evicted { run, keys } => {
+            let keys = format::count(*keys);
+            (
+                "evicted",
+                format!("keys evicted on the target during run {run}: {keys}"),
+            )
+        }
         Event::Server { side, server, .. } => ("server", format!("{side} {}", seen(server))),
         Event::Phase { phase } => ("phase", phase.clone()),
         Event::PassBegan {

@@ -9,7 +9,7 @@ use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use redknot::endpoint::Side;
 use redknot::progress::{
-    CompareCounters, CompareStatus, LaneStatus, RepairStatus, RunState, Status, Verdict,
+    CompareCounters, CompareStatus, HeldBy, LaneStatus, RepairStatus, RunState, Status, Verdict,
 };
 
 use super::Told;
@@ -153,6 +153,7 @@ impl Page<'_> {
                 keys as f64,
             );
         }
+        self.limits(status);
         if let Some(latency) = status.source_latency_ms {
             let labels = vec![("side", "source".into()), ("cmd", "ping".into())];
             self.gauge(
@@ -161,6 +162,37 @@ impl Page<'_> {
                 [(labels, latency / 1000.0)],
             );
         }
+    }
+
+    fn limits(&mut self, status: &Status) {
+        let limits = &status.limits;
+        let held = HeldBy::ALL.map(|by| {
+            let label = ("by", by.name().to_owned());
+            (vec![label], is(status.throttled_by == Some(by)))
+        });
+        self.gauge(
+            "redknot_throttled_by",
+            "1 for what the copy waits for at present.",
+            held,
+        );
+        let given = [
+            ("rate", limits.keys_per_s.map(|keys| keys as f64)),
+            ("bandwidth", limits.bytes_per_s.map(|bytes| bytes as f64)),
+            ("latency", limits.latency().map(|most| most.as_secs_f64())),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(limit, figure)| Some((vec![("limit", limit.into())], figure?)));
+        self.gauge(
+            "redknot_limit",
+            "What the copy keeps to: keys a second, bytes a second, seconds of latency.",
+            given,
+        );
+        self.counter(
+            "redknot_target_evicted_keys_total",
+            "Keys that the target has evicted since the run began, whosever they were.",
+            [(vec![], status.evicted_keys as f64)],
+        );
     }
 
     /// How far it is, in each phase that there is something to be told of.

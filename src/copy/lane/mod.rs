@@ -25,7 +25,7 @@ use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{Life, Limits, StringsBy};
+use crate::progress::{HeldBy, Life, Limits, StringsBy};
 use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
@@ -249,6 +249,8 @@ pub struct Lane {
     pub pacer: Pacer,
     /// See [`Guard`].
     pub guard: Option<Guard>,
+    /// COUNT of a SCAN where no guard lowers it.
+    batch_keys_max: u32,
     /// Why nothing may be read because the target has no room, if it has none.
     pub full: Option<String>,
     /// Keys whose values were asked for, ever.
@@ -285,6 +287,7 @@ impl Lane {
         in_doubt_batches: u64,
     ) -> Self {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
+        let batch_keys_max = rules.batch_keys;
         let strings = Strings::new(&rules);
         let scan = Walk::new(&rules, position, seq);
         let recording = rules.record_digests.then(Box::default);
@@ -321,6 +324,7 @@ impl Lane {
             window: Window::default(),
             pacer: Pacer::default(),
             guard: None,
+            batch_keys_max,
             full: None,
             keys_asked: 0,
             ready_bytes_max: in_flight_bytes_max,
@@ -417,13 +421,16 @@ impl Lane {
             let pressure = self.guard.as_ref().map_or(1.0, Guard::pressure);
             self.window.guard(pressure);
             self.pacer.guard(None);
+            self.set_scan_keys();
         }
     }
 
     /// Which limit holds the copy back at present.
-    pub fn held(&self) -> Option<String> {
+    pub fn held(&self) -> Option<(HeldBy, String)> {
         let guarded = self.guard.as_ref().and_then(Guard::held);
-        self.full.clone().or_else(|| self.pacer.held()).or(guarded)
+        let full = self.full.clone().map(|reason| (HeldBy::Memory, reason));
+        full.or_else(|| self.pacer.held())
+            .or(guarded.map(|reason| (HeldBy::Latency, reason)))
     }
 
     /// Whether nothing may be asked, because the source is measured without the copy.
@@ -444,7 +451,16 @@ impl Lane {
             self.window.guard(guard.pressure());
             let share = self.window.guarded_share();
             self.pacer.guard(guard.keys_per_s(read_per_s, share));
+            self.set_scan_keys();
         }
+    }
+
+    fn set_scan_keys(&mut self) {
+        let most = self.batch_keys_max;
+        self.rules.batch_keys = match &self.guard {
+            Some(guard) => guard.scan_keys(most),
+            None => most,
+        };
     }
 
     /// Whether so much waits that the source must not be read for now. What waits for its expiry goes on only if it is read,
@@ -463,7 +479,12 @@ impl Lane {
         self.ready_bytes + self.valued_bytes
     }
 
-    /// Payload bytes that were read, or will be because they were asked for, and that the target has not taken.
+    /// Payload bytes that will be read because they were asked for, as far as can be told.
+    pub fn bytes_asked(&self) -> u64 {
+        self.asked_keys as u64 * self.window.payload_bytes()
+    }
+
+    /// Payload bytes that were read and that the target has not taken.
     pub fn bytes_on_their_way(&self) -> u64 {
         let sent: u64 = self
             .sent
@@ -471,7 +492,7 @@ impl Lane {
             .flatten()
             .map(|sent| sent.payload_bytes)
             .sum();
-        self.held_bytes() + sent + self.asked_keys as u64 * self.window.payload_bytes()
+        self.held_bytes() + sent
     }
 
     /// How strings are read at present.

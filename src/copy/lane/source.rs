@@ -89,6 +89,7 @@ impl Lane {
 
     fn ask_scan(&mut self, out: &mut BytesMut) {
         if self.has_room_for_names()
+            && self.pacer.may_scan()
             && self
                 .scan
                 .ask(out, &self.rules, |seq| seq < self.in_doubt_before)

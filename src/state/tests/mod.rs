@@ -161,6 +161,7 @@ fn status(store: &Store) -> Status {
         functions: None,
         read_window: 32,
         throttle: None,
+        throttled_by: None,
         limits: Default::default(),
         evicted_keys: 0,
         passes: vec![],

@@ -9,6 +9,8 @@
 mod demo;
 /// `keys`: every name, harmless.
 mod keys;
+/// A source with keys, and an empty target.
+mod pair;
 /// Every command as it is really used: passwords, files, variables.
 mod passwords;
 /// What other users of the machine can see.

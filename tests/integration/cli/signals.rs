@@ -5,47 +5,19 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::pair::{KEYS, Pair};
 use super::{command, on_terminal};
 use crate::support::proxy::Proxy;
 use crate::support::redknot::{Redknot, Running};
-use crate::support::server::Server;
-use crate::support::version::{REDIS_7_0, require};
 use crate::support::wait_for;
 
-const KEYS: u64 = 100_000;
-
-struct Pair {
-    source: Server,
-    target: Server,
-    state: tempfile::TempDir,
-}
-
 impl Pair {
-    fn new() -> Option<Self> {
-        let binary = require(REDIS_7_0)?;
-        let pair = Self {
-            source: Server::plain(&binary),
-            target: Server::plain(&binary),
-            state: tempfile::tempdir().unwrap(),
-        };
-        redis::cmd("DEBUG")
-            .arg("POPULATE")
-            .arg(KEYS)
-            .query::<()>(&mut pair.source.connection())
-            .unwrap();
-        Some(pair)
-    }
-
     fn migrate(&self) -> Redknot {
         self.migrate_to(&self.target.url(0)).args(["--batch", "2"])
     }
 
     fn migrate_to(&self, to: &str) -> Redknot {
         self.migrate_named("m", to)
-    }
-
-    fn migrate_named(&self, name: &str, to: &str) -> Redknot {
-        Redknot::migrate(&self.source.url(0), to, self.state.path()).args(["--name", name])
     }
 
     /// A run that has written something.

@@ -2,37 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::pair::{KEYS, Pair};
 use crate::support::redknot::{Redknot, status};
-use crate::support::server::Server;
-use crate::support::version::{REDIS_7_0, require};
-
-const KEYS: u64 = 100_000;
-
-struct Pair {
-    source: Server,
-    target: Server,
-    state: tempfile::TempDir,
-}
 
 impl Pair {
-    fn new() -> Option<Self> {
-        let binary = require(REDIS_7_0)?;
-        let pair = Self {
-            source: Server::plain(&binary),
-            target: Server::plain(&binary),
-            state: tempfile::tempdir().unwrap(),
-        };
-        redis::cmd("DEBUG")
-            .arg("POPULATE")
-            .arg(KEYS)
-            .query::<()>(&mut pair.source.connection())
-            .unwrap();
-        Some(pair)
-    }
-
-    fn migrate(&self) -> Redknot {
-        Redknot::migrate(&self.source.url(0), &self.target.url(0), self.state.path())
-            .args(["--name", "m"])
+    fn migrated(&self) -> Redknot {
+        self.migrate_named("m", &self.target.url(0))
     }
 
     fn compare(&self) -> Redknot {
@@ -41,7 +16,7 @@ impl Pair {
 
     /// So slow that it does not come to its end by itself within a few seconds.
     fn slowly(&self) -> Redknot {
-        self.migrate().args(["--rate", "5000/s"])
+        self.migrated().args(["--rate", "5000/s"])
     }
 }
 
@@ -77,7 +52,7 @@ fn a_run_whose_time_is_over_saves_a_checkpoint_and_is_continued() {
     let written = status.counters.keys_written;
     assert!((1..KEYS).contains(&written), "{written}");
 
-    let finished = pair.migrate().run().expect_code(0);
+    let finished = pair.migrated().run().expect_code(0);
     assert!(finished.stderr().contains("resumed at"), "{finished}");
     assert_eq!(pair.target.keys(0), KEYS);
 }
@@ -85,7 +60,7 @@ fn a_run_whose_time_is_over_saves_a_checkpoint_and_is_continued() {
 #[test]
 fn a_comparison_ends_with_its_time_and_is_continued() {
     let Some(pair) = Pair::new() else { return };
-    pair.migrate().run().expect_code(0);
+    pair.migrated().run().expect_code(0);
     let finished = pair
         .compare()
         .args(["--batch", "1", "--max-duration", "1s"])
@@ -110,7 +85,7 @@ fn a_run_ends_with_its_hours() {
     assert!(finished.stderr().contains(said), "{finished}");
     let written = pair.target.keys(0);
     assert!((1..KEYS).contains(&written), "{written}");
-    pair.migrate()
+    pair.migrated()
         .args(["--window", "22:00-06:00"])
         .env("TZ", zone_where_it_is(23, 0, 0))
         .run()
@@ -122,7 +97,7 @@ fn a_run_ends_with_its_hours() {
 fn outside_of_its_hours_nothing_is_begun() {
     let Some(pair) = Pair::new() else { return };
     let finished = pair
-        .migrate()
+        .migrated()
         .args(["--window", "22:00-06:00"])
         .env("TZ", zone_where_it_is(14, 3, 0))
         .run()
@@ -141,13 +116,13 @@ fn times_can_stand_in_the_environment_and_in_a_file() {
     let file = pair.state.path().join("flags.toml");
     std::fs::write(&file, "window = \"22:00-06:00\"\n").unwrap();
     let here = ("TZ", zone_where_it_is(14, 3, 0));
-    pair.migrate()
+    pair.migrated()
         .arg("--config")
         .arg(&file)
         .env(here.0, &here.1)
         .run()
         .expect_code(15);
-    pair.migrate()
+    pair.migrated()
         .env("REDKNOT_WINDOW", "22:00-06:00")
         .env(here.0, &here.1)
         .run()

@@ -227,7 +227,8 @@ fn figures_are_those_of_the_status_and_counters_never_fall() {
     let proxy = Proxy::start(pair.target.port(), 5);
     proxy.requests().bandwidth(4 << 20);
     let (from, to) = (pair.source.url(0), proxy.url(0));
-    let migrate = Redknot::migrate(&from, &to, pair.state()).args(["--name", NAME]);
+    let migrate = Redknot::migrate(&from, &to, pair.state());
+    let migrate = migrate.args(["--name", NAME, "--bandwidth", "1GiB/s"]);
     let running = watched(migrate).start();
     let copied = read_until(&gate, &url(&running), &mut seen);
     let stored = status(NAME, pair.state());
@@ -241,6 +242,8 @@ fn figures_are_those_of_the_status_and_counters_never_fall() {
         ("target", &stored.target),
     ];
     assert_eq!(copied.sum("redknot_info", &info), 1.0);
+    let limit = copied.sum("redknot_limit", &[("limit", "bandwidth")]);
+    assert_eq!(limit, f64::from(1 << 30));
     assert_promtool_takes(&copied);
     proxy.requests().calm();
     gate.open();

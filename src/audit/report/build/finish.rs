@@ -8,6 +8,7 @@ use crate::audit::report::model::{
 };
 use crate::audit::report::redact;
 use crate::audit::report::verdict::{Verdict, verdict};
+use crate::figures::count;
 use crate::key::visible;
 use crate::plan::Plan;
 use crate::progress::{Counters, Makeup};
@@ -45,6 +46,12 @@ impl Builder {
         if chain.torn {
             self.remarks
                 .push("The last line of the journal was torn by a crash, and left out.".into());
+        }
+        for (run, keys) in std::mem::take(&mut self.evicted) {
+            let keys = count(keys);
+            self.remarks.push(format!(
+                "Keys evicted on the target during run {run}, as it was full, whosever they were: {keys}."
+            ));
         }
         let mut makeup = Makeup::default();
         self.lanes

@@ -57,6 +57,8 @@ pub struct Builder {
     quarantined: RawList,
     findings: RawList,
     remarks: Vec<String>,
+    /// Keys that the target evicted, by run.
+    evicted: BTreeMap<u32, u64>,
 }
 
 struct Created {
@@ -147,6 +149,9 @@ impl Builder {
                 let told = figures::functions(&carried);
                 self.remarks
                     .push(format!("Functions of the source: {told}."));
+            }
+            Event::Evicted { run, keys } => {
+                self.evicted.insert(run, keys);
             }
             // That it was held back is told by waits.
             Event::LimitsChanged { .. } | Event::Unknown => {}

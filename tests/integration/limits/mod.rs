@@ -1,11 +1,15 @@
 //! How hard a copy presses on its servers: limits that are given, kept to, and shown.
 
+/// What other clients of the source feel beside a guarded copy.
+mod latency;
+
 use std::os::unix::fs::PermissionsExt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ::redknot::progress::HeldBy;
+
+use crate::support::cluster::Cluster;
+use crate::support::comparing::compare;
 use crate::support::redknot::{Redknot, Running, status_file, wait_for_status};
 use crate::support::server::Server;
 use crate::support::version::{REDIS_7_0, require};
@@ -75,6 +79,27 @@ fn a_rate_is_kept_to_within_a_twentieth_over_ten_seconds() {
 }
 
 #[test]
+fn names_that_are_passed_over_count_a_tenth() {
+    let Some(pair) = Pair::new(80_000, 10) else {
+        return;
+    };
+    for flag in [["--match", "hash:*"], ["--exclude", "key:*"]] {
+        let state = tempfile::tempdir().unwrap();
+        let target = Server::plain(&require(REDIS_7_0).unwrap());
+        let finished = Redknot::migrate(&pair.source.url(0), &target.url(0), state.path())
+            .args(["--name", "m", "--rate", "10000/s"])
+            .args(flag)
+            .run()
+            .expect_code(0);
+        assert_eq!(target.keys(0), 20_000);
+        // 20 000 keys, and 80 000 names.
+        let took = finished.wall.as_secs_f64();
+        eprintln!("{flag:?}: {took:.2} s");
+        assert!((2.6..4.5).contains(&took), "{flag:?}: {took} s");
+    }
+}
+
+#[test]
 fn a_bandwidth_is_kept_to_within_a_twentieth_over_ten_seconds() {
     let Some(pair) = Pair::new(40_000, 4_000) else {
         return;
@@ -113,6 +138,7 @@ fn what_a_copy_is_held_back_by_is_shown_and_told_to_the_journal() {
         |status| status.throttle.is_some(),
     );
     assert_eq!(status.throttle.as_deref(), Some("the limit of 3000 keys/s"));
+    assert_eq!(status.throttled_by, Some(HeldBy::Rate));
     assert_eq!(status.limits.keys_per_s, Some(3000));
     assert_eq!(status.limits.bytes_per_s, None);
     let shown = Redknot::new(["status", "m", "--state-dir"])
@@ -147,106 +173,6 @@ fn values_larger_than_their_second_come_one_by_one() {
     let took = began.elapsed().as_secs_f64();
     assert!((2.5..10.0).contains(&took), "{took} s");
     assert_eq!(pair.target.keys(0), 5);
-}
-
-/// Another client of a server: what its PINGs take, one every millisecond.
-struct Neighbour {
-    stop: Arc<AtomicBool>,
-    taken: Arc<Mutex<Vec<Duration>>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Neighbour {
-    fn of(server: &Server) -> Self {
-        let (stop, taken) = (
-            Arc::<AtomicBool>::default(),
-            Arc::<Mutex<Vec<_>>>::default(),
-        );
-        let mut connection = server.connection();
-        let (stopped, list) = (Arc::clone(&stop), Arc::clone(&taken));
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                redis::cmd("PING").query::<()>(&mut connection).unwrap();
-                list.lock().unwrap().push(began.elapsed());
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        });
-        Self {
-            stop,
-            taken,
-            thread: Some(thread),
-        }
-    }
-
-    /// What 99 of 100 of those since the last look stayed below, in milliseconds.
-    fn p99_ms(&self) -> f64 {
-        let mut taken = std::mem::take(&mut *self.taken.lock().unwrap());
-        assert!(taken.len() > 100, "only {} PINGs", taken.len());
-        taken.sort_unstable();
-        taken[taken.len() * 99 / 100].as_secs_f64() * 1000.0
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-#[test]
-#[ignore = "a busy machine is not quiet enough to be measured: make soak"]
-fn a_guard_keeps_what_other_clients_of_the_source_feel_below_its_limit() {
-    let Some(pair) = Pair::new(0, 1) else { return };
-    // A DUMP of one of these takes some milliseconds, and sixteen are asked for at once.
-    redis::cmd("EVAL")
-        .arg(
-            "for i = 1, 240 do for f = 1, 10000, 100 do local t = {} for j = f, f + 99 do \
-             t[#t + 1] = 'field:' .. j t[#t + 1] = 'v' .. j end redis.call('HSET', 'h' .. i, unpack(t)) end end",
-        )
-        .arg(0)
-        .query::<()>(&mut pair.source.connection())
-        .unwrap();
-    let neighbour = Neighbour::of(&pair.source);
-    std::thread::sleep(Duration::from_secs(1));
-    let alone = neighbour.p99_ms();
-
-    pair.migrate().run().expect_code(0);
-    let unguarded = neighbour.p99_ms();
-
-    let binary = require(REDIS_7_0).unwrap();
-    let target = Server::plain(&binary);
-    let mut running = Redknot::migrate(&pair.source.url(0), &target.url(0), pair.state.path())
-        .args(["--name", "guarded", "--max-latency", "20ms"])
-        .start();
-    let state = pair.state.path();
-    let held = wait_for(
-        "something to be taken back",
-        Duration::from_secs(30),
-        || {
-            assert!(running.is_running(), "{}", running.stderr_so_far());
-            let status = status_file("guarded", state)?;
-            let throttle = status.throttle.as_deref();
-            (throttle == Some("the source's latency, which may be 20ms")).then_some(status)
-        },
-    );
-    assert_eq!(held.limits.latency_us, Some(20_000));
-    // What was asked before that does not count.
-    std::thread::sleep(Duration::from_millis(200));
-    neighbour.p99_ms();
-    let before = target.keys(0);
-    std::thread::sleep(Duration::from_secs(1));
-    let (guarded, after) = (neighbour.p99_ms(), target.keys(0));
-    eprintln!(
-        "PING p99: {alone:.1} ms alone, {unguarded:.1} ms beside a copy, {guarded:.1} ms beside a guarded one of {} keys/s",
-        after - before
-    );
-    assert!(after > before, "the copy goes on");
-    assert!(guarded < unguarded / 2.0, "{guarded} of {unguarded} ms");
-    let finished = running.wait().expect_code(0);
-    eprintln!("guarded in {:?}", finished.wall);
-    assert_eq!(target.keys(0), 240);
 }
 
 fn throttle(pair: &Pair, flags: &[&str]) -> Redknot {
@@ -336,38 +262,119 @@ fn what_one_run_was_told_does_not_concern_the_next() {
     assert_eq!(pair.target.keys(0), 10_000);
 }
 
-#[test]
-fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
+fn set(server: &Server, name: &str, value: &str) {
+    redis::cmd("CONFIG")
+        .arg(("SET", name, value))
+        .query::<()>(&mut server.connection())
+        .unwrap();
+}
+
+/// Whether the server has refused a write for want of memory.
+fn has_refused(server: &Server) -> bool {
+    server.info("errorstats").contains_key("errorstat_OOM")
+}
+
+fn waits_for_memory(flags: &[&str]) {
     let Some(pair) = Pair::new(40_000, 1_000) else {
         return;
     };
-    let mut target = pair.target.connection();
-    let set = |name: &str, value: &str, target: &mut redis::Connection| {
-        redis::cmd("CONFIG")
-            .arg(("SET", name, value))
-            .query::<()>(target)
-            .unwrap();
-    };
-    set("maxmemory", "20mb", &mut target);
+    set(&pair.target, "maxmemory", "20mb");
     let state = pair.state.path();
-    // Slow enough that the memory is looked at often before it is full.
-    let running = pair.migrate().args(["--rate", "5000/s"]).start();
+    let running = pair.migrate().args(flags).start();
     let status = wait_for_status("m", state, "the wait for memory", |status| {
         let throttle = status.throttle.as_deref();
         throttle.is_some_and(|why| why.starts_with("the target's memory: "))
     });
     let written = status.counters.keys_written;
     assert!((1..50_000).contains(&written), "{written}");
-    let refused = |target: &mut redis::Connection| {
-        let stats: String = redis::cmd("INFO").arg("errorstats").query(target).unwrap();
-        stats.contains("errorstat_OOM")
-    };
-    assert!(!refused(&mut target), "it waited too late");
-    set("maxmemory", "0", &mut target);
+    assert_eq!(status.throttled_by, Some(HeldBy::Memory));
+    assert!(!has_refused(&pair.target), "it waited too late");
+    set(&pair.target, "maxmemory", "0");
     let finished = running.wait().expect_code(0);
     let said = "the target has memory again, after ";
     assert!(finished.stderr().contains(said), "{finished}");
-    assert!(!refused(&mut target));
+    assert!(!has_refused(&pair.target));
+    assert_eq!(pair.target.keys(0), 50_000);
+}
+
+#[test]
+fn a_target_that_is_nearly_full_is_waited_for_before_it_refuses() {
+    waits_for_memory(&["--rate", "5000/s"]);
+    waits_for_memory(&[]);
+}
+
+#[test]
+fn one_node_of_a_cluster_without_room_is_waited_for_by_its_name() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    let cluster = Cluster::start(&require(REDIS_7_0).unwrap(), 3, 0);
+    let node = cluster.masters()[1];
+    set(node, "maxmemory", "10mb");
+    let state = pair.state.path();
+    let running = Redknot::migrate(&pair.source.url(0), &cluster.url(), state)
+        .args(["--name", "m"])
+        .start();
+    let of_node = format!("the target's memory at {}: ", node.address());
+    let status = wait_for_status("m", state, "the wait for memory", |status| {
+        let throttle = status.throttle.as_deref();
+        throttle.is_some_and(|why| why.starts_with(&of_node))
+    });
+    assert!(status.counters.keys_written > 0);
+    set(node, "maxmemory", "0");
+    running.wait().expect_code(0);
+    assert!(!has_refused(node));
+    assert_eq!(cluster.keys(), 50_000);
+}
+
+#[test]
+fn a_node_of_a_cluster_that_evicts_is_named_before_it_begins_and_counted() {
+    let Some(pair) = Pair::new(20_000, 1_000) else {
+        return;
+    };
+    let cluster = Cluster::start(&require(REDIS_7_0).unwrap(), 3, 0);
+    let node = cluster.masters()[2];
+    set(node, "maxmemory-policy", "allkeys-random");
+    set(node, "maxmemory", "5mb");
+    let state = pair.state.path();
+    let finished = Redknot::migrate(&pair.source.url(0), &cluster.url(), state)
+        .args(["--name", "m"])
+        .run()
+        .expect_code(0);
+    let said = format!(
+        "{}, a node of the target, evicts keys when it is full (allkeys-random)",
+        node.address()
+    );
+    assert!(finished.stderr().contains(&said), "{finished}");
+    let evicted = status_file("m", state).unwrap().evicted_keys;
+    let missing = 25_000 - cluster.keys();
+    // To serve a connection takes memory too.
+    assert!((0..1000).contains(&(missing - evicted)), "{missing}");
+}
+
+#[test]
+fn a_target_into_which_everything_just_fits_is_not_waited_for() {
+    let Some(pair) = Pair::new(40_000, 1_000) else {
+        return;
+    };
+    let memory = |server: &Server| -> u64 { server.info("memory")["used_memory"].parse().unwrap() };
+    let needed = memory(&pair.source);
+    redis::cmd("CONFIG")
+        .arg(("SET", "maxmemory", needed + needed / 12))
+        .query::<()>(&mut pair.target.connection())
+        .unwrap();
+    // As fast as it goes: the memory shrinks in leaps.
+    let finished = pair
+        .migrate()
+        .args(["--max-unavailable", "3s"])
+        .run()
+        .expect_code(0);
+    eprintln!(
+        "{} of {} bytes; {}",
+        memory(&pair.target),
+        needed + needed / 12,
+        finished.stderr()
+    );
     assert_eq!(pair.target.keys(0), 50_000);
 }
 
@@ -394,29 +401,47 @@ fn what_a_target_evicts_is_counted_and_said() {
     let Some(pair) = Pair::new(40_000, 1_000) else {
         return;
     };
-    for (name, value) in [("maxmemory-policy", "allkeys-lru"), ("maxmemory", "20mb")] {
-        redis::cmd("CONFIG")
-            .arg(("SET", name, value))
-            .query::<()>(&mut pair.target.connection())
-            .unwrap();
-    }
-    let finished = pair
-        .migrate()
-        .args(["--rate", "10000/s"])
-        .run()
-        .expect_code(0);
+    set(&pair.target, "maxmemory-policy", "allkeys-lru");
+    set(&pair.target, "maxmemory", "20mb");
+    let state = pair.state.path();
+    let finished = pair.migrate().arg("--json").run().expect_code(0);
     for said in [
         "the target evicts keys when it is full (allkeys-lru)",
         "the target evicts keys, as it is full",
     ] {
-        assert!(finished.stderr().contains(said), "{finished}");
+        assert!(finished.stdout().contains(said), "{finished}");
     }
-    let status = status_file("m", pair.state.path()).unwrap();
+    let evicted = status_file("m", state).unwrap().evicted_keys;
+    assert!(evicted > 0);
+    let mut lines = finished.json_lines().into_iter();
+    let end = lines.rfind(|line| line["type"] == "complete").unwrap();
+    assert_eq!(end["evicted_keys"], evicted);
     let missing = 50_000 - pair.target.keys(0);
-    assert!(status.evicted_keys > 0);
-    assert!(
-        status.evicted_keys <= missing,
-        "{} of {missing}",
-        status.evicted_keys
-    );
+    // To serve a connection takes memory too.
+    assert!((0..1000).contains(&(missing - evicted)), "{missing}");
+    let about = |command: &[&str]| {
+        let told = Redknot::new(command).args(["m", "--state-dir"]).arg(state);
+        told.run().expect_code(0).stdout()
+    };
+    let shown = about(&["status"]);
+    let counted = shown.replace(' ', "");
+    let said = format!("keysevictedonthetargetduringtherun:{evicted}");
+    assert!(counted.contains(&said), "{shown}");
+    let shown = about(&["audit", "show"]);
+    let said = format!("keysevictedonthetargetduringrun1:{evicted}");
+    assert!(shown.replace(' ', "").contains(&said), "{shown}");
+
+    let report = about(&["audit", "report", "--md"]);
+    let said = "Keys evicted on the target during run 1";
+    assert!(report.contains(said), "{report}");
+
+    // Whoever compares sees each of them, and what was evicted to make room for its questions.
+    let compared = compare("m", state)
+        .args(["--from", &pair.source.url(0), "--to", &pair.target.url(0)])
+        .run()
+        .expect_code(1);
+    let mut lines = compared.json_lines().into_iter();
+    let result = lines.rfind(|line| line["type"] == "compared").unwrap();
+    let missing = result["counters"]["missing"].as_u64().unwrap();
+    assert!(missing >= evicted, "{missing} of {evicted}");
 }
