@@ -164,6 +164,7 @@ impl Report {
         let (keys_per_s, bytes_per_s) = self.rates();
         let keys_estimate = self.keyspace.iter().copied().sum::<Option<u64>>();
         let percent = self.percent(&durable.lanes);
+        let ways = env.ways.get();
         let left = keys_estimate.map(|keys| keys as f64 * (1.0 - percent / 100.0));
         Status {
             v: STATUS_VERSION,
@@ -208,7 +209,9 @@ impl Report {
             source_latency_ms: lane
                 .and_then(|lane| lane.window.latency())
                 .map(|latency| latency.as_secs_f64() * 1000.0),
-            strings_by: env.strings_by.get(),
+            strings_by: ways.map(|ways| ways.strings),
+            strings_written_by: ways.map(|ways| ways.strings_written),
+            expiries_by: ways.map(|ways| ways.expiries),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle: env
                 .throttle
