@@ -342,6 +342,12 @@ pub struct Status {
     /// How strings are read at present, or were last in this run.
     #[serde(default)]
     pub strings_by: Option<StringsBy>,
+    /// How strings are written, likewise.
+    #[serde(default)]
+    pub strings_written_by: Option<StringsWrittenBy>,
+    /// How strings' expiries are asked for, likewise.
+    #[serde(default)]
+    pub expiries_by: Option<ExpiriesBy>,
     /// Most keys whose values are asked of the source at once, at present.
     pub read_window: u32,
     /// Why the copy waits, if it does.
@@ -422,6 +428,47 @@ impl fmt::Display for StringsBy {
         f.write_str(match self {
             Self::Mget => "strings by MGET",
             Self::Dump => "strings by DUMP",
+        })
+    }
+}
+
+/// How strings are written. It is chosen for speed and makes no difference to what arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StringsWrittenBy {
+    /// By SET, where they were read as strings.
+    Set,
+    /// By RESTORE, as all keys.
+    Restore,
+}
+
+impl fmt::Display for StringsWrittenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Set => "written by SET",
+            Self::Restore => "written by RESTORE",
+        })
+    }
+}
+
+/// How strings' expiries are asked for. It is chosen for speed and makes no difference to what arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpiriesBy {
+    /// Once for many keys, by the number of keys of the database that have one: there is none.
+    Count,
+    /// Of each key.
+    Key,
+    /// Not at all (`--ttl drop`).
+    None,
+}
+
+impl fmt::Display for ExpiriesBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Count => "expiries by INFO keyspace",
+            Self::Key => "expiries key by key",
+            Self::None => "expiries not asked for",
         })
     }
 }

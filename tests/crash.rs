@@ -37,18 +37,21 @@ fn migrate(source: &Server, target: &Server, state_dir: &Path) -> Redknot {
         .arg(BATCH_KEYS.to_string())
 }
 
-/// RESTOREs that the target executed with success.
-fn restores(target: &Server) -> u64 {
+/// RESTOREs and SETs that the target executed with success.
+fn writes(target: &Server) -> u64 {
     let stats = target.info("commandstats");
-    let Some(line) = stats.get("cmdstat_restore") else {
-        return 0;
+    let succeeded = |command: &str| {
+        let Some(line) = stats.get(command) else {
+            return 0;
+        };
+        let field = |name: &str| -> u64 {
+            let field = line.split(',').find_map(|field| field.strip_prefix(name));
+            field.unwrap_or("0").parse().unwrap()
+        };
+        // The handshake's probe is a RESTORE that fails.
+        field("calls=") - field("failed_calls=")
     };
-    let field = |name: &str| -> u64 {
-        let field = line.split(',').find_map(|field| field.strip_prefix(name));
-        field.unwrap_or("0").parse().unwrap()
-    };
-    // The handshake's probe is a RESTORE that fails.
-    field("calls=") - field("failed_calls=")
+    succeeded("cmdstat_restore") + succeeded("cmdstat_set")
 }
 
 /// What was durable before must still be counted.
@@ -89,7 +92,7 @@ fn assert_complete_and_equal(source: &Server, target: &Server, state_dir: &Path,
     );
     let keys = source.keys(0);
     assert_eq!(Oracle::between(source, target).assert_equal() as u64, keys);
-    let again = restores(target) - keys;
+    let again = writes(target) - keys;
     let window = IN_FLIGHT_BATCHES_MAX * BATCH_KEYS_MAX;
     assert!(
         again <= kills * window,
@@ -148,7 +151,7 @@ fn kills_at_random_moments_lose_no_key() {
             break;
         }
         assert_complete_and_equal(&source, &target, state.path(), kills_here);
-        again_in_all += restores(&target) - source.keys(0);
+        again_in_all += writes(&target) - source.keys(0);
         migrations += 1;
     }
     eprintln!(
@@ -240,7 +243,7 @@ fn a_million_keys_of_every_type_survive_ten_kills() {
         kills += 1;
     };
     let keys = source.keys(0);
-    let again = restores(&target) - keys;
+    let again = writes(&target) - keys;
     assert_eq!(
         kills, 10,
         "the run ended before it could be killed ten times\n{finished}"

@@ -85,6 +85,9 @@ struct Arguments {
     /// Measure redknot with `--read-with dump` as well, which shows what MGET spares.
     #[arg(long)]
     with_dump: bool,
+    /// Measure redknot with `--write-with restore` as well, which shows what SET spares.
+    #[arg(long)]
+    with_restore: bool,
     /// Measure redknot with TLS to both servers as well, and print its wall time over that without.
     #[arg(long)]
     tls: bool,
@@ -115,6 +118,7 @@ fn main() -> Result<()> {
         tiny.runs = 1;
         tiny.without_durability = true;
         tiny.with_dump = true;
+        tiny.with_restore = true;
         tiny.tls = server::knows_tls()?;
         run(data, &tiny)?;
     }
@@ -136,10 +140,15 @@ struct Variant {
 impl Arguments {
     /// The runs of redknot in each round.
     fn variants(&self) -> Vec<Variant> {
-        let variants: [(bool, &str, &[&str]); 6] = [
+        let variants: [(bool, &str, &[&str]); 7] = [
             (true, "redknot", &[]),
             (self.tls, WITH_TLS, &[]),
             (self.with_dump, "redknot, DUMP", &["--read-with", "dump"]),
+            (
+                self.with_restore,
+                "redknot, RESTORE",
+                &["--write-with", "restore"],
+            ),
             (
                 self.without_durability,
                 "redknot, no fsync",
@@ -201,9 +210,10 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         recording.payload_bytes as f64 / 1e6,
         content.digest,
     );
-    // CPU time of the source over what a DUMP of every key costs it, and wall time over that of the slower floor, below
-    // which no copy by DUMP and RESTORE can get; each of the same round.
-    let mut table = Table::new(recording.keys, ["source/", "/ bound"]);
+    // CPU time of the source over what a DUMP of every key costs it, of the target over what a RESTORE of every key costs
+    // it, and wall time over that of the slower floor, below which no copy by DUMP and RESTORE can get; each of the same
+    // round.
+    let mut table = Table::new(recording.keys, ["source/", "target/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
     if arguments.cluster_target {
         rows.extend(["nodes in turns", "floors at once"]);
@@ -265,6 +275,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         for (name, cost) in rows.iter().zip(measured) {
             let ratios = [
                 cost.source_cpu_seconds / source_floor.source_cpu_seconds,
+                cost.target_cpu_seconds / target_floor.target_cpu_seconds,
                 cost.wall_seconds / bound,
             ];
             table.add(round, name, cost, ratios);

@@ -6,21 +6,23 @@ use crate::measure::Cost;
 /// 0.05, most of it the kernel's own.
 const BUSY_CORES_MAX: f64 = 0.2;
 
-/// Two figures against the floors of the same round; what they are stands in the head.
-type Ratios = [f64; 2];
+/// What a row cost in each round.
+type Measured<const RATIOS: usize> = Vec<(Cost, [f64; RATIOS])>;
 
 /// All that was measured, in the order in which it was first added.
-pub struct Table {
+///
+/// Behind each cost stand figures against the floors of the same round; what they are stands in the head.
+pub struct Table<const RATIOS: usize> {
     keys: usize,
-    rows: Vec<(String, Vec<(Cost, Ratios)>)>,
+    rows: Vec<(String, Measured<RATIOS>)>,
 }
 
-impl Table {
-    /// Prints the head, whose last two columns are ratios.
-    pub fn new(keys: usize, ratios: [&str; 2]) -> Self {
-        let [first, second] = ratios;
+impl<const RATIOS: usize> Table<RATIOS> {
+    /// Prints the head, whose last columns are ratios.
+    pub fn new(keys: usize, ratios: [&str; RATIOS]) -> Self {
+        let ratios: String = ratios.iter().map(|name| format!(" {name:>8}")).collect();
         println!(
-            "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8} {first:>8} {second:>8}",
+            "{:>5}  {:<17} {:>8} | CPU s: {:>8} {:>8} {:>8} {:>8} | {:>7} {:>8}{ratios}",
             "round", "", "wall s", "source", "target", "client", "others", "µs/key", "RSS MiB",
         );
         Self {
@@ -30,7 +32,7 @@ impl Table {
     }
 
     /// Prints a row, and keeps it for the medians.
-    pub fn add(&mut self, round: usize, name: &str, cost: Cost, ratios: Ratios) {
+    pub fn add(&mut self, round: usize, name: &str, cost: Cost, ratios: [f64; RATIOS]) {
         self.print(&round.to_string(), name, &cost, ratios);
         match self.rows.iter_mut().find(|(row, _)| row == name) {
             Some((_, measured)) => measured.push((cost, ratios)),
@@ -57,7 +59,8 @@ impl Table {
     pub fn end(self) {
         for (name, measured) in &self.rows {
             let ratio = |at: usize| median(measured.iter().map(|(_, ratios)| ratios[at]));
-            self.print("mid", name, &median_cost(measured), [ratio(0), ratio(1)]);
+            let ratios = std::array::from_fn(ratio);
+            self.print("mid", name, &median_cost(measured), ratios);
         }
         let all = || self.rows.iter().flat_map(|(_, measured)| measured);
         let busy = all().map(|(cost, _)| cost.others_cpu_seconds).sum::<f64>()
@@ -69,13 +72,17 @@ impl Table {
         }
     }
 
-    fn print(&self, round: &str, name: &str, cost: &Cost, [first, second]: Ratios) {
+    fn print(&self, round: &str, name: &str, cost: &Cost, ratios: [f64; RATIOS]) {
+        let ratios: String = ratios
+            .iter()
+            .map(|ratio| format!(" {ratio:>8.3}"))
+            .collect();
         let rss = cost.client_rss_bytes_max.map_or_else(
             || "-".to_owned(),
             |bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
         );
         println!(
-            "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8} {first:>8.3} {second:>8.3}",
+            "{round:>5}  {name:<17} {:>8.3} |        {:>8.3} {:>8.3} {:>8.3} {:>8.3} | {:>7.3} {rss:>8}{ratios}",
             cost.wall_seconds,
             cost.source_cpu_seconds,
             cost.target_cpu_seconds,
@@ -87,7 +94,7 @@ impl Table {
 }
 
 /// The median of each figure for itself.
-fn median_cost(measured: &[(Cost, Ratios)]) -> Cost {
+fn median_cost<const RATIOS: usize>(measured: &[(Cost, [f64; RATIOS])]) -> Cost {
     let of = |figure: fn(&Cost) -> f64| median(measured.iter().map(|(cost, _)| figure(cost)));
     Cost {
         wall_seconds: of(|cost| cost.wall_seconds),

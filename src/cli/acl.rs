@@ -47,8 +47,10 @@ const READS: &[&str] = &[
 ];
 /// Known since 7.0; a line that names an unknown command is refused as a whole.
 const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
-/// The only command that writes.
-const WRITES: &[&str] = &["restore"];
+/// On the source: strings and the proof that none of them has an expiry are read in one transaction.
+const TOGETHER: &[&str] = &["multi", "exec"];
+/// The only commands that write.
+const WRITES: &[&str] = &["restore", "set"];
 
 /// Rights that not everybody needs or has, each with what it is for.
 const SOURCE_OPTIONS: &[(&str, &str)] = &[
@@ -97,7 +99,7 @@ pub fn run(args: &AclArgs, console: &Console) -> ExitCode {
 fn lines(side: Side, functions: bool) -> String {
     let (does, options) = match side {
         Side::Source => ("only reads", SOURCE_OPTIONS),
-        Side::Target => ("writes by RESTORE alone", TARGET_OPTIONS),
+        Side::Target => ("writes by RESTORE and SET alone", TARGET_OPTIONS),
     };
     let mut text = format!(
         "# The {side}: the user {does}. Put a password in the place of PASSWORD.\n\
@@ -137,11 +139,11 @@ fn user(side: Side, generation: Generation) -> String {
         Generation::Six => &[][..],
         Generation::Seven => READS_SINCE_SEVEN,
     };
-    let writes = match side {
-        Side::Source => &[][..],
+    let of_side = match side {
+        Side::Source => TOGETHER,
         Side::Target => WRITES,
     };
-    let commands: Vec<String> = [BOTH, READS, since_seven, writes]
+    let commands: Vec<String> = [BOTH, READS, since_seven, of_side]
         .concat()
         .into_iter()
         .map(|command| format!("+{command}"))
@@ -160,10 +162,12 @@ mod tests {
     fn the_source_is_never_written_and_the_target_never_wiped() {
         for side in [Side::Source, Side::Target] {
             let text = lines(side, false);
-            for word in ["+del", "+flush", "+@", "+set", "allcommands", "+config"] {
+            for word in ["+del", "+flush", "+@", "allcommands", "+config"] {
                 assert!(!text.contains(word), "{word} in {text}");
             }
-            assert_eq!(text.contains("+restore"), side == Side::Target, "{text}");
+            for word in ["+restore", "+set"] {
+                assert_eq!(text.contains(word), side == Side::Target, "{text}");
+            }
             assert!(!text.contains("redknot-source +unlink"), "{text}");
         }
     }

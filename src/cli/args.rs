@@ -23,7 +23,7 @@ use std::time::Duration;
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use redknot::config::{limits, units};
-use redknot::copy::{OnSourceChange, ReadWith};
+use redknot::copy::{OnSourceChange, ReadWith, WriteWith};
 use redknot::endpoint::Side;
 use redknot::plan::{FieldTtl, KeyType, OnConflict, TtlPolicy};
 use redknot::state::Durability;
@@ -274,6 +274,10 @@ pub struct MigrateArgs {
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
     pub read_with: Option<ReadWith>,
+    /// How values are written: strings by SET, which spares the target; or all by RESTORE, which checks a checksum
+    /// [default: auto]
+    #[arg(long, env = "REDKNOT_WRITE_WITH", value_name = "HOW", value_parser = write_with(), help_heading = "Speed")]
+    pub write_with: Option<WriteWith>,
     /// Most keys that are read from the source, with the unit: 1000/s; ten names that are passed over count as a key
     /// [default: no limit]
     #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
@@ -334,6 +338,7 @@ impl MigrateArgs {
             connections,
             max_memory,
             read_with,
+            write_with,
             rate,
             bandwidth,
             max_latency,
@@ -372,6 +377,7 @@ impl MigrateArgs {
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
             read_with: read_with.or(other.read_with),
+            write_with: write_with.or(other.write_with),
             rate: rate.or(other.rate),
             bandwidth: bandwidth.or(other.bandwidth),
             max_latency: max_latency.or(other.max_latency),
@@ -510,6 +516,13 @@ fn read_with() -> impl TypedValueParser<Value = ReadWith> {
     PossibleValuesParser::new(["auto", "dump"]).map(|how| match how.as_str() {
         "dump" => ReadWith::Dump,
         _ => ReadWith::Auto,
+    })
+}
+
+fn write_with() -> impl TypedValueParser<Value = WriteWith> {
+    PossibleValuesParser::new(["auto", "restore"]).map(|how| match how.as_str() {
+        "restore" => WriteWith::Restore,
+        _ => WriteWith::Auto,
     })
 }
 

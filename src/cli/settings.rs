@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use redknot::config::limits;
-use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request};
+use redknot::copy::{CopyOptions, OnSourceChange, ReadWith, Request, WriteWith};
 use redknot::plan::{FieldTtl, OnConflict, Plan, TtlPolicy};
 use redknot::progress::Limits;
 use redknot::state::Durability;
@@ -133,6 +133,7 @@ pub fn migration(
         connections: args.connections.unwrap_or(limits::CONNECTIONS_DEFAULT),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
         read_with: args.read_with.unwrap_or(ReadWith::Auto),
+        write_with: args.write_with.unwrap_or(WriteWith::Auto),
         limits: Limits {
             keys_per_s: args.rate,
             bytes_per_s: args.bandwidth,

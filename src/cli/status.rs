@@ -379,6 +379,8 @@ fn health(status: &Status) -> String {
         parts.push(format!("source latency {latency:.1} ms"));
     }
     parts.extend(status.strings_by.map(|by| by.to_string()));
+    parts.extend(status.strings_written_by.map(|by| by.to_string()));
+    parts.extend(status.expiries_by.map(|by| by.to_string()));
     parts.push(format!("{} retries", format::count(status.retries)));
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
@@ -461,7 +463,7 @@ mod tests {
         pass        db0 pass 1 since 2026-11-22 13:43:20 UTC: first pass
         pass        db0 pass 2 since 2026-11-22 14:02:11 UTC: the source restarted
         compare     not started — not safe to cut over
-        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   strings by MGET   3 retries
+        health      184 k keys/s   96 MiB/s   19 s left   source latency 0.9 ms   strings by MGET   written by SET   expiries key by key   3 retries
         next        redknot status shop --watch
         ");
     }

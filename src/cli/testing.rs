@@ -1,6 +1,9 @@
 //! Values for the unit tests of this folder.
 
-use redknot::progress::{Counters, LaneStatus, PassStatus, RunState, Status, StringsBy, TlsUse};
+use redknot::progress::{
+    Counters, ExpiriesBy, LaneStatus, PassStatus, RunState, Status, StringsBy, StringsWrittenBy,
+    TlsUse,
+};
 
 /// A migration in the middle of its second pass.
 pub fn status() -> Status {
@@ -49,6 +52,8 @@ pub fn status() -> Status {
         retries: 3,
         source_latency_ms: Some(0.9),
         strings_by: Some(StringsBy::Mget),
+        strings_written_by: Some(StringsWrittenBy::Set),
+        expiries_by: Some(ExpiriesBy::Key),
         functions: None,
         read_window: 64,
         throttle: None,

@@ -244,6 +244,8 @@ fn never_run(store: &Store, request: &Request) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        strings_written_by: None,
+        expiries_by: None,
         functions: None,
         read_window: 0,
         throttle: None,

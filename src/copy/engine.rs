@@ -105,7 +105,7 @@ impl Context {
             retries: std::cell::Cell::new(0),
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
-            strings_by: std::cell::Cell::new(None),
+            ways: std::cell::Cell::new(None),
             limits: std::cell::Cell::new(request.options.limits),
             limits_changed: std::cell::Cell::new(false),
             evictions: Evictions::default(),
@@ -468,7 +468,7 @@ fn acknowledged(env: &Env, batch: FinishedBatch, keyspace: Option<u64>) -> Ackno
 fn tell_news(context: &Context, shared: &Shared) {
     let (news, notes) = {
         let mut lane = shared.lane.borrow_mut();
-        context.env.strings_by(lane.strings_by());
+        context.env.goes_by(lane.ways());
         (
             std::mem::take(&mut lane.quarantined_news),
             std::mem::take(&mut lane.notes),

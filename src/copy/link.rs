@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Request;
 use super::engine::Context;
 use super::evictions::Evictions;
+use super::lane::Ways;
 use super::preflight::{self, Facts};
 use crate::audit::entry::ThrottleKind;
 use crate::client::canary::same_process;
@@ -21,7 +22,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, FunctionsStatus, HeldBy, Limits, Observer, StringsBy};
+use crate::progress::{Event, FunctionsStatus, HeldBy, Limits, Observer};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -56,8 +57,8 @@ pub struct Env {
     pub evictions: Evictions,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
-    /// How strings are read, once a lane has begun.
-    pub strings_by: Cell<Option<StringsBy>>,
+    /// How keys are read and written, once a lane has begun.
+    pub ways: Cell<Option<Ways>>,
     /// What became of the libraries of functions in this run.
     pub functions: RefCell<Option<FunctionsStatus>>,
 }
@@ -92,10 +93,15 @@ impl Env {
         )
     }
 
-    /// Remembers how strings are read, and logs when that changes.
-    pub fn strings_by(&self, now: StringsBy) {
-        if self.strings_by.replace(Some(now)) != Some(now) {
-            tracing::info!("{now}");
+    /// Remembers how keys are read and written, and logs when that changes.
+    pub fn goes_by(&self, now: Ways) {
+        if self.ways.replace(Some(now)) != Some(now) {
+            let Ways {
+                strings,
+                strings_written,
+                expiries,
+            } = now;
+            tracing::info!("{strings}, {strings_written}; {expiries}");
         }
     }
 

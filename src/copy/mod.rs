@@ -68,6 +68,8 @@ pub struct CopyOptions {
     pub in_flight_bytes_max: u64,
     /// How values are asked for.
     pub read_with: ReadWith,
+    /// How they are written.
+    pub write_with: WriteWith,
     /// What it keeps to.
     pub limits: Limits,
     /// How long a side may be away, without progress, until the run gives up.
@@ -110,6 +112,15 @@ pub enum ReadWith {
     Auto,
     /// Everything by DUMP: strings arrive compressed, and with a checksum that the source has made.
     Dump,
+}
+
+/// How the target is given values. It is a matter of cost: what arrives is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteWith {
+    /// Strings that were read as strings by SET wherever that costs the target less, everything else by RESTORE.
+    Auto,
+    /// Everything by RESTORE: the target checks a checksum before it takes a value.
+    Restore,
 }
 
 /// All that a run is given.

@@ -167,6 +167,7 @@ impl Report {
         let held = env.throttle.borrow().clone();
         let held = held.or_else(|| lane.and_then(|lane| lane.held()));
         let (throttled_by, throttle) = held.unzip();
+        let ways = env.ways.get();
         let left = keys_estimate.map(|keys| keys as f64 * (1.0 - percent / 100.0));
         Status {
             v: STATUS_VERSION,
@@ -211,7 +212,9 @@ impl Report {
             source_latency_ms: lane
                 .and_then(|lane| lane.window.latency())
                 .map(|latency| latency.as_secs_f64() * 1000.0),
-            strings_by: env.strings_by.get(),
+            strings_by: ways.map(|ways| ways.strings),
+            strings_written_by: ways.map(|ways| ways.strings_written),
+            expiries_by: ways.map(|ways| ways.expiries),
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle,
             throttled_by,

@@ -7,7 +7,7 @@ use super::lane::{IN_FLIGHT_BATCHES_MAX, Lane, Rules};
 use super::link::{self, Env, Waited, retrying};
 use super::nodes;
 use super::resume;
-use super::{OnSourceChange, ReadWith, lost_store};
+use super::{OnSourceChange, lost_store};
 use crate::client::canary::{self, Canary, CanaryFilter};
 use crate::client::cluster::identity_of_all;
 use crate::client::retry::Budget;
@@ -388,11 +388,9 @@ fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Ru
         from_list,
         dbs,
         has_rivals: !renaming::rivals(plan, index).0.is_empty(),
-        // Keys of several slots can't be asked for at once.
-        read_with: match by_slot {
-            Some(_) => ReadWith::Dump,
-            None => env.request.options.read_with,
-        },
+        read_with: env.request.options.read_with,
+        write_with: env.request.options.write_with,
+        counts_expiries: source.identity.run_id.is_some(),
         by_slot,
         routes: env
             .cluster(Side::Target)

@@ -17,6 +17,26 @@ pub struct RestoreOptions {
     pub absttl: bool,
 }
 
+/// What SET is to do beside setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SetOptions {
+    /// Keep a key that is there; the target answers nil then.
+    pub only_if_absent: bool,
+    /// When the key expires.
+    pub expiry: SetExpiry,
+}
+
+/// When a key that is set expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetExpiry {
+    /// Never.
+    Never,
+    /// After this many milliseconds; not 0.
+    In(u64),
+    /// At this moment in Unix milliseconds (Redis 6.2 and newer).
+    At(u64),
+}
+
 /// How the source is asked for a key's expiry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiryQuery {
@@ -66,6 +86,34 @@ pub fn encode_restore_tail(out: &mut BytesMut, options: RestoreOptions) {
         (false, true) => b"\r\n$6\r\nABSTTL\r\n",
         (true, true) => b"\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n",
     });
+}
+
+/// Appends SET up to its value, whose `value_len` bytes must follow, and then [`encode_set_tail`] with the same options.
+pub fn encode_set_head(out: &mut BytesMut, key: &[u8], value_len: usize, options: SetOptions) {
+    let expires = options.expiry != SetExpiry::Never;
+    out.put_slice(match (options.only_if_absent, expires) {
+        (false, false) => b"*3\r\n$3\r\nSET\r\n",
+        (true, false) => b"*4\r\n$3\r\nSET\r\n",
+        (false, true) => b"*5\r\n$3\r\nSET\r\n",
+        (true, true) => b"*6\r\n$3\r\nSET\r\n",
+    });
+    put_bulk(out, key);
+    put_bulk_head(out, value_len);
+}
+
+/// Appends what follows SET's value.
+pub fn encode_set_tail(out: &mut BytesMut, options: SetOptions) {
+    out.put_slice(match options.only_if_absent {
+        false => b"\r\n",
+        true => b"\r\n$2\r\nNX\r\n",
+    });
+    let (unit, ms) = match options.expiry {
+        SetExpiry::Never => return,
+        SetExpiry::In(ms) => (&b"$2\r\nPX\r\n"[..], ms),
+        SetExpiry::At(ms) => (&b"$4\r\nPXAT\r\n"[..], ms),
+    };
+    out.put_slice(unit);
+    put_bulk(out, itoa::Buffer::new().format(ms).as_bytes());
 }
 
 /// Appends DUMP.
@@ -227,6 +275,41 @@ mod tests {
                     encode_restore_tail(out, options);
                 },
                 expected,
+            );
+        }
+    }
+
+    #[test]
+    fn set_has_the_options_it_is_given() {
+        let set = |only_if_absent, expiry| SetOptions {
+            only_if_absent,
+            expiry,
+        };
+        for (options, wanted) in [
+            (
+                set(false, SetExpiry::Never),
+                "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nabc\r\n",
+            ),
+            (
+                set(true, SetExpiry::Never),
+                "*4\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nabc\r\n$2\r\nNX\r\n",
+            ),
+            (
+                set(false, SetExpiry::In(70)),
+                "*5\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nabc\r\n$2\r\nPX\r\n$2\r\n70\r\n",
+            ),
+            (
+                set(true, SetExpiry::At(1_700_000_000_000)),
+                "*6\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nabc\r\n$2\r\nNX\r\n$4\r\nPXAT\r\n$13\r\n1700000000000\r\n",
+            ),
+        ] {
+            check(
+                |out| {
+                    encode_set_head(out, b"k", 3, options);
+                    out.put_slice(b"abc");
+                    encode_set_tail(out, options);
+                },
+                wanted,
             );
         }
     }

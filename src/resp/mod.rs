@@ -18,7 +18,8 @@ mod reply_error;
 
 pub use decode::{ARRAY_ELEMENTS_MAX, BULK_BYTES_MAX, DecodeError, Decoder, LINE_BYTES_MAX, Token};
 pub use encode::{
-    ExpiryQuery, RestoreOptions, encode_command, encode_dump, encode_expiry, encode_restore_head,
-    encode_restore_tail, encode_scan, encode_with_keys,
+    ExpiryQuery, RestoreOptions, SetExpiry, SetOptions, encode_command, encode_dump, encode_expiry,
+    encode_restore_head, encode_restore_tail, encode_scan, encode_set_head, encode_set_tail,
+    encode_with_keys,
 };
 pub use reply_error::{ErrorCode, ReplyError, Retry};

@@ -181,7 +181,7 @@ fn the_printed_users_suffice_and_can_do_nothing_else() {
             (&pair.source, &source, "ACL LIST"),
             (&pair.target, &target, "DEL key"),
             (&pair.target, &target, "UNLINK key"),
-            (&pair.target, &target, "SET key value"),
+            (&pair.target, &target, "APPEND key value"),
             (&pair.target, &target, "FLUSHALL"),
         ] {
             let mut connection = server.connection();

@@ -71,7 +71,7 @@ fn a_lost_state_is_made_anew_from_the_journal_and_the_migration_completes() {
     let after = status(NAME, state.path());
     assert!(after.counters.balance() && after.counters.keys_scanned >= keys);
     // What was told before the loss was not copied again.
-    let copied = target.calls("restore");
+    let copied = target.writes();
     assert!(
         before.counters.keys_written > 0 && copied < keys + 20_000,
         "{copied} restores for {keys} keys"

@@ -165,7 +165,7 @@ fn restores_whose_answers_are_lost_are_sent_again() {
     let rules: Vec<_> = (1..=8)
         .map(|round| {
             bad.target_proxy
-                .on("RESTORE")
+                .on_writes()
                 .skip(round * 400)
                 .lose_replies()
         })
@@ -190,7 +190,7 @@ fn our_own_writes_whose_answers_were_lost_are_no_conflicts() {
         let bad = Bad::new(&redis, 3_000);
         for round in 1..=4 {
             bad.target_proxy
-                .on("RESTORE")
+                .on_writes()
                 .skip(round * 400)
                 .lose_replies();
         }
@@ -218,7 +218,7 @@ fn errors_of_a_whole_server_are_waited_out() {
         .zip(1..)
         .map(|(line, round)| {
             bad.target_proxy
-                .on("RESTORE")
+                .on_writes()
                 .skip(round * 500)
                 .times(3)
                 .answer(line)
@@ -439,7 +439,11 @@ fn one_bad_key_is_quarantined_and_the_others_arrive() {
         .key(b"bad\x1bkey")
         .always()
         .answer("-ERR Bad data format");
-    let finished = bad.migrate().run().expect_code(1);
+    let finished = bad
+        .migrate()
+        .args(["--write-with", "restore"])
+        .run()
+        .expect_code(1);
     assert!(
         finished.stdout().contains("bad\\\\x1bkey")
             && finished.stdout().contains("Bad data format"),

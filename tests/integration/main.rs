@@ -30,11 +30,17 @@ mod types;
 /// Strings by MGET, everything else by DUMP: what arrives is the same.
 mod read_with;
 
+/// Strings by SET: the same keys arrive as by RESTORE.
+mod write_with;
+
 /// Limits that a copy is given: kept to, and shown.
 mod limits;
 
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
+
+/// Expiries where no key has one: a number stands for all of them.
+mod expiries_by;
 
 /// Clusters on either side, resharded and failed over meanwhile.
 mod cluster;

@@ -109,11 +109,11 @@ fn the_same_process_is_continued_at_its_cursor() {
     };
     let pair = Pair::new(&redis);
     pair.killed_at_a_third();
-    let restored = pair.target.calls("restore");
+    let restored = pair.target.writes();
     let finished = pair.migrate().run().expect_code(0);
     assert_eq!(decision(&finished), LaneDecision::Continue);
     assert_eq!(pair.passes().0, 1);
-    let again = pair.target.calls("restore") - restored;
+    let again = pair.target.writes() - restored;
     assert!(
         again < pair.source.keys(0) * 3 / 4,
         "{again} RESTOREs after the resume: it began anew"
@@ -128,12 +128,12 @@ fn a_run_finds_its_way_back_within_a_second() {
     };
     let pair = Pair::new(&redis);
     pair.killed_at_a_third();
-    let restored = pair.target.calls("restore");
+    let restored = pair.target.writes();
     let began = Instant::now();
     let running = pair.migrate().start();
     // More than the handshake's probe.
     wait_for("the first RESTORE", Duration::from_secs(5), || {
-        (pair.target.calls("restore") > restored + 1).then_some(())
+        (pair.target.writes() > restored + 1).then_some(())
     });
     let took = began.elapsed();
     running.wait().expect_code(0);
@@ -293,11 +293,11 @@ fn a_complete_migration_started_again_sends_nothing() {
     };
     let pair = Pair::new(&redis);
     pair.migrate().run().expect_code(0);
-    let restored = pair.target.calls("restore");
+    let restored = pair.target.writes();
     let scanned = pair.source.calls("scan");
     let finished = pair.migrate().run().expect_code(0);
     assert_eq!(
-        (pair.target.calls("restore"), pair.source.calls("scan")),
+        (pair.target.writes(), pair.source.calls("scan")),
         (restored, scanned)
     );
     assert!(finished.stderr().contains("already complete"), "{finished}");

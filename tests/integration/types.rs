@@ -325,7 +325,15 @@ fn the_servers_see_only_the_commands_that_were_promised() {
     check(
         &source,
         "source",
-        &["scan", "mget", "dump", "pexpiretime", "pttl"],
+        &[
+            "scan",
+            "mget",
+            "dump",
+            "pexpiretime",
+            "pttl",
+            "multi",
+            "exec",
+        ],
     );
-    check(&target, "target", &["restore", "module|list"]);
+    check(&target, "target", &["restore", "set", "module|list"]);
 }

@@ -14,37 +14,45 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::ReadWith;
+use bytes::Bytes;
+
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
 use super::guard::Guard;
 use super::pacer::Pacer;
 use super::scan::Walk;
 use super::window::Window;
+use super::{ReadWith, WriteWith};
 use crate::client::handshake::unix_ms;
 use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
 use crate::error::{Class, Error};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{HeldBy, Life, Limits, StringsBy};
+use crate::progress::{ExpiriesBy, HeldBy, Life, Limits, StringsBy, StringsWrittenBy};
 use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
 
 mod convert;
+mod keyspace;
 mod names;
 mod nodes;
 mod recording;
+mod sets;
 mod source;
 mod strings;
 mod target;
 #[cfg(test)]
 mod tests;
+mod together;
 
+use keyspace::Expiries;
 use recording::Recording;
+use sets::{Sets, Written};
 use source::Dumped;
 use strings::Strings;
 pub use target::LargePayload;
+use together::Due;
 
 /// Batches that are scanned and not yet durable. What a crash makes redknot copy again is at most this.
 pub const IN_FLIGHT_BATCHES_MAX: u64 = 32;
@@ -82,6 +90,10 @@ pub struct Rules {
     pub routes: Option<Topology>,
     /// See [`ReadWith`].
     pub read_with: ReadWith,
+    /// See [`WriteWith`].
+    pub write_with: WriteWith,
+    /// The source is a process that says who it is, so it may be asked how many keys of its database have an expiry.
+    pub counts_expiries: bool,
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
     /// See [`TtlPolicy`].
@@ -128,6 +140,17 @@ impl Rules {
     }
 }
 
+/// How keys are read and written. It is a matter of speed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ways {
+    /// How strings are read.
+    pub strings: StringsBy,
+    /// How they are written.
+    pub strings_written: StringsWrittenBy,
+    /// How their expiries are asked for.
+    pub expiries: ExpiriesBy,
+}
+
 /// What ends the use of a connection, or the run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trouble {
@@ -158,6 +181,10 @@ enum Asked {
     Strings(VecDeque<KeyRef>),
     /// The expiry of each of the keys that the MGET before was about; so many are owed.
     Expiries(usize),
+    /// MGET of these keys, likewise, together with how many keys of the database have an expiry.
+    Together(VecDeque<KeyRef>),
+    /// How many have, alone.
+    Look,
 }
 
 /// What has come of the answer that is being read.
@@ -171,6 +198,12 @@ struct PartialRead {
     elsewhere: bool,
     /// The elements of MGET's answer follow.
     in_array: bool,
+    /// Where in the answers to a transaction.
+    due: Due,
+    /// Why it will not be executed.
+    refused: Option<Bytes>,
+    /// What DBSIZE said.
+    dbsize: Option<u64>,
 }
 
 /// A value whose expiry is not known yet.
@@ -191,6 +224,7 @@ struct Sent {
     dumped: bool,
     /// As it was encoded here, for this target.
     reencoded: bool,
+    written: Written,
     /// What is kept of it once it is acknowledged.
     entry: Option<Entry>,
 }
@@ -228,6 +262,8 @@ pub struct Lane {
     asked_keys: usize,
     partial: PartialRead,
     strings: Strings,
+    expiries: Expiries,
+    sets: Sets,
     /// What MGET said of the keys whose expiries come next; `None`: nothing that the expiry is needed for.
     valued: VecDeque<Option<Valued>>,
     valued_bytes: u64,
@@ -289,6 +325,8 @@ impl Lane {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         let batch_keys_max = rules.batch_keys;
         let strings = Strings::new(&rules);
+        let expiries = Expiries::new(rules.counts_expiries);
+        let sets = Sets::new(rules.write_with);
         let scan = Walk::new(&rules, position, seq);
         let recording = rules.record_digests.then(Box::default);
         Self {
@@ -310,6 +348,8 @@ impl Lane {
             asked_keys: 0,
             partial: PartialRead::default(),
             strings,
+            expiries,
+            sets,
             valued: VecDeque::new(),
             valued_bytes: 0,
             ready: (0..connections).map(|_| VecDeque::new()).collect(),
@@ -495,9 +535,16 @@ impl Lane {
         self.held_bytes() + sent
     }
 
-    /// How strings are read at present.
-    pub fn strings_by(&self) -> StringsBy {
-        self.strings.by()
+    /// How keys are read and written at present.
+    pub fn ways(&self) -> Ways {
+        Ways {
+            strings: self.strings.by(),
+            strings_written: self.sets.by(self.strings.by()),
+            expiries: match self.rules.ttl {
+                TtlPolicy::Drop => ExpiriesBy::None,
+                TtlPolicy::Keep => self.expiries.by(),
+            },
+        }
     }
 
     // ---- what becomes of a key

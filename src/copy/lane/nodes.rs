@@ -54,6 +54,15 @@ impl Lane {
         slots.is_served_out() && self.asked.is_empty() && unread == 0 && !self.stopping
     }
 
+    /// Whether a key may be asked for together with those that `slot` is of: anywhere but in a cluster it may.
+    pub(super) fn shares_slot(&self, key: KeyRef, slot: &mut Option<Slot>) -> bool {
+        if self.rules.by_slot.is_none() {
+            return true;
+        }
+        let its = slot_of(self.batch(key).name(key.index));
+        *slot.get_or_insert(its) == its
+    }
+
     /// Whether an error is about where the key is, and the source is a cluster.
     pub(super) fn is_elsewhere(&self, line: &[u8]) -> bool {
         self.rules.by_slot.is_some()

@@ -3,7 +3,8 @@
 //! A key is read in one of two ways. *Whole*: DUMP and its expiry in one go. *As strings*: the values of many keys by one
 //! MGET, and their expiries right behind it; what is none is then read whole. That an expiry is asked in vain for a key
 //! that is no string costs the source little, because it has just looked the key up. A request later, when it has
-//! looked at a thousand others, every expiry would cost it twice as much.
+//! looked at a thousand others, every expiry would cost it twice as much. Where no key has an expiry, one number stands for
+//! all of them (`together.rs`).
 //!
 //! # Invariants
 //!
@@ -54,6 +55,7 @@ impl Lane {
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         self.ask_scan(out);
+        self.ask_look(out);
         let allowed = self
             .pacer
             .allowance(self.asked_keys, self.window.payload_bytes());
@@ -101,24 +103,31 @@ impl Lane {
     /// Asks for at most so many values by MGET, and for their expiries; returns how many they are.
     fn ask_strings(&mut self, out: &mut BytesMut, window: usize, most: usize) -> usize {
         let mut keys = VecDeque::new();
+        let mut slot = None;
         while keys.len() < MGET_KEYS_MAX.min(most)
             && self.may_ask(window)
-            && let Some(key) = self.unread.pop_front()
+            && let Some(key) = self.unread.front().copied()
+            && self.shares_slot(key, &mut slot)
         {
+            self.unread.pop_front();
             keys.push_back(key);
             self.asked_keys += 1;
         }
         let names = keys.iter().map(|key| self.batch(*key).name(key.index));
-        encode_with_keys(out, b"MGET", names.clone());
-        let asks_expiries = self.rules.ttl == TtlPolicy::Keep;
-        if asks_expiries {
+        let count = keys.len();
+        if self.rules.ttl == TtlPolicy::Drop {
+            encode_with_keys(out, b"MGET", names);
+            self.asked.push_back(Asked::Strings(keys));
+        } else if self.expiries.counts(count) {
+            Self::encode_together(out, |out| encode_with_keys(out, b"MGET", names));
+            self.asked.push_back(Asked::Together(keys));
+        } else {
+            encode_with_keys(out, b"MGET", names.clone());
             let query = self.expiry_query();
             names.for_each(|name| encode_expiry(out, query, name));
-        }
-        let count = keys.len();
-        self.asked.push_back(Asked::Strings(keys));
-        if asks_expiries {
+            self.asked.push_back(Asked::Strings(keys));
             self.asked.push_back(Asked::Expiries(count));
+            self.expiries.asked_each(count);
         }
         count
     }
@@ -180,32 +189,30 @@ impl Lane {
                 self.strings_token(asked, token)
             }
             Some(Asked::Expiries(_)) => self.expiry_token(token, now),
+            Some(Asked::Together(_)) => self.together_token(token, now),
+            Some(Asked::Look) => self.look_token(token),
         }
     }
 
     /// The source's connection is lost: what it still owed is asked again on the next one.
     pub fn source_lost(&mut self) {
         self.partial = PartialRead::default();
+        self.expiries.lost();
         self.asked_keys = 0;
         while let Some(asked) = self.asked.pop_back() {
             match asked {
                 Asked::Scan => self.scan.lost(),
                 Asked::Whole(key) => self.unread.push_front(key),
                 // Whole: a connection that breaks in every large answer must not keep its keys from ever being read.
-                Asked::Strings(keys) => keys
+                Asked::Strings(keys) | Asked::Together(keys) => keys
                     .into_iter()
                     .rev()
                     .for_each(|key| self.whole.push_front(key)),
-                Asked::Expiries(_) => {}
+                Asked::Expiries(_) | Asked::Look => {}
             }
         }
         // A value is not kept for an expiry that perhaps another process would tell.
-        self.valued_bytes = 0;
-        while let Some(valued) = self.valued.pop_back() {
-            if let Some(valued) = valued {
-                self.whole.push_front(valued.key);
-            }
-        }
+        self.valued_read_again();
     }
 
     fn scan_token(&mut self, token: Token) -> Result<(), Trouble> {
@@ -296,10 +303,14 @@ impl Lane {
                 return Err(unexpected("MGET", &other));
             }
         };
-        if !strings::refuses(ErrorCode::of(&line)) {
+        let code = ErrorCode::of(&line);
+        if !strings::refuses(code) {
             return Err(side_error(&line));
         }
-        self.refuse_strings(format!("it answers \"{}\"", Escaped(&line)));
+        // Where a slot is on its way, each of its keys is asked for by itself.
+        if !self.is_about_a_slot(code) {
+            self.refuse_strings(format!("it answers \"{}\"", Escaped(&line)));
+        }
         if let Some(Asked::Strings(keys)) = self.asked.pop_front() {
             self.asked_keys -= keys.len();
             if self.rules.ttl == TtlPolicy::Keep {
@@ -319,7 +330,12 @@ impl Lane {
     }
 
     /// An element of MGET's answer.
-    fn string_token(&mut self, key: KeyRef, token: Token, now: Instant) -> Result<(), Trouble> {
+    pub(super) fn string_token(
+        &mut self,
+        key: KeyRef,
+        token: Token,
+        now: Instant,
+    ) -> Result<(), Trouble> {
         self.asked_keys -= 1;
         match token {
             Token::Bulk(value) => {
@@ -567,10 +583,10 @@ fn concerns_key(line: &[u8]) -> bool {
     }
 }
 
-fn side_error(line: &[u8]) -> Trouble {
+pub(super) fn side_error(line: &[u8]) -> Trouble {
     LinkError::Reply(ErrorCode::of(line), Escaped(line).to_string()).into()
 }
 
-fn unexpected(command: &'static str, token: &Token) -> Trouble {
+pub(super) fn unexpected(command: &'static str, token: &Token) -> Trouble {
     LinkError::Unexpected(command, format!("{token:?}")).into()
 }

@@ -1,9 +1,10 @@
-//! Towards the target: RESTOREs out, outcomes in.
+//! Towards the target: RESTOREs and SETs out, outcomes in.
 
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::sets::{self, Written};
 use super::{Lane, READ_AGE_MAX, REFUSED_ALIKE_MAX, Sent, Trouble};
 use crate::client::LinkError;
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef, Payload};
@@ -13,8 +14,8 @@ use crate::plan::OnConflict;
 use crate::progress::{Arrived, KeyKind, Life};
 use crate::rdb::{footer, string};
 use crate::resp::{
-    ErrorCode, RestoreOptions, Retry, Token, encode_command, encode_restore_head,
-    encode_restore_tail,
+    ErrorCode, RestoreOptions, Retry, SetOptions, Token, encode_command, encode_restore_head,
+    encode_restore_tail, encode_set_head, encode_set_tail,
 };
 
 /// Encoded commands handed to the socket in one write.
@@ -33,18 +34,31 @@ const PAYLOAD_COPIED_MAX: usize = 16 * 1024;
 pub struct LargePayload {
     /// The payload, or its value alone.
     pub bytes: Bytes,
-    /// What belongs to the payload behind these bytes.
-    footer: Option<[u8; footer::FOOTER_BYTES]>,
-    options: RestoreOptions,
+    tail: Tail,
+}
+
+/// What follows large bytes.
+enum Tail {
+    Restore {
+        /// What belongs to the payload behind these bytes.
+        footer: Option<[u8; footer::FOOTER_BYTES]>,
+        options: RestoreOptions,
+    },
+    Set(SetOptions),
 }
 
 impl LargePayload {
     /// Appends what follows the bytes.
     pub fn encode_tail(&self, out: &mut BytesMut) {
-        if let Some(footer) = &self.footer {
-            out.extend_from_slice(footer);
+        match &self.tail {
+            Tail::Restore { footer, options } => {
+                if let Some(footer) = footer {
+                    out.extend_from_slice(footer);
+                }
+                encode_restore_tail(out, *options);
+            }
+            Tail::Set(options) => encode_set_tail(out, *options),
         }
-        encode_restore_tail(out, self.options);
     }
 }
 
@@ -62,7 +76,7 @@ impl Lane {
         bytes < GATHERED_BYTES
     }
 
-    /// Appends RESTOREs to `out`, about 64 KiB of them at most, and ends early at a large payload.
+    /// Appends commands to `out`, about 64 KiB of them at most, and ends early at a large payload.
     pub fn write(
         &mut self,
         connection: usize,
@@ -82,20 +96,12 @@ impl Lane {
                 self.settle(ready.key, KeyOutcome::Vanished);
                 continue;
             };
-            let options = RestoreOptions {
-                replace: self.replaces(),
-                absttl,
-            };
             let asking = self.asking.contains_key(&ready.key);
             if asking {
                 encode_command(out, &[b"ASKING"]);
             }
             let life = self.life(ready.expiry, now);
-            let mut buffer = std::mem::take(&mut self.name_buffer);
-            let name = self.batch(ready.key).name(ready.key.index);
-            let name = self.rules.renaming.target_name(name, &mut buffer);
-            encode_restore_head(out, name, ttl, ready.payload.size(), options);
-            self.name_buffer = buffer;
+            let written = self.sets.way_of(&ready.payload, ttl != 0);
             let entry = self.entry_of(ready.key, &ready.payload, (ttl, absttl), now);
             self.sent[connection].push_back(Sent {
                 key: ready.key,
@@ -105,40 +111,47 @@ impl Lane {
                 life,
                 dumped: matches!(ready.payload, Payload::Dumped(_)),
                 reencoded: matches!(ready.payload, Payload::Reencoded(_)),
+                written,
                 entry,
             });
-            let (bytes, footer) = match ready.payload {
-                Payload::Dumped(payload) | Payload::Reencoded(payload)
-                    if payload.len() > PAYLOAD_COPIED_MAX =>
-                {
-                    (payload, None)
-                }
-                Payload::String(value) if value.len() > PAYLOAD_COPIED_MAX => {
-                    let frame = string::Frame::around(&value);
-                    out.extend_from_slice(frame.head());
-                    (value, Some(frame.footer()))
-                }
-                Payload::Dumped(payload) | Payload::Reencoded(payload) => {
-                    out.extend_from_slice(&payload);
-                    encode_restore_tail(out, options);
-                    continue;
-                }
-                Payload::String(value) => {
-                    string::append_payload(out, &value);
-                    encode_restore_tail(out, options);
-                    continue;
-                }
-            };
-            return Some(LargePayload {
-                bytes,
-                footer,
-                options,
-            });
+            let large = self.encode_write(out, ready.key, ready.payload, written, (ttl, absttl));
+            if large.is_some() {
+                return large;
+            }
         }
         None
     }
 
-    /// Whether a RESTORE may overwrite. A target that had to be empty has nothing but what we wrote.
+    /// Appends the command that writes a value, or what of it comes before a large one.
+    fn encode_write(
+        &mut self,
+        out: &mut BytesMut,
+        key: KeyRef,
+        payload: Payload,
+        written: Written,
+        (ttl, absttl): (u64, bool),
+    ) -> Option<LargePayload> {
+        let mut buffer = std::mem::take(&mut self.name_buffer);
+        let name = self.batch(key).name(key.index);
+        let name = self.rules.renaming.target_name(name, &mut buffer);
+        let replace = self.replaces();
+        let large = match (payload, written) {
+            (Payload::String(value), Written::Set { .. }) => {
+                let options = sets::options((ttl, absttl), replace);
+                encode_set_head(out, name, value.len(), options);
+                append_value(out, value, options)
+            }
+            (payload, Written::Set { .. } | Written::Restored) => {
+                let options = RestoreOptions { replace, absttl };
+                encode_restore_head(out, name, ttl, payload.size(), options);
+                append_payload(out, payload, options)
+            }
+        };
+        self.name_buffer = buffer;
+        large
+    }
+
+    /// Whether a key may be overwritten. A target that had to be empty has nothing but what we wrote.
     fn replaces(&self) -> bool {
         match self.rules.on_conflict {
             OnConflict::RequireEmpty | OnConflict::Replace => true,
@@ -220,6 +233,11 @@ impl Lane {
                 );
                 Ok(())
             }
+            // SET's word for it that there is such a key.
+            Token::Null if matches!(sent.written, Written::Set { .. }) => {
+                self.target_answers += 1;
+                self.conflict(sent.key, "SET … NX was answered with nil".into())
+            }
             Token::Error(line) => self.refused(connection, sent, &line),
             other => Err(LinkError::Unexpected("RESTORE", format!("{other:?}")).into()),
         }
@@ -231,6 +249,11 @@ impl Lane {
         let payload = Some((sent.payload_bytes, sent.payload_type));
         if matches!(code, ErrorCode::Moved | ErrorCode::Ask) {
             return self.redirected(connection, sent, line);
+        }
+        if self.refuses_set(&sent, line) {
+            self.target_answers += 1;
+            self.unread.push_back(sent.key);
+            return Ok(());
         }
         match code.retry() {
             Retry::Key if code == ErrorCode::BusyKey => {
@@ -374,4 +397,47 @@ impl Lane {
             self.unread.push_front(sent.key);
         }
     }
+}
+
+/// Appends what follows the head of RESTORE, or hands a large payload back.
+fn append_payload(
+    out: &mut BytesMut,
+    payload: Payload,
+    options: RestoreOptions,
+) -> Option<LargePayload> {
+    let (bytes, footer) = match payload {
+        Payload::Dumped(payload) | Payload::Reencoded(payload)
+            if payload.len() > PAYLOAD_COPIED_MAX =>
+        {
+            (payload, None)
+        }
+        Payload::String(value) if value.len() > PAYLOAD_COPIED_MAX => {
+            let frame = string::Frame::around(&value);
+            out.extend_from_slice(frame.head());
+            (value, Some(frame.footer()))
+        }
+        Payload::Dumped(payload) | Payload::Reencoded(payload) => {
+            out.extend_from_slice(&payload);
+            encode_restore_tail(out, options);
+            return None;
+        }
+        Payload::String(value) => {
+            string::append_payload(out, &value);
+            encode_restore_tail(out, options);
+            return None;
+        }
+    };
+    let tail = Tail::Restore { footer, options };
+    Some(LargePayload { bytes, tail })
+}
+
+/// Appends what follows the head of SET, or hands a large value back.
+fn append_value(out: &mut BytesMut, value: Bytes, options: SetOptions) -> Option<LargePayload> {
+    if value.len() > PAYLOAD_COPIED_MAX {
+        let tail = Tail::Set(options);
+        return Some(LargePayload { bytes: value, tail });
+    }
+    out.extend_from_slice(&value);
+    encode_set_tail(out, options);
+    None
 }

@@ -16,6 +16,8 @@ mod as_strings;
 mod convert;
 mod nodes;
 mod recording;
+mod sets;
+mod together;
 
 /// What DUMP answers for a string.
 fn payload(value: &[u8]) -> Bytes {
@@ -62,6 +64,8 @@ pub fn rules() -> Rules {
         by_slot: None,
         routes: None,
         read_with: ReadWith::Auto,
+        write_with: WriteWith::Auto,
+        counts_expiries: false,
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,
         field_ttl: FieldTtl::Quarantine,
@@ -110,6 +114,10 @@ fn commands(out: &mut BytesMut) -> Vec<Vec<Bytes>> {
 struct Source {
     keys: Vec<(Vec<u8>, Option<Bytes>, i64)>,
     answers: VecDeque<Token>,
+    /// Keys of one answer to SCAN.
+    scan_keys: usize,
+    /// What came since MULTI.
+    queued: Option<Vec<Vec<Bytes>>>,
 }
 
 impl Source {
@@ -125,6 +133,8 @@ impl Source {
         Self {
             keys: (0..keys).map(key).collect(),
             answers: VecDeque::new(),
+            scan_keys: 3,
+            queued: None,
         }
     }
 
@@ -136,40 +146,81 @@ impl Source {
     }
 
     fn serve(&mut self, out: &mut BytesMut) {
+        let simple = |text: &'static [u8]| Token::Simple(Bytes::from_static(text));
         for command in commands(out) {
-            match &command[0][..] {
-                b"SCAN" => {
-                    let from: usize = std::str::from_utf8(&command[1])
-                        .expect("digits")
-                        .parse()
-                        .expect("digits");
-                    let until = (from + 3).min(self.keys.len());
-                    let next = if until == self.keys.len() { 0 } else { until };
-                    self.answers.push_back(Token::Array(2));
-                    self.answers.push_back(bulk(next.to_string().as_bytes()));
-                    self.answers.push_back(Token::Array(until - from));
-                    self.answers
-                        .extend(self.keys[from..until].iter().map(|(name, _, _)| bulk(name)));
+            match (&command[0][..], &mut self.queued) {
+                (b"MULTI", _) => {
+                    self.queued = Some(Vec::new());
+                    self.answers.push_back(simple(b"OK"));
                 }
-                b"DUMP" => self
-                    .answers
-                    .push_back(self.find(&command[1]).0.map_or(Token::Null, Token::Bulk)),
-                b"MGET" => {
-                    self.answers.push_back(Token::Array(command.len() - 1));
-                    for name in &command[1..] {
-                        let value = self.find(name).0.as_ref().and_then(string_in);
-                        self.answers
-                            .push_back(value.map_or(Token::Null, Token::Bulk));
-                    }
+                (b"EXEC", queued) => {
+                    let queued = queued.take().expect("MULTI comes first");
+                    self.answers.push_back(Token::Array(queued.len()));
+                    queued.iter().for_each(|command| self.execute(command));
                 }
-                b"PEXPIRETIME" | b"PTTL" => self
-                    .answers
-                    .push_back(Token::Integer(self.find(&command[1]).1)),
-                b"TYPE" => self
-                    .answers
-                    .push_back(Token::Simple(Bytes::from_static(b"string"))),
-                other => panic!("a lane must not send {other:?}"),
+                (_, Some(queued)) => {
+                    queued.push(command);
+                    self.answers.push_back(simple(b"QUEUED"));
+                }
+                (_, None) => self.execute(&command),
             }
+        }
+    }
+
+    /// How many keys there are, and how many of them have an expiry.
+    fn counts(&self) -> (usize, usize) {
+        let there = || self.keys.iter().filter(|(_, value, _)| value.is_some());
+        let expire = there().filter(|(_, _, expiry)| *expiry != -1);
+        (there().count(), expire.count())
+    }
+
+    fn execute(&mut self, command: &[Bytes]) {
+        match &command[0][..] {
+            b"SCAN" => {
+                let from: usize = std::str::from_utf8(&command[1])
+                    .expect("digits")
+                    .parse()
+                    .expect("digits");
+                let until = (from + self.scan_keys).min(self.keys.len());
+                let next = if until == self.keys.len() { 0 } else { until };
+                self.answers.push_back(Token::Array(2));
+                self.answers.push_back(bulk(next.to_string().as_bytes()));
+                self.answers.push_back(Token::Array(until - from));
+                self.answers
+                    .extend(self.keys[from..until].iter().map(|(name, _, _)| bulk(name)));
+            }
+            b"DUMP" => self
+                .answers
+                .push_back(self.find(&command[1]).0.map_or(Token::Null, Token::Bulk)),
+            b"MGET" => {
+                self.answers.push_back(Token::Array(command.len() - 1));
+                for name in &command[1..] {
+                    let value = self.find(name).0.as_ref().and_then(string_in);
+                    self.answers
+                        .push_back(value.map_or(Token::Null, Token::Bulk));
+                }
+            }
+            b"PEXPIRETIME" | b"PTTL" => self
+                .answers
+                .push_back(Token::Integer(self.find(&command[1]).1)),
+            b"TYPE" => self
+                .answers
+                .push_back(Token::Simple(Bytes::from_static(b"string"))),
+            b"DBSIZE" => {
+                let (keys, _) = self.counts();
+                self.answers.push_back(Token::Integer(keys as i64));
+            }
+            b"INFO" => {
+                let line = match self.counts() {
+                    (0, _) => String::new(),
+                    (keys, expires) => {
+                        format!("db0:keys={keys},expires={expires},avg_ttl=0\r\n")
+                    }
+                };
+                self.answers
+                    .push_back(bulk(format!("# Keyspace\r\n{line}").as_bytes()));
+            }
+            other => panic!("a lane must not send {other:?}"),
         }
     }
 }
@@ -178,27 +229,42 @@ impl Source {
 #[derive(Default)]
 struct Target {
     keys: BTreeMap<Vec<u8>, (Bytes, i64)>,
-    restores: usize,
+    /// SETs and RESTOREs.
+    writes: usize,
+    sets: usize,
     answers: VecDeque<Token>,
 }
 
 impl Target {
     fn serve(&mut self, out: &mut BytesMut) {
         for command in commands(out) {
-            assert_eq!(&command[0][..], b"RESTORE");
-            let ttl = std::str::from_utf8(&command[2])
-                .expect("digits")
-                .parse()
-                .expect("digits");
-            self.restores += 1;
-            let replace = command.iter().any(|argument| &argument[..] == b"REPLACE");
+            let number = |argument: &Bytes| -> i64 {
+                let digits = std::str::from_utf8(argument).expect("digits");
+                digits.parse().expect("digits")
+            };
+            let has = |option: &[u8]| command.iter().skip(3).any(|argument| argument == option);
+            let (value, ttl, replace, refusal) = match &command[0][..] {
+                b"RESTORE" => {
+                    let refusal = error("BUSYKEY Target key name already exists.");
+                    let ttl = number(&command[2]);
+                    (command[3].clone(), ttl, has(b"REPLACE"), refusal)
+                }
+                b"SET" => {
+                    self.sets += 1;
+                    let ttl = match has(b"PX") || has(b"PXAT") {
+                        true => number(command.last().expect("an option")),
+                        false => 0,
+                    };
+                    (payload(&command[2]), ttl, !has(b"NX"), Token::Null)
+                }
+                other => panic!("a lane must not send {other:?}"),
+            };
+            self.writes += 1;
             if !replace && self.keys.contains_key(&command[1][..]) {
-                self.answers
-                    .push_back(error("BUSYKEY Target key name already exists."));
+                self.answers.push_back(refusal);
                 continue;
             }
-            self.keys
-                .insert(command[1].to_vec(), (command[3].clone(), ttl));
+            self.keys.insert(command[1].to_vec(), (value, ttl));
             self.answers
                 .push_back(Token::Simple(Bytes::from_static(b"OK")));
         }
@@ -294,11 +360,13 @@ proptest! {
     fn nothing_is_lost_and_no_cursor_runs_ahead(
         keys in 0..60_usize,
         read_with in prop_oneof![Just(ReadWith::Auto), Just(ReadWith::Dump)],
+        write_with in prop_oneof![Just(WriteWith::Auto), Just(WriteWith::Restore)],
+        counts_expiries in any::<bool>(),
         steps in prop::collection::vec(step(), 0..200),
     ) {
         let mut source = Source::new(keys);
         let mut target = Target::default();
-        let rules = Rules { read_with, record_digests: true, ..rules() };
+        let rules = Rules { read_with, write_with, counts_expiries, record_digests: true, ..rules() };
         let mut lane = Lane::new(rules, 1, Position::Start, 0, 1, 0);
         let mut finished = Vec::new();
         for step in steps {
@@ -445,7 +513,7 @@ fn what_waited_too_long_is_read_again() {
         &mut target,
         long_ago + READ_AGE_MAX + Duration::from_millis(1),
     );
-    assert_eq!(target.restores, 0);
+    assert_eq!(target.writes, 0);
     source.keys[0].1 = Some(payload(b"newer"));
     finish(&mut lane, &mut source, &mut target);
     assert_eq!(
@@ -605,11 +673,7 @@ fn types_that_nobody_asked_for_are_filtered() {
     );
     let counters = total(&finish(&mut lane, &mut source, &mut target));
     assert_eq!(
-        (
-            counters.keys_filtered,
-            counters.keys_written,
-            target.restores
-        ),
+        (counters.keys_filtered, counters.keys_written, target.writes),
         (4, 0, 0)
     );
 }

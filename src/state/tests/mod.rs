@@ -158,6 +158,8 @@ fn status(store: &Store) -> Status {
         retries: 0,
         source_latency_ms: None,
         strings_by: None,
+        strings_written_by: None,
+        expiries_by: None,
         functions: None,
         read_window: 32,
         throttle: None,

@@ -40,7 +40,7 @@ impl Refused {
             .collect();
         let folder = tempfile::tempdir().unwrap();
         Redknot::migrate(&source.url(3), &proxy.url(5), folder.path())
-            .args(["--name", "shop"])
+            .args(["--name", "shop", "--write-with", "restore"])
             .run()
             .expect_code(1);
         for rule in rules {
@@ -254,7 +254,7 @@ fn a_run_is_not_disturbed_and_nothing_is_changed() {
         .unwrap();
     let proxy = Proxy::start(target.port(), seed());
     let folder = tempfile::tempdir().unwrap();
-    let stalled = proxy.on("RESTORE").skip(1_000).stall_reply();
+    let stalled = proxy.on_writes().skip(1_000).stall_reply();
     let running = Redknot::migrate(&source.url(0), &proxy.url(0), folder.path())
         .args(["--name", "shop"])
         .start();

@@ -199,7 +199,7 @@ fn a_state_of_another_plan_is_refused_with_both_values() {
 fn a_complete_migration_sends_nothing_when_it_is_started_again() {
     let Some(pair) = Pair::new(1_000) else { return };
     pair.migrate().run().expect_code(0);
-    let restores = pair.target.calls("restore");
+    let restores = pair.target.writes();
     let finished = pair.migrate().run().expect_code(0);
     assert!(
         finished.stdout().contains("already complete since "),
@@ -209,10 +209,10 @@ fn a_complete_migration_sends_nothing_when_it_is_started_again() {
         finished.stdout().contains("; nothing was sent"),
         "{finished}"
     );
-    assert_eq!(pair.target.calls("restore"), restores);
+    assert_eq!(pair.target.writes(), restores);
     let finished = pair.migrate().arg("--new-pass").run().expect_code(0);
     assert!(finished.stderr().contains("--new-pass"), "{finished}");
-    assert_eq!(pair.target.calls("restore"), restores * 2);
+    assert_eq!(pair.target.writes(), restores * 2);
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod databases;
 mod rights;
 /// Nodes that were named and are gone, and several that are named.
 mod seeds;
+/// Strings, slot by slot.
+mod strings;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -457,7 +459,7 @@ fn a_run_that_was_killed_goes_on_at_its_slot_though_all_processes_are_new() {
         let migration = Migration::new(source.url(), target.url());
         let running = migration.started(u64::from(FEW_KEYS) / 4);
         assert!(running.release().kill_9().was_killed());
-        let restored = target.calls("restore");
+        let restored = target.writes();
         for node in 0..3 {
             source.node_mut(node).restart();
         }
@@ -467,7 +469,7 @@ fn a_run_that_was_killed_goes_on_at_its_slot_though_all_processes_are_new() {
         let oracle = Oracle::between(&source, &target);
         migration.expect_complete(finished, || source.keys(), oracle);
         assert_eq!(migration.status().passes.len(), 1);
-        let again = target.calls("restore") - restored;
+        let again = target.writes() - restored;
         assert!(
             again < u64::from(FEW_KEYS) * 9 / 10,
             "{again} RESTOREs after the resume: it began anew"
@@ -529,9 +531,9 @@ fn a_complete_migration_of_clusters_started_again_sends_nothing() {
     let target = Cluster::start(&binary, 3, 0);
     let migration = Migration::new(source.url(), target.url());
     migration.command().run().expect_code(0);
-    let restored = target.calls("restore");
+    let restored = target.writes();
     let finished = migration.command().run().expect_code(0);
-    assert_eq!(target.calls("restore"), restored);
+    assert_eq!(target.writes(), restored);
     assert!(finished.stderr().contains("already complete"), "{finished}");
 }
 

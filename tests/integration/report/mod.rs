@@ -102,7 +102,7 @@ fn its_figures_are_those_of_status_compare_and_both_servers() {
     assert_eq!(told.quarantined.total, Some(0));
     assert_eq!(told.findings.total, Some(0));
 
-    // The servers' own counters: the runs that could tell, and no other client has sent RESTORE.
+    // The servers' own counters: the runs that could tell, and no other client has written.
     let served = &told.target.served;
     assert_eq!(served.runs, [2, 3]);
     let [(first, _)] = served.unknown.as_slice() else {

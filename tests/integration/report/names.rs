@@ -57,7 +57,7 @@ impl Refused {
             .collect();
         let state = tempfile::tempdir().unwrap();
         Redknot::migrate(&source.url(0), &proxy.url(0), state.path())
-            .args(["--name", NAME])
+            .args(["--name", NAME, "--write-with", "restore"])
             .args(plan)
             .run()
             .expect_code(1);

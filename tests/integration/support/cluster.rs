@@ -153,6 +153,11 @@ impl Cluster {
         self.nodes.iter().map(|node| node.calls(command)).sum()
     }
 
+    /// How many commands that write a key all nodes together have executed.
+    pub fn writes(&self) -> u64 {
+        self.nodes.iter().map(Server::writes).sum()
+    }
+
     /// How often all nodes together have answered MOVED or ASK.
     pub fn redirections(&self) -> u64 {
         let of_node = |node: &Server| -> u64 {

@@ -253,6 +253,12 @@ impl Server {
             .expect("a cmdstat line has a number of calls")
     }
 
+    /// How many commands that write a key it has executed: strings go by SET, what else there is by RESTORE, and so do the
+    /// handshakes' probes.
+    pub fn writes(&self) -> u64 {
+        self.calls("restore") + self.calls("set")
+    }
+
     /// Number of keys in database `db`.
     pub fn keys(&self, db: u32) -> u64 {
         redis::cmd("DBSIZE")

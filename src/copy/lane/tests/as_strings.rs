@@ -80,7 +80,7 @@ fn one_mget_reads_the_strings_and_dump_only_what_is_none() {
         counts["PEXPIRETIME"], 400,
         "twice for what is no string: {counts:?}"
     );
-    assert_eq!(lane.strings_by(), StringsBy::Mget);
+    assert_eq!(lane.ways().strings, StringsBy::Mget);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn doubles_are_written_in_the_order_in_which_they_were_read() {
     }
     let mut target = Target::default();
     write(&mut lane, &mut target, now);
-    assert_eq!(target.restores, 2);
+    assert_eq!(target.writes, 2);
     assert_eq!(target.keys[&b"double"[..]].0, payload(b"newer"));
 }
 
@@ -182,7 +182,7 @@ fn an_answer_that_breaks_off_is_asked_again_key_by_key() {
     }
     let mut target = Target::default();
     write(&mut lane, &mut target, now);
-    assert_eq!(target.restores, 3);
+    assert_eq!(target.writes, 3);
     assert_eq!(target.keys[&b"a"[..]].0, payload(b"1"));
 }
 
@@ -230,7 +230,7 @@ fn where_mget_is_refused_everything_is_dumped_and_it_is_said_once() {
             }
         }
         assert!(refused > 0);
-        assert_eq!(lane.strings_by(), StringsBy::Dump, "{line}");
+        assert_eq!(lane.ways().strings, StringsBy::Dump, "{line}");
         let counters = total(&finish(&mut lane, &mut source, &mut target));
         assert_eq!(counters.keys_written, 30, "{line}");
         assert_eq!(lane.notes.len(), 1, "{:?}", lane.notes);
@@ -247,7 +247,7 @@ fn a_server_that_is_not_well_is_no_reason_to_give_mget_up() {
     let trouble = lane.source_token(error("LOADING Redis is loading"), Instant::now());
     assert!(matches!(trouble, Err(Trouble::Link(_))), "{trouble:?}");
     lane.source_lost();
-    assert_eq!(lane.strings_by(), StringsBy::Mget);
+    assert_eq!(lane.ways().strings, StringsBy::Mget);
     assert!(lane.notes.is_empty());
 }
 
@@ -271,7 +271,7 @@ fn an_answer_that_is_none_costs_the_connection_and_no_key() {
         let mut target = Target::default();
         let counters = total(&finish(&mut lane, &mut source, &mut target));
         assert_eq!(counters.keys_written, 3, "{tokens:?}");
-        assert_eq!(lane.strings_by(), StringsBy::Dump, "{tokens:?}");
+        assert_eq!(lane.ways().strings, StringsBy::Dump, "{tokens:?}");
     }
 }
 
@@ -328,7 +328,7 @@ fn few_strings_end_mget_and_many_begin_it_again() {
     }
     let mut target = Target::default();
     let mut lane = lane(rules());
-    let mut seen = vec![lane.strings_by()];
+    let mut seen = vec![lane.ways().strings];
     for _ in 0..100_000 {
         let now = Instant::now();
         ask(&mut lane, &mut source, now);
@@ -339,8 +339,8 @@ fn few_strings_end_mget_and_many_begin_it_again() {
         while lane.take_finished().is_some() {
             lane.durable(1);
         }
-        if seen.last() != Some(&lane.strings_by()) {
-            seen.push(lane.strings_by());
+        if seen.last() != Some(&lane.ways().strings) {
+            seen.push(lane.ways().strings);
         }
         if lane.is_complete() {
             break;

@@ -100,7 +100,7 @@ fn a_footer_that_the_target_does_not_know_is_exchanged() {
 #[test]
 fn a_modules_value_goes_only_to_a_target_that_has_shown_the_module() {
     let (batches, target) = copied(takes(redis(10)), &[module_value()]);
-    assert_eq!((target.restores, total(&batches).keys_quarantined), (0, 1));
+    assert_eq!((target.writes, total(&batches).keys_quarantined), (0, 1));
     assert!(
         reason(&batches).contains("(vectorset)"),
         "{}",
@@ -112,7 +112,7 @@ fn a_modules_value_goes_only_to_a_target_that_has_shown_the_module() {
         ..redis(highest)
     };
     let (batches, target) = copied(takes(with_module(10)), &[unknown]);
-    assert_eq!((target.restores, total(&batches).keys_quarantined), (0, 1));
+    assert_eq!((target.writes, total(&batches).keys_quarantined), (0, 1));
     let (_, target) = copied(takes(with_module(10)), &[module_value()]);
     assert_eq!(target.keys[&b"key:0"[..]].0, module_value());
     let (_, target) = copied(takes(with_module(9)), &[module_value()]);
@@ -124,7 +124,7 @@ fn a_modules_value_goes_only_to_a_target_that_has_shown_the_module() {
 fn fields_that_expire_are_quarantined_or_lose_their_expiry_as_the_plan_says() {
     let future = i64::MAX / 4;
     let (batches, target) = copied(takes(redis(10)), &[expiring_hash(future)]);
-    assert_eq!((target.restores, total(&batches).keys_quarantined), (0, 1));
+    assert_eq!((target.writes, total(&batches).keys_quarantined), (0, 1));
     assert!(
         reason(&batches).contains("--field-ttl drop"),
         "{}",
@@ -140,7 +140,7 @@ fn fields_that_expire_are_quarantined_or_lose_their_expiry_as_the_plan_says() {
         with_footer(b"\x04\x80\0\0\0\x01\x01f\x01v", 10)
     );
     let (batches, target) = copied(drop.clone(), &[expiring_hash(1)]);
-    assert_eq!((target.restores, total(&batches).keys_vanished), (0, 1));
+    assert_eq!((target.writes, total(&batches).keys_vanished), (0, 1));
     // By the source's clock, where it is known.
     let slow = Rules {
         source_clock: Some(Clock {
@@ -151,7 +151,7 @@ fn fields_that_expire_are_quarantined_or_lose_their_expiry_as_the_plan_says() {
         ..drop
     };
     let (_, target) = copied(slow, &[expiring_hash(3_600_000)]);
-    assert_eq!(target.restores, 1);
+    assert_eq!(target.writes, 1);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_refused_payload_is_re_encoded_once() {
         }
         let batches = finish(&mut lane, &mut source, &mut target);
         let counters = total(&batches);
-        assert_eq!(target.restores, 2);
+        assert_eq!(target.writes, 2);
         let refused = u64::from(second_answer.is_some());
         assert_eq!(counters.keys_quarantined, refused);
         assert_eq!(counters.keys_reencoded, 1 - refused);
@@ -203,7 +203,7 @@ fn refusals_that_re_encoding_helps_against_do_not_stop_the_run() {
                 16 => error("ERR Bad data format"),
                 _ => Token::Simple(Bytes::from_static(b"OK")),
             };
-            target.restores += 1;
+            target.writes += 1;
             target.answers.push_back(answer);
         }
         while let Some(token) = target.answers.pop_front() {
@@ -218,7 +218,7 @@ fn refusals_that_re_encoding_helps_against_do_not_stop_the_run() {
         }
     }
     assert_eq!(total(&batches).keys_reencoded, 300);
-    assert_eq!(target.restores, 600);
+    assert_eq!(target.writes, 600);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn what_waits_for_a_target_is_converted_anew_for_another() {
     lane.set_takes(Some(redis(9)));
     assert_eq!(lane.ready_bytes(), 0);
     finish(&mut lane, &mut source, &mut target);
-    assert_eq!(target.restores, 1);
+    assert_eq!(target.writes, 1);
     assert_eq!(target.keys[&b"key:0"[..]].0, plain_hash(9));
     // The same server again: nothing is read anew.
     lane.set_takes(Some(redis(9)));

@@ -50,7 +50,7 @@ impl Commands {
             }
         }
         for rule in &mut self.rules {
-            let fits = rule.command == name
+            let fits = rule.command.split('|').any(|command| command == name)
                 && rule.key.as_deref().is_none_or(|key| first_arg == Some(key));
             if !fits || rule.times == 0 {
                 continue;
@@ -71,9 +71,12 @@ impl Commands {
         if !self.recording {
             return;
         }
-        if name == "RESTORE"
-            && let Some(payload) = args.get_mut(2)
-        {
+        let payload = match name {
+            "RESTORE" => args.get_mut(2),
+            "SET" => args.get_mut(1),
+            _ => None,
+        };
+        if let Some(payload) = payload {
             payload.clear();
         }
         self.seen.push(Seen {

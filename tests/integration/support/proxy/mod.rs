@@ -164,6 +164,11 @@ impl Proxy {
         }
     }
 
+    /// Begins a rule about the commands that write a key: strings go by SET, what else there is by RESTORE.
+    pub fn on_writes(&self) -> On<'_> {
+        self.on("RESTORE|SET")
+    }
+
     /// How many commands a rule has been applied to. A test that relies on a fault checks that it happened.
     pub fn fired(&self, rule: RuleId) -> u64 {
         locked(&self.shared.commands)
