@@ -36,6 +36,7 @@ mod list;
 mod memory;
 mod nodes;
 mod pacer;
+pub mod pieces;
 mod preflight;
 mod recorded;
 mod report;

@@ -1,0 +1,203 @@
+//! A big key, read and written in pieces: no call keeps either server busy for long, and no more than a piece is in
+//! memory. DUMP and RESTORE of such a key block each server for as long as it takes to pack all of it.
+//!
+//! [`Reader`] reads pieces from the source, [`Piece::commands`] says what appends them to a key of the target. Temporary
+//! names, WATCH, and RENAME are the caller's.
+//!
+//! # Invariants
+//!
+//! - Under a WATCH of the key that was sent on the same connection before [`Reader::begin`], and whose EXEC after
+//!   [`Next::End`] is not nil, the pieces are the value at the moment of that EXEC. Nothing here sends MULTI, EXEC or UNWATCH.
+//! - What WATCH does not see (XREADGROUP, XACK, XCLAIM) is read twice, and counts if both readings are equal.
+//! - What pieces can't carry is a reason ([`Begun::Whole`], [`Next::Whole`]), never left out.
+//! - Pieces are cut by what was read, never by the clock: the same value gives the same pieces, and so the same digests, as long
+//!   as the source keeps its hash table as it is.
+//! - Each piece may be written several times: the key is the same as after once.
+
+mod answers;
+mod collections;
+mod groups;
+mod piece;
+mod stream;
+
+pub use piece::{Obstacle, Piece, Target};
+
+use answers::{Answer, ask};
+use collections::{Elements, Window};
+use stream::Entries;
+
+use crate::client::LinkError;
+use crate::client::control::{Control, text};
+use crate::plan::KeyType;
+
+/// How much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// About the bytes of a piece: it ends with the answer that reaches them.
+    pub piece_bytes: usize,
+    /// About the bytes of one answer. An element may be larger, and so may an answer after small ones.
+    pub answer_bytes: usize,
+    /// Most elements of one answer.
+    pub answer_elements: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            piece_bytes: 1024 * 1024,
+            answer_bytes: 256 * 1024,
+            answer_elements: 1000,
+        }
+    }
+}
+
+/// What a key is, before it is read.
+#[derive(Debug)]
+pub enum Begun {
+    /// It can be read in pieces.
+    Reader(Reader),
+    /// There is no such key.
+    Gone,
+    /// It can't be read in pieces, and why; DUMP may take it whole.
+    Whole(String),
+}
+
+/// What comes next of a key.
+#[derive(Debug)]
+pub enum Next {
+    /// To be written behind the pieces before it.
+    Piece(Piece),
+    /// That was all.
+    End,
+    /// It is not what it was at the beginning; EXEC would say so too.
+    Changed,
+    /// It can't be read in pieces after all, and why; DUMP may take it whole.
+    Whole(String),
+}
+
+/// Reads a key of the source in pieces.
+#[derive(Debug)]
+pub struct Reader {
+    key: Vec<u8>,
+    kind: KeyType,
+    length: u64,
+    done: u64,
+    limits: Limits,
+    stands: Stands,
+}
+
+/// Where a reader stands.
+#[derive(Debug)]
+enum Stands {
+    /// In a string, a list or a sorted set: at this offset, index or rank.
+    At(Window),
+    /// In a set or a hash, at this cursor.
+    Scan(Elements),
+    Stream(Box<Entries>),
+    End,
+}
+
+impl Reader {
+    /// Looks what the key is: TYPE, its length, and of hashes whether the source knows fields that expire.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, or a refusal.
+    pub async fn begin(
+        source: &mut Control,
+        key: &[u8],
+        limits: Limits,
+    ) -> Result<Begun, LinkError> {
+        let kind = text(&source.ask(redis::cmd("TYPE").arg(key)).await?);
+        let Some(kind) = KeyType::ALL.into_iter().find(|known| known.name() == kind) else {
+            return Ok(match kind.as_str() {
+                "none" => Begun::Gone,
+                kind => Begun::Whole(format!("values of type {kind} can't be read in pieces")),
+            });
+        };
+        let length = match ask(source, redis::cmd(length_command(kind)).arg(key)).await? {
+            Answer::Value(redis::Value::Int(length)) => u64::try_from(length).unwrap_or(0),
+            Answer::Value(other) => return Err(answers::unexpected("a length", &other)),
+            Answer::Changed => return Ok(Begun::Gone),
+        };
+        let stands = match kind {
+            KeyType::String | KeyType::List | KeyType::Zset => Stands::At(Window::new(limits)),
+            KeyType::Set => Stands::Scan(Elements::of_set(limits)),
+            KeyType::Hash => match Elements::of_hash(source, key, limits).await? {
+                Ok(elements) => Stands::Scan(elements),
+                Err(why) => return Ok(Begun::Whole(why)),
+            },
+            KeyType::Stream => match Entries::begin(source, key, limits).await? {
+                stream::Begun::Entries(entries) => Stands::Stream(Box::new(entries)),
+                stream::Begun::Changed => return Ok(Begun::Gone),
+                stream::Begun::Whole(why) => return Ok(Begun::Whole(why)),
+            },
+        };
+        Ok(Begun::Reader(Self {
+            key: key.to_vec(),
+            kind,
+            length,
+            done: 0,
+            limits,
+            stands,
+        }))
+    }
+
+    /// Why the target can't get it, if that is known before it is read.
+    pub fn obstacle(&self, target: &Target) -> Option<Obstacle> {
+        match self.kind {
+            KeyType::String => target.check_length(self.length).err(),
+            KeyType::Stream if target.dialect.stream_type().is_none() => Some(Obstacle::NoStreams),
+            _ => None,
+        }
+    }
+
+    /// What it reads.
+    pub fn kind(&self) -> KeyType {
+        self.kind
+    }
+
+    /// How much there is in all: bytes of a string, elements of everything else. A stream's groups don't count.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// How much of it has been read. SCANs may tell an element twice, so it is never more than the length.
+    pub fn done(&self) -> u64 {
+        self.done.min(self.length)
+    }
+
+    /// The next piece. They must be written in this order.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, or a refusal. The reader is of no more use then: begin anew.
+    pub async fn next(&mut self, source: &mut Control) -> Result<Next, LinkError> {
+        let next = match &mut self.stands {
+            Stands::At(window) => {
+                window
+                    .next(source, &self.key, self.kind, self.length, self.limits)
+                    .await?
+            }
+            Stands::Scan(elements) => elements.next(source, &self.key, self.limits).await?,
+            Stands::Stream(entries) => entries.next(source, &self.key, self.limits).await?,
+            Stands::End => Next::End,
+        };
+        match &next {
+            Next::Piece(piece) => self.done = self.done.saturating_add(piece.length()),
+            Next::End | Next::Changed | Next::Whole(_) => self.stands = Stands::End,
+        }
+        Ok(next)
+    }
+}
+
+fn length_command(kind: KeyType) -> &'static str {
+    match kind {
+        KeyType::String => "STRLEN",
+        KeyType::List => "LLEN",
+        KeyType::Set => "SCARD",
+        KeyType::Zset => "ZCARD",
+        KeyType::Hash => "HLEN",
+        KeyType::Stream => "XLEN",
+    }
+}
