@@ -77,6 +77,15 @@ impl Control {
         Ok(reply)
     }
 
+    /// Sends several commands at once; the first error reply becomes [`LinkError::Reply`].
+    pub async fn ask_all(&mut self, commands: &redis::Pipeline) -> Result<Vec<Value>, LinkError> {
+        let replies: Vec<Value> = commands
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        Ok(replies)
+    }
+
     /// All of INFO; empty where it may not be asked.
     ///
     /// # Errors

@@ -7,24 +7,8 @@
 use redis::Value;
 
 use crate::client::LinkError;
-use crate::client::control::Control;
-
-/// What a question about the key came to.
-pub(super) enum Answer {
-    /// What was asked for.
-    Value(Value),
-    /// The key is gone, or of another type by now.
-    Changed,
-}
-
-/// Asks about the key.
-pub(super) async fn ask(source: &mut Control, command: &redis::Cmd) -> Result<Answer, LinkError> {
-    match source.ask(command).await {
-        Ok(value) => Ok(Answer::Value(value)),
-        Err(error) if is_change(&error) => Ok(Answer::Changed),
-        Err(error) => Err(error),
-    }
-}
+use crate::rdb::visit::StreamId;
+use crate::resp::ErrorCode;
 
 /// Whether an error says that the key, or a group of it, is not what it was.
 pub(super) fn is_change(error: &LinkError) -> bool {
@@ -33,6 +17,14 @@ pub(super) fn is_change(error: &LinkError) -> bool {
         LinkError::Reply(_, line) => BEGINNINGS.iter().any(|known| line.starts_with(known)),
         _ => false,
     }
+}
+
+/// Whether an error says that this user, or this server, can't be asked so; DUMP may still be answered.
+pub(super) fn is_refusal(error: &LinkError) -> bool {
+    matches!(
+        error,
+        LinkError::Reply(ErrorCode::NoPerm | ErrorCode::UnknownCommand, _)
+    )
 }
 
 /// An answer that is none.
@@ -92,4 +84,50 @@ pub(super) fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LinkError> 
         pairs.push((bytes(first)?, bytes(second)?));
     }
     Ok(pairs)
+}
+
+/// An entry's id.
+pub(super) fn id(value: Value) -> Result<StreamId, LinkError> {
+    let text = bytes(value)?;
+    let text = String::from_utf8_lossy(&text);
+    let parsed = text.split_once('-').and_then(|(ms, seq)| {
+        Some(StreamId {
+            ms: ms.parse().ok()?,
+            seq: seq.parse().ok()?,
+        })
+    });
+    parsed.ok_or_else(|| unexpected("an entry's id", &Value::BulkString(Vec::new())))
+}
+
+/// What follows its name in an answer of XINFO.
+pub(super) struct Named(Vec<(Vec<u8>, Value)>);
+
+impl Named {
+    pub(super) fn of(value: Value) -> Result<Self, LinkError> {
+        let mut values = array(value)?.into_iter();
+        let mut named = Vec::with_capacity(values.len() / 2);
+        while let Some(name) = values.next() {
+            named.push((bytes(name)?, values.next().unwrap_or(Value::Nil)));
+        }
+        Ok(Self(named))
+    }
+
+    /// Takes it out; nil, if it is not there.
+    pub(super) fn take(&mut self, name: &str) -> Value {
+        let found = self
+            .0
+            .iter_mut()
+            .find(|(known, _)| known == name.as_bytes());
+        found.map_or(Value::Nil, |(_, value)| {
+            std::mem::replace(value, Value::Nil)
+        })
+    }
+
+    /// A number that is not negative; `None`, if it is not there, or not known.
+    pub(super) fn count(&mut self, name: &str) -> Result<Option<u64>, LinkError> {
+        match self.take(name) {
+            Value::Nil => Ok(None),
+            value => Ok(u64::try_from(number(&value)?).ok()),
+        }
+    }
 }

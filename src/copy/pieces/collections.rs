@@ -8,7 +8,7 @@
 
 use redis::Value;
 
-use super::answers::{self, Answer, array, ask, bytes, number, pairs, strings};
+use super::answers::{self, array, bytes, number, pairs, strings};
 use super::piece::{Content, Field};
 use super::{Limits, Next, Piece};
 use crate::client::LinkError;
@@ -56,7 +56,7 @@ impl Count {
 }
 
 /// About the memory of some strings.
-pub(super) fn size_of<'a>(strings: impl IntoIterator<Item = &'a Vec<u8>>) -> usize {
+pub(super) fn strings_size<'a>(strings: impl IntoIterator<Item = &'a Vec<u8>>) -> usize {
     let each = |string: &Vec<u8>| string.len().saturating_add(ELEMENT_OVERHEAD_BYTES);
     strings.into_iter().map(each).sum()
 }
@@ -110,9 +110,7 @@ impl Window {
         let mut command = redis::cmd("GETRANGE");
         command.arg(key).arg(offset);
         command.arg((offset + wanted).saturating_sub(1));
-        let Answer::Value(value) = ask(source, &command).await? else {
-            return Ok(Next::Changed);
-        };
+        let value = source.ask(&command).await?;
         let bytes = bytes(value)?;
         if bytes.len() as u64 != wanted {
             return Ok(Next::Changed);
@@ -137,14 +135,12 @@ impl Window {
         while self.at < length && bytes < limits.piece_bytes {
             let mut command = redis::cmd("LRANGE");
             let wanted = self.range(&mut command, key, length);
-            let Answer::Value(value) = ask(source, &command).await? else {
-                return Ok(Next::Changed);
-            };
+            let value = source.ask(&command).await?;
             let more = strings(value)?;
             if more.len() as u64 != wanted {
                 return Ok(Next::Changed);
             }
-            bytes += self.took(more.len(), size_of(&more), limits);
+            bytes += self.took(more.len(), strings_size(&more), limits);
             elements.extend(more);
         }
         Ok(Next::Piece(Piece {
@@ -166,14 +162,12 @@ impl Window {
             let mut command = redis::cmd("ZRANGE");
             let wanted = self.range(&mut command, key, length);
             command.arg("WITHSCORES");
-            let Answer::Value(value) = ask(source, &command).await? else {
-                return Ok(Next::Changed);
-            };
+            let value = source.ask(&command).await?;
             let more = pairs(value)?;
             if more.len() as u64 != wanted {
                 return Ok(Next::Changed);
             }
-            let size = size_of(more.iter().flat_map(|(member, score)| [member, score]));
+            let size = strings_size(more.iter().flat_map(|(member, score)| [member, score]));
             bytes += self.took(more.len(), size, limits);
             members.extend(more);
         }
@@ -221,25 +215,19 @@ impl Elements {
         Self::new(Of::Set, limits)
     }
 
-    /// Asks whether fields can expire there; what can't be asked is a reason.
+    /// Asks whether fields can expire there.
     pub(super) async fn of_hash(
         source: &mut Control,
         key: &[u8],
         limits: Limits,
-    ) -> Result<Result<Self, String>, LinkError> {
+    ) -> Result<Self, LinkError> {
         // Any field will do: what counts is whether the command is known.
         let expiries = match source.ask(&field_expiries(key, [&Vec::new()])).await {
             Ok(_) => true,
             Err(LinkError::Reply(ErrorCode::UnknownCommand, _)) => false,
-            Err(LinkError::Reply(ErrorCode::NoPerm, _)) => {
-                return Ok(Err(
-                    "its fields may expire, and HPEXPIRETIME may not be asked".to_owned(),
-                ));
-            }
-            Err(error) if answers::is_change(&error) => false,
             Err(error) => return Err(error),
         };
-        Ok(Ok(Self::new(Of::Hash { expiries }, limits)))
+        Ok(Self::new(Of::Hash { expiries }, limits))
     }
 
     fn new(of: Of, limits: Limits) -> Self {
@@ -263,19 +251,17 @@ impl Elements {
         // A piece of nothing would be the end.
         while !self.ended && (bytes < limits.piece_bytes || members.is_empty() && fields.is_empty())
         {
-            let Some(found) = self.scan(source, key).await? else {
-                return Ok(Next::Changed);
-            };
+            let found = self.scan(source, key).await?;
             let (elements, size) = match self.of {
                 Of::Set => {
                     let found = strings(found)?;
-                    let told = (found.len(), size_of(&found));
+                    let told = (found.len(), strings_size(&found));
                     members.extend(found);
                     told
                 }
                 Of::Hash { expiries } => {
                     let found = pairs(found)?;
-                    let size = size_of(found.iter().flat_map(|(name, value)| [name, value]));
+                    let size = strings_size(found.iter().flat_map(|(name, value)| [name, value]));
                     let told = (found.len(), size);
                     match with_expiries(source, key, found, expiries).await? {
                         Some(found) => fields.extend(found),
@@ -296,8 +282,8 @@ impl Elements {
         Ok(Next::Piece(Piece { content, bytes }))
     }
 
-    /// One step of the scan; `None`: the key has changed.
-    async fn scan(&mut self, source: &mut Control, key: &[u8]) -> Result<Option<Value>, LinkError> {
+    /// One step of the scan.
+    async fn scan(&mut self, source: &mut Control, key: &[u8]) -> Result<Value, LinkError> {
         let mut command = redis::cmd(match self.of {
             Of::Set => "SSCAN",
             Of::Hash { .. } => "HSCAN",
@@ -305,16 +291,14 @@ impl Elements {
         command.arg(key);
         command.arg(self.cursor.as_deref().unwrap_or(b"0"));
         command.arg("COUNT").arg(self.count.get());
-        let Answer::Value(value) = ask(source, &command).await? else {
-            return Ok(None);
-        };
+        let value = source.ask(&command).await?;
         let Ok([cursor, found]) = <[Value; 2]>::try_from(array(value)?) else {
             return Err(answers::unexpected("a cursor and elements", &Value::Nil));
         };
         let cursor = bytes(cursor)?;
         self.ended = cursor == b"0";
         self.cursor = Some(cursor);
-        Ok(Some(found))
+        Ok(found)
     }
 }
 
@@ -336,9 +320,9 @@ async fn with_expiries(
         ));
     }
     let names = found.iter().map(|(name, _)| name);
-    let instants = match ask(source, &field_expiries(key, names)).await? {
-        Answer::Value(Value::Nil) | Answer::Changed => return Ok(None),
-        Answer::Value(value) => array(value)?,
+    let instants = match source.ask(&field_expiries(key, names)).await? {
+        Value::Nil => return Ok(None),
+        value => array(value)?,
     };
     if instants.len() != found.len() {
         return Ok(None);

@@ -22,9 +22,9 @@ mod stream;
 
 pub use piece::{Obstacle, Piece, Target};
 
-use answers::{Answer, ask};
+use answers::{is_change, is_refusal};
 use collections::{Elements, Window};
-use stream::Entries;
+use stream::Walk;
 
 use crate::client::LinkError;
 use crate::client::control::{Control, text};
@@ -93,17 +93,30 @@ enum Stands {
     At(Window),
     /// In a set or a hash, at this cursor.
     Scan(Elements),
-    Stream(Box<Entries>),
+    Stream(Box<Walk>),
     End,
 }
 
 impl Reader {
-    /// Looks what the key is: TYPE, its length, and of hashes whether the source knows fields that expire.
+    /// Looks what the key is: TYPE, its length, of hashes whether the source knows fields that expire, of streams what
+    /// is pending.
     ///
     /// # Errors
     ///
-    /// Trouble with the connection, or a refusal.
+    /// Trouble with the connection.
     pub async fn begin(
+        source: &mut Control,
+        key: &[u8],
+        limits: Limits,
+    ) -> Result<Begun, LinkError> {
+        match Self::try_begin(source, key, limits).await {
+            Err(error) if is_change(&error) => Ok(Begun::Gone),
+            Err(error) if is_refusal(&error) => Ok(Begun::Whole(error.to_string())),
+            begun => begun,
+        }
+    }
+
+    async fn try_begin(
         source: &mut Control,
         key: &[u8],
         limits: Limits,
@@ -115,22 +128,17 @@ impl Reader {
                 kind => Begun::Whole(format!("values of type {kind} can't be read in pieces")),
             });
         };
-        let length = match ask(source, redis::cmd(length_command(kind)).arg(key)).await? {
-            Answer::Value(redis::Value::Int(length)) => u64::try_from(length).unwrap_or(0),
-            Answer::Value(other) => return Err(answers::unexpected("a length", &other)),
-            Answer::Changed => return Ok(Begun::Gone),
-        };
+        let length = source
+            .ask(redis::cmd(length_command(kind)).arg(key))
+            .await?;
+        let length = u64::try_from(answers::number(&length)?).unwrap_or(0);
         let stands = match kind {
             KeyType::String | KeyType::List | KeyType::Zset => Stands::At(Window::new(limits)),
             KeyType::Set => Stands::Scan(Elements::of_set(limits)),
-            KeyType::Hash => match Elements::of_hash(source, key, limits).await? {
-                Ok(elements) => Stands::Scan(elements),
+            KeyType::Hash => Stands::Scan(Elements::of_hash(source, key, limits).await?),
+            KeyType::Stream => match Walk::begin(source, key, length, limits).await? {
+                Ok(walk) => Stands::Stream(Box::new(walk)),
                 Err(why) => return Ok(Begun::Whole(why)),
-            },
-            KeyType::Stream => match Entries::begin(source, key, limits).await? {
-                stream::Begun::Entries(entries) => Stands::Stream(Box::new(entries)),
-                stream::Begun::Changed => return Ok(Begun::Gone),
-                stream::Begun::Whole(why) => return Ok(Begun::Whole(why)),
             },
         };
         Ok(Begun::Reader(Self {
@@ -171,23 +179,32 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// Trouble with the connection, or a refusal. The reader is of no more use then: begin anew.
+    /// Trouble with the connection. The reader is of no more use then: begin anew.
     pub async fn next(&mut self, source: &mut Control) -> Result<Next, LinkError> {
-        let next = match &mut self.stands {
-            Stands::At(window) => {
-                window
-                    .next(source, &self.key, self.kind, self.length, self.limits)
-                    .await?
-            }
-            Stands::Scan(elements) => elements.next(source, &self.key, self.limits).await?,
-            Stands::Stream(entries) => entries.next(source, &self.key, self.limits).await?,
-            Stands::End => Next::End,
+        let next = match self.try_next(source).await {
+            Err(error) if is_change(&error) => Next::Changed,
+            Err(error) if is_refusal(&error) => Next::Whole(error.to_string()),
+            next => next?,
         };
         match &next {
             Next::Piece(piece) => self.done = self.done.saturating_add(piece.length()),
             Next::End | Next::Changed | Next::Whole(_) => self.stands = Stands::End,
         }
         Ok(next)
+    }
+
+    async fn try_next(&mut self, source: &mut Control) -> Result<Next, LinkError> {
+        let (key, limits) = (&self.key, self.limits);
+        match &mut self.stands {
+            Stands::At(window) => {
+                window
+                    .next(source, key, self.kind, self.length, limits)
+                    .await
+            }
+            Stands::Scan(elements) => elements.next(source, key, limits).await,
+            Stands::Stream(walk) => walk.next(source, key, limits).await,
+            Stands::End => Ok(Next::End),
+        }
     }
 }
 

@@ -15,7 +15,10 @@ use crate::rdb::dialect::{Dialect, FieldExpiry};
 use crate::rdb::visit::StreamId;
 
 /// Most elements of one command: it keeps the target busy for less than a millisecond.
-const COMMAND_ELEMENTS_MAX: usize = 500;
+pub(super) const COMMAND_ELEMENTS_MAX: usize = 500;
+
+/// The group that makes a stream without entries, for a moment. The stream's own groups come later.
+const MAKER: &str = "redknot";
 
 /// What the target can hold, and what the plan says where it can't.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +143,7 @@ impl Piece {
 
     /// What it holds, in which order: two pieces of one digest are the same. BLAKE3, cut.
     pub fn digest(&self) -> [u8; 16] {
-        let mut frame = Frame(blake3::Hasher::new());
+        let mut frame = Frame::default();
         match &self.content {
             Content::Text { offset, bytes } => frame.tag(0).number(*offset).put(bytes),
             Content::Elements { index, elements } => frame.tag(1).number(*index).put_all(elements),
@@ -179,10 +182,7 @@ impl Piece {
             }
             Content::Group(group) => group.digest_into(frame.tag(7)),
         };
-        let hash = frame.0.finalize();
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&hash.as_bytes()[..16]);
-        digest
+        frame.finish()
     }
 
     /// The commands that append it to `key` of the target, to be sent in this order. Of a hash whose fields have all
@@ -215,8 +215,12 @@ impl Piece {
 
     /// Whether an error that the target answers to one of the commands says that an earlier try has written it.
     pub fn is_written(&self, error_line: &str) -> bool {
-        matches!(self.content, Content::Entries(_))
-            && error_line.contains("ID specified in XADD is equal or smaller")
+        match self.content {
+            Content::Entries(_) => error_line.contains("ID specified in XADD is equal or smaller"),
+            // The group that makes an empty stream, of a try that ended before it had gone again.
+            Content::Stream(state) => state.is_empty && error_line.starts_with("BUSYGROUP"),
+            _ => false,
+        }
     }
 }
 
@@ -300,16 +304,12 @@ fn stream(key: &[u8], state: &StreamState, target: &Target) -> Result<Vec<Cmd>, 
     let mut commands = Vec::new();
     if state.is_empty {
         // No entry can make the key, so a group does that goes again.
-        let group = || {
-            let mut command = redis::cmd("XGROUP");
-            command.arg("CREATE").arg(key).arg("redknot").arg("0");
-            command.arg("MKSTREAM");
-            command
-        };
+        let mut create = redis::cmd("XGROUP");
+        create.arg("CREATE").arg(key).arg(MAKER).arg("0");
+        create.arg("MKSTREAM");
         let mut destroy = redis::cmd("XGROUP");
-        destroy.arg("DESTROY").arg(key).arg("redknot");
-        // An earlier try may have ended between the two.
-        commands.extend([group(), destroy]);
+        destroy.arg("DESTROY").arg(key).arg(MAKER);
+        commands.extend([create, destroy]);
     }
     let mut command = redis::cmd("XSETID");
     command.arg(key).arg(shown(state.last_id));
@@ -348,9 +348,16 @@ pub(super) fn shown(id: StreamId) -> String {
 }
 
 /// Hashes what is told, each part with its length in front.
-pub(super) struct Frame(pub(super) blake3::Hasher);
+#[derive(Debug, Default)]
+pub(super) struct Frame(blake3::Hasher);
 
 impl Frame {
+    pub(super) fn finish(&self) -> [u8; 16] {
+        let mut digest = [0; 16];
+        self.0.finalize_xof().fill(&mut digest);
+        digest
+    }
+
     pub(super) fn tag(&mut self, tag: u8) -> &mut Self {
         self.0.update(&[tag]);
         self
