@@ -30,6 +30,9 @@ mod types;
 /// Strings by MGET, everything else by DUMP: what arrives is the same.
 mod read_with;
 
+/// Big keys, read and written in pieces: the same arrives, or it is said why it can't.
+mod pieces;
+
 /// Limits that a copy is given: kept to, and shown.
 mod limits;
 

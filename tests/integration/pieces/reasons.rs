@@ -1,0 +1,1 @@
+//! What can't arrive in pieces, and why.
