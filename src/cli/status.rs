@@ -378,6 +378,7 @@ fn health(status: &Status) -> String {
     } else if !status.limits.is_none() {
         parts.push(format!("limits: {}", status.limits));
     }
+    parts.extend(status.big_key.as_ref().map(format::big_key));
     if status.evicted_keys > 0 {
         let keys = format::counted(status.evicted_keys, "key");
         parts.push(format!("the target has evicted {keys}"));

@@ -245,6 +245,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         source_latency_ms: None,
         strings_by: None,
         functions: None,
+        big_key: None,
         read_window: 0,
         throttle: None,
         limits: Limits::default(),

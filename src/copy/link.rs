@@ -20,7 +20,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, FunctionsStatus, Limits, Observer, StringsBy};
+use crate::progress::{BigKeyStatus, Event, FunctionsStatus, Limits, Observer, StringsBy};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -61,6 +61,8 @@ pub struct Env {
     pub strings_by: Cell<Option<StringsBy>>,
     /// What became of the libraries of functions in this run.
     pub functions: RefCell<Option<FunctionsStatus>>,
+    /// The big key that is being copied.
+    pub big_key: RefCell<Option<BigKeyStatus>>,
 }
 
 /// What came of waiting.

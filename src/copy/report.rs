@@ -224,6 +224,7 @@ impl Report {
             }),
             repair: self.repair.clone(),
             functions: env.functions.borrow().or(self.functions),
+            big_key: env.big_key.borrow().clone(),
         }
     }
 

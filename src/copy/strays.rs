@@ -103,6 +103,7 @@ pub async fn read_strays(shared: Rc<Shared>, nodes: Rc<Nodes>) -> End {
         }
         shared.target_wake.iter().for_each(|wake| wake.notify_one());
         shared.settled_wake.notify_one();
+        shared.big_wake.notify_one();
         shared.source_wake.notify_one();
     }
 }

@@ -36,6 +36,9 @@ mod pieces;
 /// Limits that a copy is given: kept to, and shown.
 mod limits;
 
+/// Keys that are copied in pieces.
+mod big;
+
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;
 

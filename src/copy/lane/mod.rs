@@ -31,6 +31,7 @@ use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
 
+mod big;
 mod convert;
 mod names;
 mod nodes;
@@ -41,6 +42,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use big::Big;
+pub use big::{BigEnd, BigKey, Probing};
 use recording::Recording;
 use source::Dumped;
 use strings::Strings;
@@ -82,6 +85,8 @@ pub struct Rules {
     pub routes: Option<Topology>,
     /// See [`ReadWith`].
     pub read_with: ReadWith,
+    /// See [`CopyOptions::big_key`](super::CopyOptions::big_key).
+    pub big_key: Option<u64>,
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
     /// See [`TtlPolicy`].
@@ -152,6 +157,8 @@ impl From<LinkError> for Trouble {
 /// What the source owes an answer to, in the order in which it was asked.
 enum Asked {
     Scan,
+    /// MEMORY USAGE of a key, and what is to be asked of it if it is not big.
+    Size(KeyRef, big::Then),
     /// DUMP and expiry of a key.
     Whole(KeyRef),
     /// MGET of these keys; those whose values have come are gone from it.
@@ -209,6 +216,7 @@ pub struct Lane {
     /// Unread keys that are to be read whole: MGET answered with nil, or their values found no room or were lost on their
     /// way.
     whole: VecDeque<KeyRef>,
+    big: Big,
     /// Keys that are at another node of the source than their batch came from.
     strays: VecDeque<KeyRef>,
     /// Keys of which it is not known yet whether their names are free.
@@ -287,6 +295,7 @@ impl Lane {
         let in_flight_bytes_max = rules.in_flight_bytes_max;
         let strings = Strings::new(&rules);
         let scan = Walk::new(&rules, position, seq);
+        let big = Big::new(&rules);
         let recording = rules.record_digests.then(Box::default);
         Self {
             rules,
@@ -296,6 +305,7 @@ impl Lane {
             batches: VecDeque::new(),
             unread: VecDeque::new(),
             whole: VecDeque::new(),
+            big,
             strays: VecDeque::new(),
             unchecked: VecDeque::new(),
             being_checked: 0,
@@ -522,6 +532,7 @@ impl Lane {
             if !self.refused.is_empty() {
                 self.refused.retain(|key, _| key.seq != batch.seq);
             }
+            self.big.forget(batch.seq);
             self.finished.push_back(batch.finish());
         }
     }

@@ -62,6 +62,7 @@ pub fn rules() -> Rules {
         by_slot: None,
         routes: None,
         read_with: ReadWith::Auto,
+        big_key: None,
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,
         field_ttl: FieldTtl::Quarantine,

@@ -149,6 +149,7 @@ fn status(store: &Store) -> Status {
         counters: Counters::default(),
         batches_durable: 3,
         batches_in_flight: 0,
+        big_key: None,
         keys_estimate: None,
         percent: 12.5,
         keys_per_s: 0.0,
