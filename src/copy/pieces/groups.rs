@@ -173,8 +173,11 @@ impl Reading {
                     None => break,
                 },
             };
-            size += part.size();
-            parts.push(part);
+            // A page behind the last entry is empty.
+            if part.tells_something() {
+                size += part.size();
+                parts.push(part);
+            }
         }
         Ok((parts, size))
     }
@@ -250,6 +253,13 @@ impl Reading {
 }
 
 impl Part {
+    fn tells_something(&self) -> bool {
+        match self {
+            Self::Group(_) => true,
+            Self::Claims { claims, .. } => !claims.is_empty(),
+        }
+    }
+
     fn ids(&self) -> impl Iterator<Item = &StreamId> {
         let claims = match self {
             Self::Group(_) => &[][..],
