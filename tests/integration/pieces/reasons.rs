@@ -8,7 +8,7 @@ use redknot::plan::FieldTtl;
 
 use super::{Ended, SMALL, Sides, TIMEOUT, block_on, endpoint, tell};
 use crate::support::server::{Server, ServerSpec};
-use crate::support::version::{Kind, REDIS_6_0, REDIS_7_0, REDIS_8_2, VALKEY_9_1, require};
+use crate::support::version::{Kind, REDIS_7_0, REDIS_8_2, VALKEY_9_1, require};
 
 /// A server of each kind.
 fn servers(source: Kind, target: Kind) -> Option<[Server; 2]> {
@@ -66,36 +66,6 @@ fn a_pending_entry_that_was_deleted_is_a_reason() {
             assert!(matches!(ended, Ended::Written(_)), "{ended:?}");
             sides.assert_equal(b"s");
         }
-    });
-}
-
-/// Before 7.0 an entry can be claimed that there never was, while the stream is read.
-#[test]
-fn a_pending_entry_that_never_was_is_a_reason() {
-    let Some([source, target]) = servers(REDIS_6_0, REDIS_6_0) else {
-        return;
-    };
-    block_on(async {
-        let mut sides = Sides::between(&source, &target).await;
-        entries(&mut sides.servers[0], b"s", 400);
-        tell(
-            &mut sides.servers[0],
-            &[b"XGROUP", b"CREATE", b"s", b"g", b"$"],
-        );
-        let ended = sides
-            .carry_while(b"s", SMALL, |piece, connection| {
-                if piece == 2 {
-                    let claim: [&[u8]; 8] = [
-                        b"XCLAIM", b"s", b"g", b"c", b"0", b"7-7", b"FORCE", b"JUSTID",
-                    ];
-                    tell(connection, &claim);
-                }
-            })
-            .await;
-        let Ended::Whole(why) = ended else {
-            panic!("{ended:?}");
-        };
-        assert!(why.contains("still pending"), "{why}");
     });
 }
 
