@@ -16,7 +16,7 @@ use redis::Value;
 
 use super::answers::{self, Named, array, bytes, id, number};
 use super::piece::{COMMAND_ELEMENTS_MAX, Content, Frame, Target, shown};
-use super::stream::{DANGLING, successor};
+use super::stream::successor;
 use super::{Limits, Next, Piece};
 use crate::client::LinkError;
 use crate::client::control::{Control, text};
@@ -30,9 +30,6 @@ const TRIES_MAX: u32 = 5;
 
 /// How often a page is read again because the source's clock has moved on meanwhile.
 const CLOCK_TRIES_MAX: u32 = 4;
-
-/// How many entries are looked for at once.
-const CHECKED_AT_ONCE: usize = 50;
 
 /// Of a stream's consumer groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +99,6 @@ impl Groups {
         &mut self,
         source: &mut Control,
         key: &[u8],
-        known: &[StreamId],
         limits: Limits,
     ) -> Result<Next, LinkError> {
         loop {
@@ -112,16 +108,10 @@ impl Groups {
             };
             let (parts, size) = telling.parts(source, key, limits).await?;
             if !parts.is_empty() {
-                let ids = parts.iter().flat_map(Part::ids).copied();
-                let unknown: Vec<StreamId> =
-                    ids.filter(|id| known.binary_search(id).is_err()).collect();
-                return Ok(match all_there(source, key, &unknown).await? {
-                    false => Next::Whole(DANGLING.to_owned()),
-                    true => Next::Piece(Piece {
-                        content: Content::Group(GroupPiece(parts)),
-                        bytes: size,
-                    }),
-                });
+                return Ok(Next::Piece(Piece {
+                    content: Content::Group(GroupPiece(parts)),
+                    bytes: size,
+                }));
             }
             let mut again = Reading::begin(source, key).await?;
             while !again.parts(source, key, limits).await?.0.is_empty() {}
@@ -173,8 +163,11 @@ impl Reading {
                     None => break,
                 },
             };
-            size += part.size();
-            parts.push(part);
+            // A page behind the last entry is empty.
+            if part.tells_something() {
+                size += part.size();
+                parts.push(part);
+            }
         }
         Ok((parts, size))
     }
@@ -250,12 +243,11 @@ impl Reading {
 }
 
 impl Part {
-    fn ids(&self) -> impl Iterator<Item = &StreamId> {
-        let claims = match self {
-            Self::Group(_) => &[][..],
-            Self::Claims { claims, .. } => claims,
-        };
-        claims.iter().flat_map(|claim| &claim.ids)
+    fn tells_something(&self) -> bool {
+        match self {
+            Self::Group(_) => true,
+            Self::Claims { claims, .. } => !claims.is_empty(),
+        }
     }
 
     fn size(&self) -> usize {
@@ -467,21 +459,4 @@ fn unix_ms(time: Value) -> Result<i64, LinkError> {
     };
     let (seconds, microseconds) = (part(&seconds)?, part(&microseconds)?);
     Ok(seconds.saturating_mul(1000) + microseconds / 1000)
-}
-
-/// Whether the stream has these entries. They were delivered while it was read, so there are few of them.
-async fn all_there(source: &mut Control, key: &[u8], ids: &[StreamId]) -> Result<bool, LinkError> {
-    for few in ids.chunks(CHECKED_AT_ONCE) {
-        let mut pipeline = redis::pipe();
-        for id in few {
-            let id = shown(*id);
-            pipeline.cmd("XRANGE").arg(key).arg(&id).arg(&id);
-        }
-        for found in source.ask_all(&pipeline).await? {
-            if array(found)?.is_empty() {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }

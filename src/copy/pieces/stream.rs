@@ -3,7 +3,8 @@
 //! # Invariant
 //!
 //! A pending entry that is not in the stream any more is a reason to read the stream whole: no command makes such an
-//! entry again. It is found as soon as the walk has passed its place.
+//! entry again. It is found as soon as the walk has passed its place. What is delivered while the stream is read is in it:
+//! servers deliver, and let claim, nothing else, and a deletion is a change that WATCH sees.
 
 use redis::Value;
 
@@ -23,10 +24,6 @@ const IDEMPOTENCE: [(&str, u64); 4] = [
     ("pids-tracked", 0),
     ("iids-added", 0),
 ];
-
-/// Why a stream can't be read in pieces.
-pub(super) const DANGLING: &str =
-    "entries that were deleted from the stream are still pending in a consumer group";
 
 /// A place in a stream.
 #[derive(Debug)]
@@ -99,7 +96,10 @@ impl Walk {
     ) -> Result<Next, LinkError> {
         let (entries, bytes) = self.entries(source, key, limits).await?;
         if self.passed_a_pending_one(&entries) {
-            return Ok(Next::Whole(DANGLING.to_owned()));
+            return Ok(Next::Whole(
+                "entries that were deleted from the stream are still pending in a consumer group"
+                    .to_owned(),
+            ));
         }
         if !entries.is_empty() {
             self.read += entries.len() as u64;
@@ -117,7 +117,7 @@ impl Walk {
                 bytes: size_of::<StreamState>(),
             }));
         }
-        self.groups.next(source, key, &self.pending, limits).await
+        self.groups.next(source, key, limits).await
     }
 
     /// The entries of the next piece; none at the end.
