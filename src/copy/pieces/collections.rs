@@ -8,7 +8,7 @@
 
 use redis::Value;
 
-use super::answers::{self, array, bytes, number, pairs, strings};
+use super::answers::{self, Pair, array, bytes, number, pairs, strings};
 use super::piece::{Content, Field};
 use super::{Limits, Next, Piece};
 use crate::client::LinkError;
@@ -306,7 +306,7 @@ impl Elements {
 async fn with_expiries(
     source: &mut Control,
     key: &[u8],
-    found: Vec<(Vec<u8>, Vec<u8>)>,
+    found: Vec<Pair>,
     expiries: bool,
 ) -> Result<Option<Vec<Field>>, LinkError> {
     let field = |(name, value), expires_ms| Field {

@@ -9,6 +9,7 @@
 
 use redis::Cmd;
 
+use super::answers::Pair;
 use super::groups::GroupPiece;
 use crate::client::LinkError;
 use crate::client::control::Control;
@@ -72,7 +73,7 @@ pub(super) enum Content {
     /// Of a set.
     Members(Vec<Vec<u8>>),
     /// Of a sorted set: members, and scores as the source told them.
-    Scored(Vec<(Vec<u8>, Vec<u8>)>),
+    Scored(Vec<Pair>),
     /// Of a hash.
     Fields(Vec<Field>),
     /// Of a stream.
