@@ -2,7 +2,7 @@
 //!
 //! # Invariant
 //!
-//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
+//! Nothing here changes a server but what [`Control::ask_each`] is given: pieces of big keys. The other commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
 //! of values.
 
 use std::collections::BTreeMap;
