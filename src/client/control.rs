@@ -2,7 +2,7 @@
 //!
 //! # Invariant
 //!
-//! Nothing here changes a server but what [`Control::ask_each`] is given: pieces of big keys. The other commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
+//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
 //! of values.
 
 use std::collections::BTreeMap;
@@ -84,28 +84,6 @@ impl Control {
             .await
             .map_err(link_error)?;
         Ok(replies)
-    }
-
-    /// Sends several commands at once, and says of each what was answered.
-    pub async fn ask_each(
-        &mut self,
-        commands: Vec<redis::Cmd>,
-    ) -> Result<Vec<Result<Value, LinkError>>, LinkError> {
-        // The crate calls it an error to send nothing.
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        let replies: Vec<redis::RedisResult<Value>> = pipeline
-            .ignore_errors()
-            .query_async(&mut self.connection)
-            .await
-            .map_err(link_error)?;
-        let replies = replies.into_iter();
-        Ok(replies.map(|reply| reply.map_err(link_error)).collect())
     }
 
     /// All of INFO; empty where it may not be asked.

@@ -11,8 +11,6 @@ use redis::Cmd;
 
 use super::answers::Pair;
 use super::groups::GroupPiece;
-use crate::client::LinkError;
-use crate::client::control::Control;
 use crate::plan::FieldTtl;
 use crate::rdb::dialect::{Dialect, FieldExpiry};
 use crate::rdb::visit::StreamId;
@@ -214,33 +212,6 @@ impl Piece {
             Content::Stream(state) => stream(key, state, target),
             Content::Group(group) => Ok(group.commands(key, target)),
         }
-    }
-
-    /// Sends the commands, all at once. What they answer is looked at only for errors.
-    ///
-    /// # Errors
-    ///
-    /// Trouble with the connection, or the first refusal: how much was written is unknown then. The inner error: nothing was sent, since
-    /// the target can't hold it.
-    pub async fn write(
-        &self,
-        control: &mut Control,
-        key: &[u8],
-        target: &Target,
-    ) -> Result<Result<(), Obstacle>, LinkError> {
-        let commands = match self.commands(key, target) {
-            Ok(commands) => commands,
-            Err(obstacle) => return Ok(Err(obstacle)),
-        };
-        for answer in control.ask_each(commands).await? {
-            match answer {
-                Err(LinkError::Reply(_, line)) if self.is_written(&line) => {}
-                answer => {
-                    answer?;
-                }
-            }
-        }
-        Ok(Ok(()))
     }
 
     /// Whether an error that the target answers to one of the commands says that an earlier try has written it.
