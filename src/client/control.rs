@@ -103,28 +103,6 @@ impl Control {
         Ok(replies)
     }
 
-    /// Sends several commands at once, and says of each what was answered.
-    pub async fn ask_each(
-        &mut self,
-        commands: Vec<redis::Cmd>,
-    ) -> Result<Vec<Result<Value, LinkError>>, LinkError> {
-        // The crate calls it an error to send nothing.
-        if commands.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command(command);
-        }
-        let replies: Vec<redis::RedisResult<Value>> = pipeline
-            .ignore_errors()
-            .query_async(&mut self.connection)
-            .await
-            .map_err(link_error)?;
-        let replies = replies.into_iter();
-        Ok(replies.map(|reply| reply.map_err(link_error)).collect())
-    }
-
     /// All of INFO; empty where it may not be asked.
     ///
     /// # Errors

@@ -75,8 +75,11 @@ pub(super) fn strings(value: Value) -> Result<Vec<Vec<u8>>, LinkError> {
     array(value)?.into_iter().map(bytes).collect()
 }
 
+/// Two strings that belong together.
+pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
 /// An array of pairs of strings, one after the other.
-pub(super) fn pairs(value: Value) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LinkError> {
+pub(super) fn pairs(value: Value) -> Result<Vec<Pair>, LinkError> {
     let mut values = array(value)?.into_iter();
     let mut pairs = Vec::with_capacity(values.len() / 2);
     while let Some(first) = values.next() {

@@ -8,7 +8,7 @@
 
 use redis::Value;
 
-use super::answers::{self, array, bytes, number, pairs, strings};
+use super::answers::{self, Pair, array, bytes, number, pairs, strings};
 use super::piece::{Content, Field};
 use super::{Limits, Next, Piece};
 use crate::client::LinkError;
@@ -306,7 +306,7 @@ impl Elements {
 async fn with_expiries(
     source: &mut Control,
     key: &[u8],
-    found: Vec<(Vec<u8>, Vec<u8>)>,
+    found: Vec<Pair>,
     expiries: bool,
 ) -> Result<Option<Vec<Field>>, LinkError> {
     let field = |(name, value), expires_ms| Field {
@@ -350,4 +350,40 @@ fn field_expiries<'a>(
         command.arg(name.as_slice());
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_grow_as_far_as_elements_are_small_and_shrink_at_once() {
+        let limits = Limits {
+            piece_bytes: 1 << 20,
+            answer_bytes: 100_000,
+            answer_elements: 500,
+        };
+        let mut count = Count::new(limits);
+        let mut check = |elements, bytes, next| {
+            count.learn(elements, bytes, limits);
+            assert_eq!(count.get(), next, "after {elements} of {bytes} bytes");
+        };
+        check(16, 16 * 50, 64);
+        // An empty part of a table.
+        check(0, 0, 64);
+        check(64, 64 * 50, 256);
+        check(256, 256 * 50, 500);
+        check(500, 500 * 1000, 100);
+        check(100, 100 * 1_000_000, 1);
+        check(1, 0, 4);
+        let tiny = Limits {
+            answer_elements: 0,
+            answer_bytes: 0,
+            ..limits
+        };
+        let mut count = Count::new(tiny);
+        assert_eq!(count.get(), 1);
+        count.learn(1, 1000, tiny);
+        assert_eq!(count.get(), 1, "something is asked for in any case");
+    }
 }

@@ -25,6 +25,9 @@ use crate::rdb::visit::StreamId;
 /// Most pending entries of all groups whose ids are kept while the entries are read: 16 bytes each.
 const PENDING_MAX: u64 = 500_000;
 
+/// What a pending entry counts of a piece: more than its memory, since to claim one takes the target longer than to add it.
+const PENDING_BYTES: usize = 100;
+
 /// How often the groups are told anew before the stream is given up.
 const TRIES_MAX: u32 = 5;
 
@@ -256,9 +259,7 @@ impl Part {
             Self::Group(head) => size_of::<Self>() + head.idle.iter().map(name).sum::<usize>(),
             Self::Claims { claims, .. } => {
                 let claim = |claim: &Claim| {
-                    size_of::<Claim>()
-                        + claim.consumer.len()
-                        + claim.ids.len() * size_of::<StreamId>()
+                    size_of::<Claim>() + claim.consumer.len() + claim.ids.len() * PENDING_BYTES
                 };
                 size_of::<Self>() + claims.iter().map(claim).sum::<usize>()
             }

@@ -30,6 +30,9 @@ use crate::client::LinkError;
 use crate::client::control::{Control, text};
 use crate::plan::KeyType;
 
+/// How often a key is looked at that becomes another one meanwhile.
+const BEGIN_TRIES_MAX: u32 = 3;
+
 /// How much at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -46,7 +49,7 @@ impl Default for Limits {
         Self {
             piece_bytes: 1024 * 1024,
             answer_bytes: 256 * 1024,
-            answer_elements: 1000,
+            answer_elements: 500,
         }
     }
 }
@@ -109,11 +112,15 @@ impl Reader {
         key: &[u8],
         limits: Limits,
     ) -> Result<Begun, LinkError> {
-        match Self::try_begin(source, key, limits).await {
-            Err(error) if is_change(&error) => Ok(Begun::Gone),
-            Err(error) if is_refusal(&error) => Ok(Begun::Whole(error.to_string())),
-            begun => begun,
+        for _ in 0..BEGIN_TRIES_MAX {
+            match Self::try_begin(source, key, limits).await {
+                // Between two questions it became another one; TYPE tells which.
+                Err(error) if is_change(&error) => {}
+                Err(error) if is_refusal(&error) => return Ok(Begun::Whole(error.to_string())),
+                begun => return begun,
+            }
         }
+        Ok(Begun::Whole("it changes all the time".to_owned()))
     }
 
     async fn try_begin(

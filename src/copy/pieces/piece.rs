@@ -9,9 +9,8 @@
 
 use redis::Cmd;
 
+use super::answers::Pair;
 use super::groups::GroupPiece;
-use crate::client::LinkError;
-use crate::client::control::Control;
 use crate::plan::FieldTtl;
 use crate::rdb::dialect::{Dialect, FieldExpiry};
 use crate::rdb::visit::StreamId;
@@ -72,7 +71,7 @@ pub(super) enum Content {
     /// Of a set.
     Members(Vec<Vec<u8>>),
     /// Of a sorted set: members, and scores as the source told them.
-    Scored(Vec<(Vec<u8>, Vec<u8>)>),
+    Scored(Vec<Pair>),
     /// Of a hash.
     Fields(Vec<Field>),
     /// Of a stream.
@@ -213,33 +212,6 @@ impl Piece {
             Content::Stream(state) => stream(key, state, target),
             Content::Group(group) => Ok(group.commands(key, target)),
         }
-    }
-
-    /// Sends the commands, all at once. What they answer is looked at only for errors.
-    ///
-    /// # Errors
-    ///
-    /// Trouble with the connection, or the first refusal: how much was written is unknown then. The inner error: nothing was sent, since
-    /// the target can't hold it.
-    pub async fn write(
-        &self,
-        control: &mut Control,
-        key: &[u8],
-        target: &Target,
-    ) -> Result<Result<(), Obstacle>, LinkError> {
-        let commands = match self.commands(key, target) {
-            Ok(commands) => commands,
-            Err(obstacle) => return Ok(Err(obstacle)),
-        };
-        for answer in control.ask_each(commands).await? {
-            match answer {
-                Err(LinkError::Reply(_, line)) if self.is_written(&line) => {}
-                answer => {
-                    answer?;
-                }
-            }
-        }
-        Ok(Ok(()))
     }
 
     /// Whether an error that the target answers to one of the commands says that an earlier try has written it.
@@ -412,5 +384,100 @@ impl Frame {
             self.put(bytes);
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(content: Content) -> [u8; 16] {
+        Piece { content, bytes: 0 }.digest()
+    }
+
+    #[test]
+    fn pieces_that_mean_something_else_have_another_digest() {
+        let bytes = |texts: &[&str]| -> Vec<Vec<u8>> {
+            texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+        };
+        let field = |name: &str, value: &str, expires_ms| Field {
+            name: name.into(),
+            value: value.into(),
+            expires_ms,
+        };
+        let entry = |seq, parts: &[&str]| Entry {
+            id: StreamId { ms: 1, seq },
+            parts: bytes(parts),
+        };
+        let elements = |index, texts| Content::Elements {
+            index,
+            elements: bytes(texts),
+        };
+        let text = |offset, text: &str| Content::Text {
+            offset,
+            bytes: text.into(),
+        };
+        let state = |is_empty, counters| {
+            Content::Stream(StreamState {
+                is_empty,
+                last_id: StreamId::default(),
+                counters,
+            })
+        };
+        let all = [
+            text(0, "ab"),
+            text(1, "ab"),
+            text(0, "ba"),
+            elements(0, &["a", "b"]),
+            elements(1, &["a", "b"]),
+            elements(0, &["ab"]),
+            elements(0, &["ab", ""]),
+            elements(0, &["b", "a"]),
+            Content::Members(bytes(&["a", "b"])),
+            Content::Scored(vec![("a".into(), "b".into())]),
+            Content::Fields(vec![field("a", "b", None)]),
+            Content::Fields(vec![field("a", "b", Some(0))]),
+            Content::Fields(vec![field("ab", "", None)]),
+            Content::Entries(vec![entry(1, &["a", "b"]), entry(2, &["c", "d"])]),
+            Content::Entries(vec![entry(1, &["a", "b", "c", "d"])]),
+            Content::Entries(vec![entry(2, &["a", "b", "c", "d"])]),
+            state(false, None),
+            state(true, None),
+            state(true, Some((0, StreamId::default()))),
+        ];
+        let digests: std::collections::HashSet<[u8; 16]> =
+            all.iter().cloned().map(digest).collect();
+        assert_eq!(digests.len(), all.len());
+        for content in all {
+            assert_eq!(digest(content.clone()), digest(content));
+        }
+    }
+
+    /// A lost connection leaves any part of a piece written.
+    #[test]
+    fn a_list_is_cut_to_its_length_before_the_piece() {
+        let commands = |index| {
+            let content = Content::Elements {
+                index,
+                elements: vec![b"e".to_vec(); COMMAND_ELEMENTS_MAX + 1],
+            };
+            let target = Target {
+                dialect: Dialect::of_server("redis 7.0.15"),
+                field_ttl: FieldTtl::Quarantine,
+                bulk_bytes_max: 10,
+            };
+            let piece = Piece { content, bytes: 0 };
+            piece.commands(b"key", &target).expect("it is short")
+        };
+        let packed = |command: &Cmd| {
+            let packed = command.get_packed_command();
+            String::from_utf8_lossy(&packed).replace("\r\n", " ")
+        };
+        let first = commands(0);
+        assert_eq!(first.len(), 3);
+        assert_eq!(packed(&first[0]), "*4 $5 LTRIM $3 key $1 1 $1 0 ");
+        let later = commands(70);
+        assert_eq!(packed(&later[0]), "*4 $5 LTRIM $3 key $1 0 $2 69 ");
+        assert_eq!(packed(&later[2]), "*3 $5 RPUSH $3 key $1 e ");
     }
 }

@@ -181,3 +181,20 @@ pub(super) fn successor(id: StreamId) -> Option<StreamId> {
         None => ms.checked_add(1).map(|ms| StreamId { ms, seq: 0 }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_each_other_to_the_last_one() {
+        let check = |(ms, seq), next: Option<(u64, u64)>| {
+            let next = next.map(|(ms, seq)| StreamId { ms, seq });
+            assert_eq!(successor(StreamId { ms, seq }), next);
+        };
+        check((0, 0), Some((0, 1)));
+        check((7, u64::MAX), Some((8, 0)));
+        check((u64::MAX, 3), Some((u64::MAX, 4)));
+        check((u64::MAX, u64::MAX), None);
+    }
+}

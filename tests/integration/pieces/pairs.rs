@@ -4,7 +4,7 @@ use redknot::copy::pieces::Limits;
 use redknot::plan::FieldTtl;
 
 use super::values::fill;
-use super::{Ended, SMALL, Sides, block_on};
+use super::{Ended, SMALL, Sides, block_on, tell};
 use crate::support::server::Server;
 use crate::support::version::{
     Kind, REDIS_6_0, REDIS_6_2, REDIS_7_0, REDIS_8_2, VALKEY_8_1, VALKEY_9_1, require,
@@ -97,4 +97,38 @@ fn all_but_the_expiry_of_fields_arrives_from_redis_8_2_on_redis_6_0() {
 #[test]
 fn all_but_the_expiry_of_fields_arrives_from_valkey_9_1_on_valkey_8_1() {
     all_arrives(VALKEY_9_1, VALKEY_8_1);
+}
+
+const SOURCE_COMMANDS: &str = "+type +strlen +llen +scard +zcard +hlen +xlen +getrange +lrange +zrange +sscan +hscan \
+    +xinfo|stream +xinfo|groups +xinfo|consumers +xpending +xrange +time";
+const TARGET_COMMANDS: &str = "+set +setrange +ltrim +rpush +sadd +zadd +hmset +xadd +xsetid +xgroup|create \
+    +xgroup|destroy +xreadgroup +xclaim";
+/// What the test itself sends.
+const OTHER_COMMANDS: &str = "+acl +watch +multi +exec +dump +flushall +dbsize +select +ping +info +client +restore +module +time";
+
+/// `redknot acl` can name what is asked of whom. Where keys can be opened for reading alone, the source's are.
+#[test]
+fn no_more_rights_are_needed_than_these() {
+    for (kind, keys) in [(REDIS_6_0, "~*"), (REDIS_7_0, "%R~*"), (REDIS_8_2, "%R~*")] {
+        let Some(binary) = require(kind) else {
+            return;
+        };
+        let (source, target) = (Server::plain(&binary), Server::plain(&binary));
+        let names = fill(&source, seed());
+        let fields = |command| match kind.knows_field_ttl {
+            true => command,
+            false => "",
+        };
+        let limit = |server: &Server, keys, commands, of_fields| {
+            let rules = format!(
+                "ACL SETUSER default resetkeys {keys} -@all {commands} {OTHER_COMMANDS} {}",
+                fields(of_fields)
+            );
+            let words: Vec<&[u8]> = rules.split_whitespace().map(str::as_bytes).collect();
+            tell(&mut server.connection(), &words);
+        };
+        limit(&source, keys, SOURCE_COMMANDS, "+hpexpiretime");
+        limit(&target, "~*", TARGET_COMMANDS, "+hpexpireat");
+        block_on(carry_all(&source, &target, &names, SMALL));
+    }
 }
