@@ -224,7 +224,10 @@ impl Report {
             }),
             repair: self.repair.clone(),
             functions: env.functions.borrow().or(self.functions),
-            big_key: env.big_key.borrow().clone(),
+            big_key: match state {
+                RunState::Running => env.big_key.borrow().clone(),
+                RunState::Complete | RunState::Stopped | RunState::Failed => None,
+            },
         }
     }
 

@@ -6,9 +6,11 @@
 //! - A failure of the source throws away what was read, never what was written: the next reading goes on behind it if it
 //!   reads the same.
 
+mod around;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::cmd;
 
@@ -16,20 +18,18 @@ use super::ends::End;
 use super::mark::Mark;
 use super::rights::Broken;
 use super::source;
-use super::sweep::clear;
 use super::target::{Names, Renamed};
 use crate::client::LinkError;
 use crate::copy::engine::Shared;
 use crate::copy::lane::{BigEnd, BigKey};
 use crate::copy::link::Waited;
 use crate::copy::lost_store;
-use crate::copy::pacer::LOOK_AGAIN;
 use crate::copy::pieces::{Begun, Limits, Next, Obstacle, Piece, Reader, Target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::key::Escaped;
 use crate::plan::{KeyType, OnConflict, TtlPolicy};
-use crate::progress::{Arrived, BigKeyStatus, KeyKind, Life};
+use crate::progress::{Arrived, KeyKind, Life};
 use crate::resp::Retry;
 use crate::shutdown::StopReason;
 use crate::state::Handle;
@@ -40,10 +40,6 @@ use crate::temporary::Temporary;
 const CHANGES_MAX: u32 = 5;
 /// Times that what was written may be gone, or be something else, before the key is given up.
 const LOSSES_MAX: u32 = 5;
-/// Finished keys whose names are taken away together.
-const SWEPT_TOGETHER: usize = 16;
-/// Longest pause for the sake of the source's other clients.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(super) struct Work {
@@ -532,96 +528,6 @@ impl Work {
         let control = self.target.control()?;
         job.names.clear(control).await.map_err(of_target)?;
         Ok(())
-    }
-
-    // ---- the state
-
-    /// Makes durable that the target may have these names from now on, and with `renaming` that the value may bear its own.
-    async fn record(&mut self, job: &Job<'_>, renaming: bool) -> Result<(), Error> {
-        let record = BigRecord {
-            pass: self.shared.lane.borrow().pass(),
-            seq: job.big.key.seq,
-            temporary: job.names.value.clone(),
-            mark: job.names.mark.clone(),
-            renaming,
-        };
-        if self.records.get(&job.id) == Some(&record) {
-            return Ok(());
-        }
-        let (lane, id, stored) = (self.shared.index as u32, job.id, record.clone());
-        let put = self
-            .store()
-            .with_store(move |store| store.put_big_key(lane, id, &stored));
-        put.await.map_err(lost_store)??;
-        self.records.insert(job.id, record);
-        Ok(())
-    }
-
-    /// Forgets the keys whose batches are durable.
-    async fn forget_finished(&mut self) -> Result<Waited<()>, Error> {
-        if self.finished.len() < SWEPT_TOGETHER {
-            return Ok(Waited::Ready(()));
-        }
-        let next_seq = self.shared.durable.borrow().lanes[self.shared.index].next_seq;
-        let mut old = Vec::new();
-        self.finished.retain(|id| {
-            let record = self.records.get(id);
-            let is_old = record.is_none_or(|record| record.seq < next_seq);
-            if let Some(record) = record.filter(|_| is_old) {
-                old.push((*id, record.clone()));
-            }
-            !is_old
-        });
-        self.forget(old).await
-    }
-
-    async fn forget(&mut self, records: Vec<(BigKeyId, BigRecord)>) -> Result<Waited<()>, Error> {
-        if records.is_empty() {
-            return Ok(Waited::Ready(()));
-        }
-        if let Waited::Stopped(reason) = clear(&mut self.target, &records).await? {
-            return Ok(Waited::Stopped(reason));
-        }
-        let ids: Vec<BigKeyId> = records.into_iter().map(|(id, _)| id).collect();
-        ids.iter().for_each(|id| drop(self.records.remove(id)));
-        let lane = self.shared.index as u32;
-        let forgotten = self
-            .store()
-            .with_store(move |store| store.forget_big_keys(lane, &ids));
-        forgotten.await.map_err(lost_store)??;
-        Ok(Waited::Ready(()))
-    }
-
-    // ---- pace
-
-    /// Waits until the limits allow the next piece.
-    async fn pace(&self) {
-        while !self.shared.lane.borrow_mut().may_read_piece(Instant::now()) {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    /// Leaves the source to others for as long as a guard says, after it was busy for so long.
-    async fn spare(&self, busy: Duration) {
-        let share = self.shared.lane.borrow().guarded_share();
-        if share < 1.0 {
-            tokio::time::sleep(busy.mul_f64(1.0 / share - 1.0).min(PAUSE_MAX)).await;
-        }
-    }
-
-    fn show(&self, job: &Job<'_>, reader: &Reader, mark: Mark) {
-        let percent = match reader.length() {
-            0 => 0.0,
-            length => 100.0 * reader.done() as f64 / length as f64,
-        };
-        let plan = self.shared.env.request.plan.lanes[self.shared.index];
-        self.shared.env.big_key.replace(Some(BigKeyStatus {
-            db: plan.source_db,
-            key: Escaped(&job.big.name).to_string(),
-            bytes: job.big.bytes.max(mark.bytes),
-            percent,
-            readings: job.changed + 1,
-        }));
     }
 }
 

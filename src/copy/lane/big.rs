@@ -210,7 +210,10 @@ impl Lane {
                 let bytes = u64::try_from(bytes).unwrap_or_default();
                 match self.big.from.is_some_and(|from| bytes >= from) {
                     true if self.may_be_pieced(key) => self.too_big(key, bytes),
-                    _ => self.is_small(key, then),
+                    _ => {
+                        self.window.expect_payload(bytes);
+                        self.is_small(key, then);
+                    }
                 }
                 Ok(())
             }
@@ -280,6 +283,14 @@ impl Lane {
         self.big.from.is_some()
     }
 
+    /// From how many bytes on this key is big, if its size is to be asked for.
+    pub fn big_from(&self, key: KeyRef) -> Option<u64> {
+        match self.big.probing {
+            Probing::Nothing => None,
+            Probing::Wholes | Probing::All => self.big.from.filter(|_| self.may_be_pieced(key)),
+        }
+    }
+
     /// Bytes of the big keys that were met.
     pub fn big_bytes_met(&self) -> u64 {
         self.big.met_bytes
@@ -303,7 +314,7 @@ impl Lane {
     }
 
     /// The key is to be copied in pieces.
-    pub(super) fn too_big(&mut self, key: KeyRef, bytes: u64) {
+    pub fn too_big(&mut self, key: KeyRef, bytes: u64) {
         self.big.met_bytes += bytes;
         self.big.waiting.push_back((key, bytes));
     }

@@ -13,6 +13,7 @@ use crate::renaming::Renaming;
 use crate::resp::{Decoder, Token};
 
 mod as_strings;
+mod big;
 mod convert;
 mod nodes;
 mod recording;
