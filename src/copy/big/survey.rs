@@ -71,6 +71,12 @@ pub async fn survey(shared: Rc<Shared>) -> End {
     let (Some(big), true) = (big, shared.lane.borrow().may_probe_sizes()) else {
         return std::future::pending().await;
     };
+    if shared.lane.borrow().rules.from_list {
+        // Nothing is listed where names are given: a sample of the source would be one of other keys, and SCAN a right of
+        // its own.
+        shared.lane.borrow_mut().probe_sizes(Probing::Wholes);
+        return std::future::pending().await;
+    }
     loop {
         let met = shared.lane.borrow().big_bytes_met();
         let probing = look(&shared, big, met).await;
