@@ -47,8 +47,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            piece_bytes: 1024 * 1024,
-            answer_bytes: 256 * 1024,
+            // Written in one transaction, it keeps the target busy for some 4 ms: of sorted sets, which cost it most. Smaller ones are
+            // no gentler to the source, and larger ones no faster.
+            piece_bytes: 256 * 1024,
+            answer_bytes: 128 * 1024,
+            // Keeps the source busy for half a millisecond: of hashes, which cost it most.
             answer_elements: 500,
         }
     }
