@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::progress::FunctionsStatus;
+use crate::progress::{BigKeyStatus, FunctionsStatus};
 
 /// `12 481 903`.
 pub fn count(number: u64) -> String {
@@ -114,6 +114,20 @@ pub fn percent(percent: f64) -> String {
         percent
     };
     format!("{percent:.1} %")
+}
+
+/// `big key user:1: 34.2 % of 600 MiB`, and the how many'th reading it is.
+pub fn big_key(status: &BigKeyStatus) -> String {
+    let again = match status.readings {
+        1 => String::new(),
+        readings => format!(", reading {readings}"),
+    };
+    format!(
+        "big key {}: {} of {}{again}",
+        cut(&status.key, 60),
+        percent(status.percent),
+        bytes(status.bytes as f64)
+    )
 }
 
 /// `2026-11-22 14:02:11 UTC`.

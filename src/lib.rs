@@ -35,3 +35,4 @@ pub mod crash_point;
 pub mod error;
 pub mod progress;
 pub mod shutdown;
+pub mod temporary;

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::{Endpoint, Side};
 use crate::plan::LanePlan;
 
+mod big;
 mod compare;
 mod functions;
 mod limits;
 mod makeup;
 mod repair;
 
+pub use big::BigKeyStatus;
 pub use compare::{CompareCounters, CompareState, CompareStatus, Verdict};
 pub use functions::FunctionsStatus;
 pub use limits::{HeldBy, Limits};
@@ -53,6 +55,12 @@ pub struct Counters {
     /// Of the keys written, those whose values were re-encoded, since the target does not know the source's encoding.
     #[serde(default)]
     pub keys_reencoded: u64,
+    /// Of the keys written, those that were too big to be read at once and arrived in pieces.
+    #[serde(default)]
+    pub keys_in_pieces: u64,
+    /// Of those, the ones that were read again from their beginning, because they had changed meanwhile.
+    #[serde(default)]
+    pub keys_read_again: u64,
 }
 
 impl Counters {
@@ -68,6 +76,8 @@ impl Counters {
             keys_filtered,
             payload_bytes_written,
             keys_reencoded,
+            keys_in_pieces,
+            keys_read_again,
         } = other;
         self.keys_scanned += keys_scanned;
         self.keys_written += keys_written;
@@ -77,6 +87,8 @@ impl Counters {
         self.keys_filtered += keys_filtered;
         self.payload_bytes_written += payload_bytes_written;
         self.keys_reencoded += keys_reencoded;
+        self.keys_in_pieces += keys_in_pieces;
+        self.keys_read_again += keys_read_again;
     }
 
     /// Whether every scanned key is accounted for (promise P5).
@@ -366,6 +378,9 @@ pub struct Status {
     /// What became of the libraries of functions, if they were carried (`--functions`).
     #[serde(default)]
     pub functions: Option<FunctionsStatus>,
+    /// The big key that is being copied in pieces, if one is.
+    #[serde(default)]
+    pub big_key: Option<BigKeyStatus>,
     /// The newest comparison, if there is one.
     #[serde(default)]
     pub compare: Option<CompareStatus>,

@@ -45,6 +45,8 @@ const READS: &[&str] = &[
     "hgetall",
     "xinfo|stream",
 ];
+/// What tells big keys from others before they are read.
+const SOURCE_READS: &[&str] = &["memory|usage"];
 /// Known since 7.0; a line that names an unknown command is refused as a whole.
 const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
 /// On the source: strings and the proof that none of them has an expiry are read in one transaction.
@@ -77,6 +79,56 @@ const CLUSTER_OPTION: (&str, &str) = (
     "cluster|slots +cluster|getkeysinslot +asking",
     "for a cluster, where all of this is pasted at every node, replicas too",
 );
+
+/// What it takes to copy big keys in pieces. Without it they are read and written whole, and keep both servers busy meanwhile.
+const PIECES_SOURCE: &[&str] = &[
+    "watch",
+    "unwatch",
+    "multi",
+    "exec",
+    "strlen",
+    "getrange",
+    "llen",
+    "scard",
+    "sscan",
+    "zcard",
+    "hlen",
+    "hscan",
+    "xlen",
+    "xrange",
+    "xpending",
+    "xinfo|groups",
+    "xinfo|consumers",
+];
+const PIECES_TARGET: &[&str] = &[
+    "multi",
+    "exec",
+    "set",
+    "setrange",
+    "rpush",
+    "ltrim",
+    "sadd",
+    "zadd",
+    "hmset",
+    "xadd",
+    "xsetid",
+    "xgroup|create",
+    "xgroup|createconsumer",
+    "xgroup|destroy",
+    "xreadgroup",
+    "xclaim",
+    "expire",
+    "pexpire",
+    "pexpireat",
+    "persist",
+    "rename",
+    "renamenx",
+    "unlink",
+    "del",
+];
+/// Known where the fields of a hash can expire.
+const FIELDS_SOURCE: &str = "hpexpiretime";
+const FIELDS_TARGET: &str = "hpexpireat";
 
 /// What `--functions` needs, and `compare` to tell whether libraries are equal.
 const FUNCTIONS_SOURCE: &[&str] = &["function|dump", "function|list"];
@@ -118,6 +170,22 @@ fn lines(side: Side, functions: bool) -> String {
             more.join(" ")
         ));
     }
+    let (pieces, fields) = match side {
+        Side::Source => (PIECES_SOURCE, FIELDS_SOURCE),
+        Side::Target => (PIECES_TARGET, FIELDS_TARGET),
+    };
+    let pieces: Vec<String> = pieces.iter().map(|command| format!("+{command}")).collect();
+    text.push_str(&format!(
+        "# May be added: big keys are copied in pieces (--big-key), instead of keeping both servers busy{}\n\
+         ACL SETUSER redknot-{side} {}\n\
+         # And with it, Redis 7.4 and newer, Valkey 9: hashes whose fields expire\n\
+         ACL SETUSER redknot-{side} +{fields}\n",
+        match side {
+            Side::Source => "",
+            Side::Target => "; the user writes more than RESTORE then",
+        },
+        pieces.join(" ")
+    ));
     for (command, why) in options {
         text.push_str(&format!(
             "# May be added: {why}\nACL SETUSER redknot-{side} +{command}\n"
@@ -143,7 +211,11 @@ fn user(side: Side, generation: Generation) -> String {
         Side::Source => TOGETHER,
         Side::Target => WRITES,
     };
-    let commands: Vec<String> = [BOTH, READS, since_seven, of_side]
+    let sizes = match side {
+        Side::Source => SOURCE_READS,
+        Side::Target => &[][..],
+    };
+    let commands: Vec<String> = [BOTH, READS, sizes, since_seven, of_side]
         .concat()
         .into_iter()
         .map(|command| format!("+{command}"))

@@ -270,6 +270,10 @@ pub struct MigrateArgs {
     /// Payload bytes held in memory, with their unit [default: 32MiB]
     #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
     pub max_memory: Option<u64>,
+    /// Keys from this size on, as MEMORY USAGE tells it, are copied in pieces, so that no server is kept busy by one of
+    /// them; or never [default: 8MiB]
+    #[arg(long, env = "REDKNOT_BIG_KEY", value_name = "SIZE", value_parser = big_key, help_heading = "Speed")]
+    pub big_key: Option<u64>,
     /// How values are read: strings by MGET, which spares the source; or all by DUMP, which compresses and has checksums
     /// [default: auto]
     #[arg(long, env = "REDKNOT_READ_WITH", value_name = "HOW", value_parser = read_with(), help_heading = "Speed")]
@@ -337,6 +341,7 @@ impl MigrateArgs {
             batch,
             connections,
             max_memory,
+            big_key,
             read_with,
             write_with,
             rate,
@@ -376,6 +381,7 @@ impl MigrateArgs {
             batch: batch.or(other.batch),
             connections: connections.or(other.connections),
             max_memory: max_memory.or(other.max_memory),
+            big_key: big_key.or(other.big_key),
             read_with: read_with.or(other.read_with),
             write_with: write_with.or(other.write_with),
             rate: rate.or(other.rate),
@@ -548,6 +554,14 @@ fn demo_keys(text: &str) -> Result<u32, units::UnitError> {
 
 fn memory(text: &str) -> Result<u64, units::UnitError> {
     units::bytes(text, &limits::IN_FLIGHT_BYTES)
+}
+
+/// 0 for never.
+fn big_key(text: &str) -> Result<u64, units::UnitError> {
+    match text {
+        "never" | "0" => Ok(0),
+        size => units::bytes(size, &limits::BIG_KEY),
+    }
 }
 
 fn rate(text: &str) -> Result<u64, units::UnitError> {

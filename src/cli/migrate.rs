@@ -202,6 +202,8 @@ pub fn accounts(counters: &Counters) -> String {
         keys_filtered,
         payload_bytes_written: _,
         keys_reencoded,
+        keys_in_pieces,
+        keys_read_again: _,
     } = counters;
     let terms = [
         ("written", keys_written),
@@ -212,13 +214,20 @@ pub fn accounts(counters: &Counters) -> String {
     ];
     let terms: Vec<String> = terms
         .into_iter()
-        .map(|(name, count)| match (name, keys_reencoded) {
-            ("written", 1..) => format!(
-                "written {} ({} re-encoded)",
-                format::count(*count),
-                format::count(*keys_reencoded)
-            ),
-            _ => format!("{name} {}", format::count(*count)),
+        .map(|(name, count)| {
+            let special = [
+                (keys_reencoded, "re-encoded"),
+                (keys_in_pieces, "in pieces"),
+            ];
+            let special: Vec<String> = special
+                .into_iter()
+                .filter(|(of_them, _)| name == "written" && **of_them > 0)
+                .map(|(of_them, how)| format!("{} {how}", format::count(*of_them)))
+                .collect();
+            match special.is_empty() {
+                true => format!("{name} {}", format::count(*count)),
+                false => format!("{name} {} ({})", format::count(*count), special.join(", ")),
+            }
         })
         .collect();
     let sign = if counters.balance() { '=' } else { '\u{2260}' };

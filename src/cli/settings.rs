@@ -132,6 +132,7 @@ pub fn migration(
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),
         connections: args.connections.unwrap_or(limits::CONNECTIONS_DEFAULT),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
+        big_key: Some(args.big_key.unwrap_or(limits::BIG_KEY_DEFAULT)).filter(|bytes| *bytes > 0),
         read_with: args.read_with.unwrap_or(ReadWith::Auto),
         write_with: args.write_with.unwrap_or(WriteWith::Auto),
         limits: Limits {

@@ -387,6 +387,7 @@ fn health(status: &Status) -> String {
     } else if !status.limits.is_none() {
         parts.push(format!("limits: {}", status.limits));
     }
+    parts.extend(status.big_key.as_ref().map(format::big_key));
     parts.join("   ")
 }
 

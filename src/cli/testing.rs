@@ -43,6 +43,7 @@ pub fn status() -> Status {
         counters,
         batches_durable: 17_822,
         batches_in_flight: 6,
+        big_key: None,
         keys_estimate: Some(12_481_903),
         percent: 71.4,
         keys_per_s: 184_000.0,

@@ -2,8 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Nothing here changes a server: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and reads
-//! of values.
+//! Nothing here changes a server by itself: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and
+//! whatever the `ask` functions are given.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -75,6 +75,32 @@ impl Control {
             .await
             .map_err(link_error)?;
         Ok(reply)
+    }
+
+    /// Sends several commands at once; error replies stand among the answers.
+    ///
+    /// # Errors
+    ///
+    /// Only trouble with the connection.
+    pub async fn ask_raw(&mut self, commands: Vec<redis::Cmd>) -> Result<Vec<Value>, LinkError> {
+        let mut pipeline = redis::Pipeline::with_capacity(commands.len());
+        pipeline.ignore_errors();
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        pipeline
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)
+    }
+
+    /// Sends several commands at once; the first error reply becomes [`LinkError::Reply`].
+    pub async fn ask_all(&mut self, commands: &redis::Pipeline) -> Result<Vec<Value>, LinkError> {
+        let replies: Vec<Value> = commands
+            .query_async(&mut self.connection)
+            .await
+            .map_err(link_error)?;
+        Ok(replies)
     }
 
     /// All of INFO; empty where it may not be asked.
@@ -312,6 +338,17 @@ fn parse_info(info: &str) -> Info {
         .filter_map(|line| line.split_once(':'))
         .map(|(field, value)| (field.to_owned(), value.trim().to_owned()))
         .collect()
+}
+
+impl LinkError {
+    /// An error reply that stands among answers, in our terms.
+    pub fn of_server(error: &redis::ServerError) -> Self {
+        let line = match error.details() {
+            Some(details) => format!("{} {details}", error.code()),
+            None => error.code().to_owned(),
+        };
+        Self::Reply(ErrorCode::of(line.as_bytes()), line)
+    }
 }
 
 /// The crate's error in our terms: a reply of the server stays a reply, with its own code.

@@ -275,6 +275,12 @@ impl WireReader {
         Ok(self.decoder.next(&mut self.input)?)
     }
 
+    /// Longer strings that begin from now on are not kept; `None`: all are.
+    #[inline]
+    pub fn skip_above(&mut self, bytes: Option<usize>) {
+        self.decoder.skip_above(bytes);
+    }
+
     /// Reads once from the socket; at least one byte has come when it returns.
     ///
     /// # Cancel safety
@@ -338,6 +344,10 @@ impl WireReader {
                 Token::Integer(number) => Reply::Integer(number),
                 Token::Bulk(bytes) => Reply::Bulk(bytes),
                 Token::Null => Reply::Null,
+                Token::Skipped(bytes) => {
+                    let what = format!("a string of {bytes} bytes");
+                    return Err(LinkError::Unexpected("a question", what));
+                }
                 Token::Array(0) => Reply::Array(Vec::new()),
                 Token::Array(length) => {
                     open.push((length, Vec::new()));

@@ -11,6 +11,6 @@ mod topology;
 mod walk;
 
 pub use redirect::Redirect;
-pub use slot::{Probes, SLOTS, Slot, slot_of};
+pub use slot::{Probes, SLOTS, Slot, hashed_part, slot_of};
 pub use topology::{Node, NodeAddress, SlotRange, Topology, TopologyError};
 pub use walk::{Listed, SlotWalk};

@@ -44,7 +44,7 @@ pub fn slot_of(name: &[u8]) -> Slot {
 }
 
 /// What stands between the first `{` and the first `}` behind it, unless that is nothing; else the whole name.
-fn hashed_part(name: &[u8]) -> &[u8] {
+pub fn hashed_part(name: &[u8]) -> &[u8] {
     let Some(open) = name.iter().position(|&byte| byte == b'{') else {
         return name;
     };

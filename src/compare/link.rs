@@ -15,6 +15,7 @@ use crate::endpoint::{Endpoint, Side};
 use crate::error::Error;
 use crate::progress::{Event, Observer};
 use crate::shutdown::{Shutdown, StopReason};
+use crate::temporary::Temporary;
 
 /// What every part of a run shares.
 pub struct Env {
@@ -32,6 +33,8 @@ pub struct Env {
     pub throttle: RefCell<Option<String>>,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
+    /// Names that big keys have on the target for a while.
+    pub temporary: Temporary,
 }
 
 /// What came of waiting.

@@ -259,6 +259,7 @@ async fn run_on(
     };
     let env = Rc::new(Env {
         run: store.run(),
+        temporary: store.temporary(),
         request,
         observer,
         shutdown,

@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::SampleRecord;
+use crate::temporary::Temporary;
 
 /// See the module.
 pub struct Named {
@@ -24,6 +25,8 @@ pub struct Named {
     sample: Option<SampleRecord>,
     /// The side that is walked.
     walked: usize,
+    /// Names of the target that are no keys.
+    temporary: Option<Temporary>,
 }
 
 /// What is to be done with a name.
@@ -39,7 +42,15 @@ pub enum Look {
 
 impl Named {
     /// For names of the side `walked`, in the lane of the source's database `db`.
-    pub fn new(plan: &Plan, db: u32, walked: usize, sample: Option<SampleRecord>) -> Self {
+    /// The `temporary` names of the target are no keys: big ones are put together under them, and something of it may be
+    /// left while the copy is not complete.
+    pub fn new(
+        plan: &Plan,
+        db: u32,
+        walked: usize,
+        sample: Option<SampleRecord>,
+        temporary: Option<&Temporary>,
+    ) -> Self {
         let renaming = Renaming::of(plan, db);
         let selection = match matches_itself(plan, &renaming, walked) {
             true => Selection::beside_scan(plan),
@@ -50,6 +61,7 @@ impl Named {
             selection,
             sample,
             walked,
+            temporary: temporary.filter(|_| walked == TARGET).cloned(),
         }
     }
 
@@ -64,6 +76,13 @@ impl Named {
 
     /// Whether a name of the walked side is looked at.
     pub fn look(&self, name: &[u8], buffer: &mut Vec<u8>) -> Look {
+        if self
+            .temporary
+            .as_ref()
+            .is_some_and(|names| names.is_one(name))
+        {
+            return Look::Unselected;
+        }
         let of_source = match self.walked {
             SOURCE => Some(name),
             _ => self.renaming.source_name(name, buffer),
@@ -128,7 +147,7 @@ mod tests {
     #[test]
     fn names_of_the_target_are_looked_at_as_those_of_the_source() {
         let check = |walked, name: &str, wanted| {
-            let named = Named::new(&plan(), 0, walked, None);
+            let named = Named::new(&plan(), 0, walked, None, None);
             assert_eq!(
                 named.look(name.as_bytes(), &mut Vec::new()),
                 wanted,
@@ -147,7 +166,7 @@ mod tests {
     #[test]
     fn each_side_is_asked_for_the_name_that_it_has() {
         let check = |walked, name: &str, of_source: &str, of_target: &str| {
-            let named = Named::new(&plan(), 0, walked, None);
+            let named = Named::new(&plan(), 0, walked, None, None);
             for (side, wanted) in [(SOURCE, of_source), (TARGET, of_target)] {
                 assert_eq!(named.on(side, name.as_bytes()), wanted.as_bytes());
             }
@@ -172,7 +191,18 @@ mod tests {
             ..kept
         };
         assert_eq!(glob(&stripped, TARGET), None);
-        let named = Named::new(&stripped, 0, TARGET, None);
+        let named = Named::new(&stripped, 0, TARGET, None, None);
         assert_eq!(named.look(b"1", &mut Vec::new()), Look::Yes);
+    }
+
+    #[test]
+    fn a_temporary_name_is_no_key_of_the_target_and_may_be_one_of_the_source() {
+        let temporary = Temporary::of("m", &[1; 32], 7);
+        let name = temporary.of_value(b"key");
+        for (walked, wanted) in [(SOURCE, Look::Yes), (TARGET, Look::Unselected)] {
+            let named = Named::new(&Plan::default(), 0, walked, None, Some(&temporary));
+            assert_eq!(named.look(&name, &mut Vec::new()), wanted);
+            assert_eq!(named.look(b"key", &mut Vec::new()), Look::Yes);
+        }
     }
 }

@@ -247,6 +247,7 @@ fn never_run(store: &Store, request: &Request) -> Status {
         strings_written_by: None,
         expiries_by: None,
         functions: None,
+        big_key: None,
         read_window: 0,
         throttle: None,
         throttled_by: None,

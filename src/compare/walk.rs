@@ -348,7 +348,7 @@ impl Context {
             field_ttl: request.plan.field_ttl,
             named: sides.map(|side| {
                 let sample = self.rules.sample.clone();
-                Named::new(&request.plan, db, side, sample)
+                Named::new(&request.plan, db, side, sample, Some(&self.env.temporary))
             }),
             lists: !request.options.one_way && alone && request.plan.keys_from.is_none(),
             from_list: self.list(stage).is_some(),

@@ -18,6 +18,11 @@ pub const IN_FLIGHT_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 /// See [`IN_FLIGHT_BYTES`]: half of the 64 MiB that a process may take beside its largest payload.
 pub const IN_FLIGHT_BYTES_DEFAULT: u64 = 32 * MIB;
 
+/// Memory of a key from which on it is copied in pieces. Below the lower end a key is smaller than what it costs to begin one.
+pub const BIG_KEY: RangeInclusive<u64> = 16 * 1024..=64 * GIB;
+/// See [`BIG_KEY`]: DUMP of a hash of this size keeps the source from serving anybody else for about 100 ms.
+pub const BIG_KEY_DEFAULT: u64 = 8 * MIB;
+
 /// Keys a second. The upper end is more than any one server reads.
 pub const KEYS_PER_S: RangeInclusive<u64> = 1..=100_000_000;
 

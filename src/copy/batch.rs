@@ -21,6 +21,13 @@ pub enum KeyOutcome {
     Written(Arrived),
     /// As [`Self::Written`]; the value was re-encoded for the target.
     Reencoded(Arrived),
+    /// As [`Self::Written`]; it arrived in pieces.
+    InPieces {
+        /// What it was like.
+        arrived: Arrived,
+        /// It was read more than once, because it had changed meanwhile.
+        read_again: bool,
+    },
     /// Deleted or expired on the source between SCAN and RESTORE.
     Vanished,
     /// Already on the target, and the plan says to keep what is there.
@@ -172,6 +179,14 @@ impl Batch {
             KeyOutcome::Written(arrived) => self.arrived(arrived),
             KeyOutcome::Reencoded(arrived) => {
                 self.counters.keys_reencoded += 1;
+                self.arrived(arrived);
+            }
+            KeyOutcome::InPieces {
+                arrived,
+                read_again,
+            } => {
+                self.counters.keys_in_pieces += 1;
+                self.counters.keys_read_again += u64::from(read_again);
                 self.arrived(arrived);
             }
             KeyOutcome::Vanished => self.counters.keys_vanished += 1,

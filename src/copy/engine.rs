@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
 use super::beside::{guard, probe, probe_target, resolve_doubts};
+use super::big::{copy_big_keys, survey};
 use super::control::follow_control;
 use super::evictions::Evictions;
 use super::lane::{Lane, Trouble};
@@ -46,7 +47,7 @@ use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Statu
 use crate::renaming;
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::LaneCheckpoint;
-use crate::state::{AcknowledgedBatch, Durable, KeyList, Recorder, Store};
+use crate::state::{AcknowledgedBatch, Durable, Handle, KeyList, Recorder, Store};
 
 /// How often the status is written and progress is told.
 const STATUS_EVERY: Duration = Duration::from_secs(1);
@@ -110,6 +111,7 @@ impl Context {
             limits_changed: std::cell::Cell::new(false),
             evictions: Evictions::default(),
             functions: RefCell::default(),
+            big_key: RefCell::default(),
         });
         Self {
             request,
@@ -283,6 +285,12 @@ pub struct Shared {
     pub stray_wake: Notify,
     /// Names may have to be asked about.
     pub rival_wake: Notify,
+    /// Big keys may wait.
+    pub big_wake: Notify,
+    /// It may be known by now what sizes are worth asking for.
+    pub survey_wake: Notify,
+    /// The way to the state store.
+    pub store: Handle,
     /// Where names come from, if they come from a list.
     list: Option<KeyList>,
 }
@@ -321,6 +329,9 @@ pub async fn drive(
         doubt_wake: Notify::new(),
         stray_wake: Notify::new(),
         rival_wake: Notify::new(),
+        big_wake: Notify::new(),
+        survey_wake: Notify::new(),
+        store: context.recorder.handle(),
         list: context.list.clone(),
     });
     let mut tasks = JoinSet::new();
@@ -355,6 +366,8 @@ pub async fn drive(
     if sentinel::is_used(&context.env) {
         tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
     }
+    tasks.spawn_local(copy_big_keys(Rc::clone(&shared)));
+    tasks.spawn_local(survey(Rc::clone(&shared)));
     tasks.spawn_local(probe_target(Rc::clone(&shared)));
     tasks.spawn_local(resolve_doubts(Rc::clone(&shared)));
     let end = tokio::select! {
@@ -614,6 +627,7 @@ pub(super) async fn source_receive(shared: &Shared, mut reader: WireReader) -> T
         shared.source_wake.notify_one();
         shared.stray_wake.notify_one();
         shared.rival_wake.notify_one();
+        shared.big_wake.notify_one();
         shared.target_wake.iter().for_each(Notify::notify_one);
         shared.settled_wake.notify_one();
     }
@@ -622,8 +636,11 @@ pub(super) async fn source_receive(shared: &Shared, mut reader: WireReader) -> T
 fn take_answers(shared: &Shared, reader: &mut WireReader) -> Result<(), Trouble> {
     let mut lane = shared.lane.borrow_mut();
     let now = Instant::now();
-    while let Some(token) = reader.buffered()? {
-        lane.source_token(token, now)?;
+    loop {
+        reader.skip_above(lane.skip_above());
+        match reader.buffered()? {
+            Some(token) => lane.source_token(token, now)?,
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }

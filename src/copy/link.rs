@@ -22,7 +22,7 @@ use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
 use crate::plan::LanePlan;
-use crate::progress::{Event, FunctionsStatus, HeldBy, Limits, Observer};
+use crate::progress::{BigKeyStatus, Event, FunctionsStatus, HeldBy, Limits, Observer};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -61,6 +61,8 @@ pub struct Env {
     pub ways: Cell<Option<Ways>>,
     /// What became of the libraries of functions in this run.
     pub functions: RefCell<Option<FunctionsStatus>>,
+    /// The big key that is being copied.
+    pub big_key: RefCell<Option<BigKeyStatus>>,
 }
 
 /// What came of waiting.

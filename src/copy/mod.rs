@@ -25,6 +25,7 @@ use crate::state::{self, Durability, NewList, OpenRequest, Store};
 
 pub mod batch;
 mod beside;
+mod big;
 mod control;
 mod doubt;
 mod engine;
@@ -37,6 +38,7 @@ mod list;
 mod memory;
 mod nodes;
 mod pacer;
+pub mod pieces;
 mod preflight;
 mod recorded;
 mod report;
@@ -66,6 +68,8 @@ pub struct CopyOptions {
     pub connections: u32,
     /// Payload bytes held in memory at once. One larger payload is admitted alone.
     pub in_flight_bytes_max: u64,
+    /// Keys of this many bytes, and larger ones, are copied in pieces; `None`: none is.
+    pub big_key: Option<u64>,
     /// How values are asked for.
     pub read_with: ReadWith,
     /// How they are written.
@@ -293,7 +297,12 @@ async fn copy(context: &mut Context, phase: Phase) -> Result<Ended, Error> {
         }
         let begun_before = std::mem::take(&mut again);
         match copy_lane(context, index, forced[index].take(), begun_before).await? {
-            LaneEnd::Complete => index += 1,
+            LaneEnd::Complete => {
+                if let Some(reason) = big::sweep(context, index).await? {
+                    return Ok(Ended::Stopped(reason));
+                }
+                index += 1;
+            }
             LaneEnd::Stopped(reason) => return Ok(Ended::Stopped(reason)),
             LaneEnd::NewPass(reason) => forced[index] = Some(reason),
             LaneEnd::Again => again = true,

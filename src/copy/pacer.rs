@@ -176,6 +176,11 @@ impl Pacer {
         }
     }
 
+    /// Whether bytes that have come are not paid for.
+    pub fn owes_bytes(&self) -> bool {
+        self.bytes_level().is_some_and(|level| level < 0.0)
+    }
+
     /// So many keys were asked for.
     pub fn asked(&mut self, count: usize) {
         if let Some(keys) = &mut self.keys {

@@ -227,6 +227,10 @@ impl Report {
             }),
             repair: self.repair.clone(),
             functions: env.functions.borrow().or(self.functions),
+            big_key: match state {
+                RunState::Running => env.big_key.borrow().clone(),
+                RunState::Complete | RunState::Stopped | RunState::Failed => None,
+            },
         }
     }
 

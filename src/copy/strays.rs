@@ -33,6 +33,8 @@ enum Found {
         expiry: i64,
     },
     Refused(String),
+    /// It has so many bytes, and is not read in one go.
+    Big(u64),
 }
 
 /// What a node answers.
@@ -46,6 +48,8 @@ struct Question {
     types: bool,
     ttl: TtlPolicy,
     expire_time: bool,
+    /// From how many bytes on it is not read in one go.
+    big: Option<u64>,
 }
 
 /// Reads the strays of a lane.
@@ -64,8 +68,10 @@ pub async fn read_strays(shared: Rc<Shared>, nodes: Rc<Nodes>) -> End {
             continue;
         };
         let question = {
-            let rules = &shared.lane.borrow().rules;
+            let lane = shared.lane.borrow();
+            let rules = &lane.rules;
             Question {
+                big: lane.big_from(key),
                 types: !rules.ask_types.is_empty(),
                 ttl: rules.ttl,
                 expire_time: rules.expire_time,
@@ -98,11 +104,13 @@ pub async fn read_strays(shared: Rc<Shared>, nodes: Rc<Nodes>) -> End {
                     expiry,
                 } => lane.stray_read(key, kind.as_deref(), payload, expiry, Instant::now()),
                 Found::Refused(line) => lane.stray_refused(key, line),
+                Found::Big(bytes) => lane.too_big(key, bytes),
             }
             budget.progress(lane.source_answers);
         }
         shared.target_wake.iter().for_each(|wake| wake.notify_one());
         shared.settled_wake.notify_one();
+        shared.big_wake.notify_one();
         shared.source_wake.notify_one();
     }
 }
@@ -150,6 +158,16 @@ async fn ask(
     question: &Question,
     asking: bool,
 ) -> Result<Answer, LinkError> {
+    if let Some(big) = question.big.filter(|_| !asking) {
+        let usage: [&[u8]; 5] = [b"MEMORY", b"USAGE", name, b"SAMPLES", b"5"];
+        match link.wire.call(&usage).await? {
+            Reply::Integer(bytes) if bytes as u64 >= big => {
+                return Ok(Answer::Found(Found::Big(bytes as u64)));
+            }
+            // Whatever else there is to say, DUMP says it as well.
+            _ => {}
+        }
+    }
     let expiry: &[u8] = match question.expire_time {
         true => b"PEXPIRETIME",
         false => b"PTTL",

@@ -395,6 +395,7 @@ fn rules(context: &Context, index: usize, source: &Link, targets: &[Link]) -> Ru
         routes: env
             .cluster(Side::Target)
             .map(|nodes| nodes.topology().clone()),
+        big_key: env.request.options.big_key,
         on_conflict: plan.on_conflict,
         ttl: plan.ttl,
         field_ttl: plan.field_ttl,

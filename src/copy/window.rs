@@ -60,6 +60,11 @@ impl Window {
         });
     }
 
+    /// A key that was not read yet has about so many bytes: that counts until a payload comes.
+    pub fn expect_payload(&mut self, bytes: u64) {
+        self.payload_bytes.get_or_insert(bytes as f64);
+    }
+
     /// A probe PING took this long.
     pub fn observe_latency(&mut self, latency: Duration) {
         if self.probes.len() == PROBES {

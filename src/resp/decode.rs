@@ -46,6 +46,8 @@ pub enum Token {
     Integer(i64),
     /// A string of any bytes.
     Bulk(Bytes),
+    /// A string of so many bytes, which were not kept ([`Decoder::skip_above`]).
+    Skipped(u64),
     /// The nil bulk string or the nil array.
     Null,
     /// So many elements follow. The number is a claim of the server: don't reserve memory for it.
@@ -85,6 +87,10 @@ pub struct Decoder {
     searched: usize,
     /// The length of a bulk string whose header has been taken off the input.
     bulk: Option<usize>,
+    /// Longer strings are not kept.
+    skip_above: Option<usize>,
+    /// Of a string that is not kept: its length, and how many bytes are still to come, CRLF included.
+    skipping: Option<(usize, usize)>,
     /// See [`Decoder::bytes_wanted`].
     wanted: usize,
     #[cfg(test)]
@@ -95,6 +101,12 @@ impl Decoder {
     /// A decoder at the beginning of a reply.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bulk strings longer than this that begin from now on are not kept, only counted; `None`: all are kept.
+    #[inline]
+    pub fn skip_above(&mut self, bytes: Option<usize>) {
+        self.skip_above = bytes;
     }
 
     /// Takes the next whole token off the front of `input`; `None` means that more bytes are needed.
@@ -108,6 +120,9 @@ impl Decoder {
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Token>, DecodeError> {
         if let Some(len) = self.bulk {
             return self.take_bulk(len, input);
+        }
+        if let Some((len, left)) = self.skipping {
+            return self.skip(len, left, input);
         }
         // What a target says a million times: no search, and nothing that keeps the buffer alive.
         if self.searched == 0 && input.starts_with(b"+OK\r\n") {
@@ -205,6 +220,9 @@ impl Decoder {
                 let len = length(number, BULK_BYTES_MAX, DecodeError::BulkTooLong)?;
                 input.advance(line_bytes);
                 self.searched = 0;
+                if self.skip_above.is_some_and(|most| len > most) {
+                    return self.skip(len, len.saturating_add(2), input);
+                }
                 self.bulk = Some(len);
                 return self.take_bulk(len, input);
             }
@@ -233,6 +251,36 @@ impl Decoder {
         input.advance(2);
         self.bulk = None;
         Ok(Some(Token::Bulk(bytes)))
+    }
+}
+
+impl Decoder {
+    /// Takes what is there of a string that is not kept, of which `left` bytes are still to come with the CRLF behind it.
+    #[cold]
+    fn skip(
+        &mut self,
+        len: usize,
+        left: usize,
+        input: &mut BytesMut,
+    ) -> Result<Option<Token>, DecodeError> {
+        // The last two bytes are looked at together.
+        let now = match input.len() >= left {
+            true => left.saturating_sub(2),
+            false => input.len().min(left.saturating_sub(2)),
+        };
+        input.advance(now);
+        let left = left.saturating_sub(now);
+        if left > 2 || input.len() < 2 {
+            self.skipping = Some((len, left));
+            self.wanted = 1;
+            return Ok(None);
+        }
+        if !input.starts_with(b"\r\n") {
+            return Err(DecodeError::MissingCrlf);
+        }
+        input.advance(2);
+        self.skipping = None;
+        Ok(Some(Token::Skipped(len as u64)))
     }
 }
 

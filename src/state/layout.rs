@@ -10,7 +10,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::record::SuspectId;
+use super::record::{BigKeyId, SuspectId};
 
 /// Most bytes of a key and its value together: 17 of them, since a page splits when it has more than 16, stay below 128 KiB.
 pub const RECORD_BYTES_MAX: usize = 7 * 1024;
@@ -36,6 +36,7 @@ pub(super) enum Kind {
     Name = 13,
     Repair = 14,
     Makeup = 15,
+    Big = 16,
     Seal = 40,
     Foundation = 41,
 }
@@ -59,6 +60,7 @@ impl Kind {
             Self::Name => "name",
             Self::Repair => "repair",
             Self::Makeup => "makeup",
+            Self::Big => "big key",
             Self::Seal => "seal",
             Self::Foundation => "foundation",
         }
@@ -125,6 +127,28 @@ pub(super) fn parse_quarantine(key: &[u8]) -> Option<u32> {
     let rest = key.strip_prefix(&[Kind::Quarantine as u8])?;
     let (lane, digest) = rest.split_first_chunk::<4>()?;
     (digest.len() == 16).then_some(u32::from_be_bytes(*lane))
+}
+
+/// A big key that is being copied in pieces, or was in a batch that is not durable.
+pub(super) fn big(lane: u32, id: BigKeyId) -> Vec<u8> {
+    key(Kind::Big, &[&lane.to_be_bytes(), &id])
+}
+
+/// All big keys of a lane.
+pub(super) fn bigs(lane: u32) -> (Vec<u8>, Vec<u8>) {
+    let end = match lane.checked_add(1) {
+        Some(next) => key(Kind::Big, &[&next.to_be_bytes()]),
+        None => vec![Kind::Big as u8 + 1],
+    };
+    (key(Kind::Big, &[&lane.to_be_bytes()]), end)
+}
+
+/// Reads the digest out of what [`big`] made.
+pub(super) fn parse_big(key: &[u8]) -> Option<BigKeyId> {
+    key.strip_prefix(&[Kind::Big as u8])?
+        .get(4..)?
+        .try_into()
+        .ok()
 }
 
 /// The newest comparison.

@@ -15,6 +15,7 @@ pub mod control;
 pub mod record;
 pub mod status;
 
+mod big;
 mod chain;
 mod commit;
 mod compare;
@@ -53,7 +54,7 @@ pub use pulse::Pulse;
 pub use reader::{QuarantinedKey, Reader};
 pub use rebuild::{Rebuilt, rebuild};
 pub use recorded::Coverage;
-pub use recorder::{Durable, Recorder};
+pub use recorder::{Durable, Handle, Recorder};
 pub use repair::RepairCommit;
 pub use report::{report, write_report};
 pub use store::{Durability, OpenRequest, Store};

@@ -10,10 +10,12 @@ use crate::plan::Plan;
 use crate::progress::{Counters, Makeup};
 
 mod audit;
+mod big;
 mod compare;
 mod repair;
 
 pub use audit::{Foundation, JournalSeal};
+pub use big::{BigKeyId, BigRecord};
 pub use compare::{
     CandidateRecord, CompareCanary, CompareEnded, CompareLane, CompareRecord, CompareRules,
     CompareStage, FindingRecord, FindingState, NAME_PIECE_BYTES, SampleRecord, SuspectId,
@@ -22,7 +24,7 @@ pub use repair::{Confirmed, RepairEnded, RepairRecord};
 
 /// Version of everything in this file. A state with a higher one belongs to a newer redknot; one with a lower one was
 /// made before the first release, and is refused as well.
-pub const FORMAT_VERSION: u32 = 5;
+pub const FORMAT_VERSION: u32 = 6;
 
 /// How many of a lane's newest batches keep their key names, so that a cursor can be proven alive.
 pub const CANARY_BATCHES: usize = 4;

@@ -69,6 +69,22 @@ enum Message {
     Finish,
 }
 
+/// Asks the store things while somebody else owns its [`Recorder`].
+#[derive(Debug, Clone)]
+pub struct Handle {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Handle {
+    /// See [`Recorder::with_store`].
+    pub fn with_store<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Store) -> R + Send + 'static,
+    ) -> oneshot::Receiver<R> {
+        ask(&self.messages, f)
+    }
+}
+
 /// Owns a [`Store`] on a thread of its own. Dropping it abandons what is not committed yet, as a crash would.
 #[derive(Debug)]
 pub struct Recorder {
@@ -128,12 +144,13 @@ impl Recorder {
         &self,
         f: impl FnOnce(&mut Store) -> R + Send + 'static,
     ) -> oneshot::Receiver<R> {
-        let (sender, receiver) = oneshot::channel();
-        self.send(Message::WithStore(Box::new(move |store| {
-            // Nobody may be waiting any more.
-            let _ = sender.send(f(store));
-        })));
-        receiver
+        ask(&self.messages, f)
+    }
+
+    /// A way to the store for whoever does not own this.
+    pub fn handle(&self) -> Handle {
+        let messages = self.messages.clone();
+        Handle { messages }
     }
 
     /// Replaces the status file some time soon. Failing that is not an error of the run: nothing depends on it.
@@ -167,6 +184,19 @@ impl Drop for Recorder {
             let _ = thread.join();
         }
     }
+}
+
+fn ask<R: Send + 'static>(
+    messages: &mpsc::Sender<Message>,
+    f: impl FnOnce(&mut Store) -> R + Send + 'static,
+) -> oneshot::Receiver<R> {
+    let (sender, receiver) = oneshot::channel();
+    // The thread is gone only if it panicked, or was told to end: whoever waits is told then.
+    let _ = messages.send(Message::WithStore(Box::new(move |store| {
+        // Nobody may be waiting any more.
+        let _ = sender.send(f(store));
+    })));
+    receiver
 }
 
 /// The thread's side.

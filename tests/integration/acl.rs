@@ -217,6 +217,9 @@ fn the_optional_lines_can_be_pasted_where_they_are_said_to_be_known() {
                 if line.contains("no-touch") && [REDIS_6_2, REDIS_7_0].contains(&kind) {
                     continue;
                 }
+                if line.contains("+hpexpire") && !kind.knows_field_ttl {
+                    continue;
+                }
                 paste(server, line);
                 pasted += 1;
             }

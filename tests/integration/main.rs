@@ -30,11 +30,16 @@ mod types;
 /// Strings by MGET, everything else by DUMP: what arrives is the same.
 mod read_with;
 
+/// Big keys, read and written in pieces: the same arrives, or it is said why it can't.
+mod pieces;
 /// Strings by SET: the same keys arrive as by RESTORE.
 mod write_with;
 
 /// Limits that a copy is given: kept to, and shown.
 mod limits;
+
+/// Keys that are copied in pieces.
+mod big;
 
 /// Expiries: exact, close, never lost, never invented.
 mod ttl;

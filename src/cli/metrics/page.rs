@@ -94,6 +94,11 @@ impl Page<'_> {
             "Of the keys written in a pass, those whose values were encoded anew for the target.",
             lanes().map(|lane| (of_pass(lane), lane.counters.keys_reencoded as f64)),
         );
+        self.counter(
+            "redknot_keys_in_pieces_total",
+            "Of the keys written in a pass, those that were too big to be read at once.",
+            lanes().map(|lane| (of_pass(lane), lane.counters.keys_in_pieces as f64)),
+        );
         let written = |lane: &LaneStatus| {
             let mut labels = of_pass(lane);
             labels.push(("dir", "written".into()));

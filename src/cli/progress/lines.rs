@@ -368,6 +368,7 @@ pub fn details(status: &Status) -> Vec<String> {
     if let Some(throttle) = &status.throttle {
         parts.push(format!("waiting: {throttle}"));
     }
+    parts.extend(status.big_key.as_ref().map(format::big_key));
     parts.push(format!(
         "durable to batch {}",
         format::count(status.batches_durable)
@@ -377,6 +378,7 @@ pub fn details(status: &Status) -> Vec<String> {
         ("in flight", status.batches_in_flight),
         ("retries", status.retries),
         ("re-encoded", counters.keys_reencoded),
+        ("in pieces", counters.keys_in_pieces),
         ("vanished", counters.keys_vanished),
         ("kept", counters.keys_kept),
         ("quarantined", counters.keys_quarantined),

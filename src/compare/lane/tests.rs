@@ -109,7 +109,7 @@ fn rules(strings: bool) -> Rules {
         globs: [None, None],
         scan_types: [None; 2],
         types: vec![],
-        named: [SOURCE, TARGET].map(|side| Named::new(&Plan::default(), 0, side, None)),
+        named: [SOURCE, TARGET].map(|side| Named::new(&Plan::default(), 0, side, None, None)),
         lists: true,
         from_list: false,
         has_rivals: false,

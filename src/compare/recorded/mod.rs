@@ -72,6 +72,7 @@ pub fn run(
     let report = Report::new(&store, &request);
     let env = Rc::new(Env {
         run: store.run(),
+        temporary: store.temporary(),
         request,
         observer,
         shutdown,
@@ -208,7 +209,13 @@ fn groups(context: &Context) -> Result<Vec<Group>, Error> {
                 entries += context.store.recorded_entries(*lane as u32)?;
             }
             let parts = Part::count(entries, entries_max);
-            Ok(Group::new(plan, &context.env.request.options, lanes, parts))
+            Ok(Group::new(
+                plan,
+                &context.env.request.options,
+                &context.env.temporary,
+                lanes,
+                parts,
+            ))
         })
         .collect()
 }

@@ -37,6 +37,7 @@ use crate::recorded::entry::Entry;
 use crate::recorded::table::Part;
 use crate::resp::ErrorCode;
 use crate::shutdown::StopReason;
+use crate::temporary::Temporary;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -67,13 +68,14 @@ impl Group {
     pub(super) fn new(
         plan: &Plan,
         options: &CompareOptions,
+        temporary: &Temporary,
         lanes: Vec<usize>,
         parts: u64,
     ) -> Self {
         let db = |lane: &usize| plan.lanes[*lane].source_db;
         let named = lanes
             .iter()
-            .map(|lane| Named::new(plan, db(lane), TARGET, None));
+            .map(|lane| Named::new(plan, db(lane), TARGET, None, Some(temporary)));
         let mut globs: Vec<_> = lanes
             .iter()
             .map(|lane| Named::glob(plan, db(lane), TARGET))

@@ -33,6 +33,7 @@ use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::state::record::{Position, QuarantineRecord};
 
+mod big;
 mod convert;
 mod keyspace;
 mod names;
@@ -46,6 +47,8 @@ mod target;
 mod tests;
 mod together;
 
+use big::Big;
+pub use big::{BigEnd, BigKey, Probing};
 use keyspace::Expiries;
 use recording::Recording;
 use sets::{Sets, Written};
@@ -94,6 +97,8 @@ pub struct Rules {
     pub write_with: WriteWith,
     /// The source is a process that says who it is, so it may be asked how many keys of its database have an expiry.
     pub counts_expiries: bool,
+    /// See [`CopyOptions::big_key`](super::CopyOptions::big_key).
+    pub big_key: Option<u64>,
     /// See [`OnConflict`].
     pub on_conflict: OnConflict,
     /// See [`TtlPolicy`].
@@ -175,6 +180,8 @@ impl From<LinkError> for Trouble {
 /// What the source owes an answer to, in the order in which it was asked.
 enum Asked {
     Scan,
+    /// MEMORY USAGE of a key, and what is to be asked of it if it is not big.
+    Size(KeyRef, big::Then),
     /// DUMP and expiry of a key.
     Whole(KeyRef),
     /// MGET of these keys; those whose values have come are gone from it.
@@ -243,6 +250,7 @@ pub struct Lane {
     /// Unread keys that are to be read whole: MGET answered with nil, or their values found no room or were lost on their
     /// way.
     whole: VecDeque<KeyRef>,
+    big: Big,
     /// Keys that are at another node of the source than their batch came from.
     strays: VecDeque<KeyRef>,
     /// Keys of which it is not known yet whether their names are free.
@@ -328,6 +336,7 @@ impl Lane {
         let expiries = Expiries::new(rules.counts_expiries);
         let sets = Sets::new(rules.write_with);
         let scan = Walk::new(&rules, position, seq);
+        let big = Big::new(&rules);
         let recording = rules.record_digests.then(Box::default);
         Self {
             rules,
@@ -337,6 +346,7 @@ impl Lane {
             batches: VecDeque::new(),
             unread: VecDeque::new(),
             whole: VecDeque::new(),
+            big,
             strays: VecDeque::new(),
             unchecked: VecDeque::new(),
             being_checked: 0,
@@ -590,6 +600,7 @@ impl Lane {
             if !self.refused.is_empty() {
                 self.refused.retain(|key, _| key.seq != batch.seq);
             }
+            self.big.forget(batch.seq);
             self.finished.push_back(batch.finish());
         }
     }

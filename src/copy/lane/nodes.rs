@@ -27,8 +27,7 @@ impl Lane {
 
     /// The slot that the source's connection should have next: of a key that has to be read, else of the walk.
     pub fn source_slot(&self) -> Slot {
-        let waiting = [&self.whole, &self.unread];
-        let unread = waiting.iter().find_map(|keys| keys.front());
+        let unread = self.first_to_read();
         match (unread, &self.scan) {
             (Some(key), _) => slot_of(self.batch(*key).name(key.index)),
             (None, Walk::Slots(slots)) => slots.next_slot().unwrap_or_default(),
@@ -50,8 +49,7 @@ impl Lane {
         let Walk::Slots(slots) = &self.scan else {
             return false;
         };
-        let unread = self.unread.len() + self.whole.len();
-        slots.is_served_out() && self.asked.is_empty() && unread == 0 && !self.stopping
+        slots.is_served_out() && self.asked.is_empty() && self.keys_to_read() == 0 && !self.stopping
     }
 
     /// Whether a key may be asked for together with those that `slot` is of: anywhere but in a cluster it may.

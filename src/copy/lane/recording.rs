@@ -92,7 +92,10 @@ impl Lane {
     /// A key has an outcome; that of a written one was kept before.
     pub(super) fn keep_unwritten(&mut self, key: KeyRef, outcome: &KeyOutcome) {
         match outcome {
-            KeyOutcome::Written(_) | KeyOutcome::Reencoded(_) | KeyOutcome::Filtered => {}
+            KeyOutcome::Written(_)
+            | KeyOutcome::Reencoded(_)
+            | KeyOutcome::InPieces { .. }
+            | KeyOutcome::Filtered => {}
             KeyOutcome::Vanished => self.keep_outcome(key, Outcome::Gone),
             KeyOutcome::Kept => self.keep_outcome(key, Outcome::Kept),
             KeyOutcome::Quarantined(_) => self.keep_outcome(key, Outcome::Quarantined),

@@ -37,6 +37,8 @@ const MGET_KEYS_MAX: usize = 256;
 /// What DUMP answered.
 pub(super) enum Dumped {
     Payload(Bytes),
+    /// So many bytes, which were not kept.
+    TooBig(u64),
     Gone,
     /// It is at another node of the cluster.
     Elsewhere,
@@ -61,17 +63,20 @@ impl Lane {
             .allowance(self.asked_keys, self.window.payload_bytes());
         let mut left = allowed;
         while self.may_ask(window) {
-            if let Some(key) = self.whole.pop_front() {
+            if let Some(key) = self.pop_whole() {
                 // It has been paid for, where it was asked for as a string.
                 self.ask_whole(out, key);
-            } else if self.unread.is_empty() {
-                break;
+            } else if !self.has_readable() {
+                // A size is paid for with the value.
+                if !self.ask_size(out) {
+                    break;
+                }
             } else if left == 0 {
                 self.pacer.hold();
                 break;
             } else if self.strings.in_use() {
                 left -= self.ask_strings(out, window, left);
-            } else if let Some(key) = self.unread.pop_front() {
+            } else if let Some(key) = self.pop_readable() {
                 self.ask_whole(out, key);
                 left -= 1;
             }
@@ -83,8 +88,7 @@ impl Lane {
     /// Whether keys run out soon, and more may be begun.
     pub(super) fn has_room_for_names(&self) -> bool {
         let window = self.window.keys();
-        let unread =
-            self.unread.len() + self.whole.len() + self.unchecked.len() + self.being_checked;
+        let unread = self.keys_to_read() + self.unchecked.len() + self.being_checked;
         let after = unread.saturating_sub(window.saturating_sub(self.asked_keys));
         after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
     }
@@ -106,10 +110,10 @@ impl Lane {
         let mut slot = None;
         while keys.len() < MGET_KEYS_MAX.min(most)
             && self.may_ask(window)
-            && let Some(key) = self.unread.front().copied()
+            && let Some(key) = self.front_readable()
             && self.shares_slot(key, &mut slot)
         {
-            self.unread.pop_front();
+            self.pop_readable();
             keys.push_back(key);
             self.asked_keys += 1;
         }
@@ -170,6 +174,10 @@ impl Lane {
         match self.asked.front_mut() {
             None => Err(LinkError::Unexpected("nothing", format!("{token:?}")).into()),
             Some(Asked::Scan) => self.scan_token(token),
+            Some(Asked::Size(key, then)) => {
+                let (key, then) = (*key, *then);
+                self.size_token(key, then, token)
+            }
             Some(Asked::Whole(key)) => {
                 let key = *key;
                 self.whole_token(key, token, now)
@@ -202,6 +210,7 @@ impl Lane {
         while let Some(asked) = self.asked.pop_back() {
             match asked {
                 Asked::Scan => self.scan.lost(),
+                Asked::Size(key, then) => self.size_lost(key, then),
                 Asked::Whole(key) => self.unread.push_front(key),
                 // Whole: a connection that breaks in every large answer must not keep its keys from ever being read.
                 Asked::Strings(keys) | Asked::Together(keys) => keys
@@ -343,6 +352,14 @@ impl Lane {
                 self.string_read(key, Payload::String(value), now);
                 Ok(())
             }
+            Token::Skipped(bytes) => {
+                self.pacer.came(bytes as usize);
+                self.too_big(key, bytes);
+                if self.rules.ttl == TtlPolicy::Keep {
+                    self.valued.push_back(None);
+                }
+                Ok(())
+            }
             // A proxy may put an error in the place of a key that it could not get.
             Token::Null | Token::Error(_) => {
                 self.strings.observe(None);
@@ -449,6 +466,7 @@ impl Lane {
     fn dump_answer(&self, token: Token) -> Result<Dumped, Trouble> {
         match token {
             Token::Bulk(payload) => Ok(Dumped::Payload(payload)),
+            Token::Skipped(bytes) => Ok(Dumped::TooBig(bytes)),
             Token::Null => Ok(Dumped::Gone),
             Token::Error(line) if self.is_elsewhere(&line) => Ok(Dumped::Elsewhere),
             Token::Error(line) if concerns_key(&line) => Ok(Dumped::Refused(line)),
@@ -466,6 +484,11 @@ impl Lane {
     ) -> Option<Payload> {
         let payload = match dumped {
             Dumped::Payload(payload) => payload,
+            Dumped::TooBig(bytes) => {
+                self.source_answers += 1;
+                self.too_big(key, bytes);
+                return None;
+            }
             Dumped::Elsewhere => {
                 self.strays.push_back(key);
                 return None;
@@ -518,6 +541,9 @@ impl Lane {
             );
         }
         if payload.size() as u64 > self.rules.payload_bytes_max {
+            if self.may_be_pieced(key) {
+                return self.too_big(key, payload.size() as u64);
+            }
             let reason = format!(
                 "the payload has {} bytes, the target takes at most {} (proto-max-bulk-len)",
                 payload.size(),
@@ -545,7 +571,7 @@ impl Lane {
     }
 
     /// What the source's answer means; `None`: the key has expired.
-    fn expiry_of(&self, answer: i64, now: Instant) -> Option<Expiry> {
+    pub(super) fn expiry_of(&self, answer: i64, now: Instant) -> Option<Expiry> {
         match answer {
             -1 => Some(Expiry::Never),
             instant if self.rules.expire_time => {
@@ -576,7 +602,7 @@ impl Lane {
     }
 }
 
-fn concerns_key(line: &[u8]) -> bool {
+pub(super) fn concerns_key(line: &[u8]) -> bool {
     match ErrorCode::of(line).retry() {
         Retry::Key | Retry::Unknown => true,
         Retry::AfterBackoff | Retry::AfterReconnect | Retry::Human => false,

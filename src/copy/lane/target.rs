@@ -162,7 +162,12 @@ impl Lane {
     /// RESTORE's ttl argument and whether it is an instant; `None`: the key has expired while it waited.
     ///
     /// Never 0 for a key that expires: 0 means "never".
-    fn restore_ttl(&self, expiry: Expiry, read_at: Instant, now: Instant) -> Option<(u64, bool)> {
+    pub(super) fn restore_ttl(
+        &self,
+        expiry: Expiry,
+        read_at: Instant,
+        now: Instant,
+    ) -> Option<(u64, bool)> {
         let instant = |clock: Option<crate::client::Clock>, instant: i64| {
             let expired = instant <= 0 || clock.is_some_and(|clock| clock.at(now) >= instant);
             (!expired).then_some((instant as u64, true))
@@ -185,7 +190,7 @@ impl Lane {
     }
 
     /// For how long the key lives on, for the report.
-    fn life(&self, expiry: Expiry, now: Instant) -> Life {
+    pub(super) fn life(&self, expiry: Expiry, now: Instant) -> Life {
         match (expiry, self.rules.source_clock) {
             (Expiry::Never, _) => Life::Forever,
             (Expiry::In(left), _) => Life::of_ms(left),
@@ -299,7 +304,7 @@ impl Lane {
     }
 
     /// A hundred refusals and not one key written: that is not about the keys.
-    fn refused_alike(&mut self, line: &str) -> Result<(), Trouble> {
+    pub(super) fn refused_alike(&mut self, line: &str) -> Result<(), Trouble> {
         match self.one_more_refused(line) {
             None => Ok(()),
             Some(error) => Err(Trouble::Fatal(error)),
@@ -335,7 +340,7 @@ impl Lane {
     }
 
     /// The target already has the key.
-    fn conflict(&mut self, key: KeyRef, line: String) -> Result<(), Trouble> {
+    pub(super) fn conflict(&mut self, key: KeyRef, line: String) -> Result<(), Trouble> {
         if self.batch(key).in_doubt {
             self.doubtful.push_back(key);
             return Ok(());

@@ -13,6 +13,7 @@ use crate::renaming::Renaming;
 use crate::resp::{Decoder, Token};
 
 mod as_strings;
+mod big;
 mod convert;
 mod nodes;
 mod recording;
@@ -66,6 +67,7 @@ pub fn rules() -> Rules {
         read_with: ReadWith::Auto,
         write_with: WriteWith::Auto,
         counts_expiries: false,
+        big_key: None,
         on_conflict: OnConflict::RequireEmpty,
         ttl: TtlPolicy::Keep,
         field_ttl: FieldTtl::Quarantine,

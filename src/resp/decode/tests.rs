@@ -58,6 +58,7 @@ fn encode(tokens: &[Token]) -> Vec<u8> {
                 out.put_slice(bytes);
                 out.put_slice(b"\r\n");
             }
+            Token::Skipped(bytes) => panic!("{bytes} bytes that nobody has any more"),
             Token::Null => out.put_slice(b"$-1\r\n"),
             Token::Array(len) => out.put_slice(format!("*{len}\r\n").as_bytes()),
         }
@@ -361,4 +362,41 @@ proptest! {
     fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..200), lengths in vec(1usize..30, 1..12)) {
         let _ = decode(cut(&bytes, &lengths));
     }
+}
+
+/// Whatever pieces the input comes in, a long string is counted, never gathered, and what follows it is read as always.
+#[test]
+fn a_string_above_the_limit_is_counted_and_not_kept() {
+    const LENGTH: usize = 1000;
+    let mut stream = format!("*3\r\n$3\r\nabc\r\n${LENGTH}\r\n").into_bytes();
+    stream.extend(std::iter::repeat_n(b'\r', LENGTH));
+    stream.extend_from_slice(b"\r\n$3\r\nxyz\r\n");
+    for step in [1, 2, 3, 7, 100, 1001, 1002, 1003, stream.len()] {
+        let mut decoder = Decoder::new();
+        decoder.skip_above(Some(LENGTH - 1));
+        let (mut input, mut tokens, mut most) = (BytesMut::new(), Vec::new(), 0);
+        for chunk in stream.chunks(step) {
+            input.extend_from_slice(chunk);
+            while let Some(token) = decoder.next(&mut input).expect("well-formed") {
+                tokens.push(token);
+            }
+            most = most.max(input.len());
+        }
+        let wanted = [
+            Token::Array(3),
+            bulk(b"abc"),
+            Token::Skipped(LENGTH as u64),
+            bulk(b"xyz"),
+        ];
+        assert_eq!(tokens, wanted, "in steps of {step}");
+        assert!(most < 40, "{most} bytes were kept, in steps of {step}");
+    }
+}
+
+#[test]
+fn a_string_that_is_not_kept_must_end_as_any_other() {
+    let mut decoder = Decoder::new();
+    decoder.skip_above(Some(2));
+    let mut input = BytesMut::from(&b"$3\r\nabcXY"[..]);
+    assert_eq!(decoder.next(&mut input), Err(DecodeError::MissingCrlf));
 }

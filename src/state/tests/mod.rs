@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod audit;
+mod big;
 mod compare;
 mod damage;
 mod model;
@@ -149,6 +150,7 @@ fn status(store: &Store) -> Status {
         counters: Counters::default(),
         batches_durable: 3,
         batches_in_flight: 0,
+        big_key: None,
         keys_estimate: None,
         percent: 12.5,
         keys_per_s: 0.0,

@@ -94,6 +94,8 @@ impl Page {
             keys_filtered,
             payload_bytes_written,
             keys_reencoded,
+            keys_in_pieces,
+            keys_read_again: _,
         } = status.counters;
         let class = |class| self.sum("redknot_keys_total", &[("class", class)]);
         assert_eq!(class("written"), keys_written as f64);
@@ -105,6 +107,7 @@ impl Page {
             ("redknot_keys_total", keys_scanned),
             ("redknot_bytes_total", payload_bytes_written),
             ("redknot_keys_reencoded_total", keys_reencoded),
+            ("redknot_keys_in_pieces_total", keys_in_pieces),
             ("redknot_batches_durable", status.batches_durable),
             ("redknot_batches_inflight", status.batches_in_flight),
             ("redknot_passes_total", status.passes.len() as u64),

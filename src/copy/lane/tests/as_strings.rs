@@ -3,12 +3,12 @@
 use super::*;
 use crate::progress::StringsBy;
 
-fn lane(rules: Rules) -> Lane {
+pub(super) fn lane(rules: Rules) -> Lane {
     Lane::new(rules, 1, Position::Start, 0, 1, 0)
 }
 
 /// What the lane asks next, as names of commands with the number of their arguments.
-fn asked(lane: &mut Lane) -> Vec<(String, usize)> {
+pub(super) fn asked(lane: &mut Lane) -> Vec<(String, usize)> {
     let mut out = BytesMut::new();
     lane.request(&mut out);
     let named = |command: &Vec<Bytes>| {
@@ -18,7 +18,7 @@ fn asked(lane: &mut Lane) -> Vec<(String, usize)> {
     commands(&mut out).iter().map(named).collect()
 }
 
-fn names(asked: &[(String, usize)]) -> Vec<(&str, usize)> {
+pub(super) fn names(asked: &[(String, usize)]) -> Vec<(&str, usize)> {
     asked
         .iter()
         .map(|(name, arguments)| (name.as_str(), *arguments))
@@ -26,14 +26,14 @@ fn names(asked: &[(String, usize)]) -> Vec<(&str, usize)> {
 }
 
 /// What is asked to read so many keys as strings.
-fn of_strings(keys: usize) -> Vec<(&'static str, usize)> {
+pub(super) fn of_strings(keys: usize) -> Vec<(&'static str, usize)> {
     let mut asked = vec![("MGET", keys)];
     asked.extend([("PEXPIRETIME", 1)].repeat(keys));
     asked
 }
 
 /// The answer to the SCAN that was just asked: these names, and the end.
-fn scanned(lane: &mut Lane, keys: &[&str]) {
+pub(super) fn scanned(lane: &mut Lane, keys: &[&str]) {
     let now = Instant::now();
     let mut tokens = vec![Token::Array(2), bulk(b"0"), Token::Array(keys.len())];
     tokens.extend(keys.iter().map(|key| bulk(key.as_bytes())));
