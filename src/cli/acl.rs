@@ -113,7 +113,6 @@ const PIECES_TARGET: &[&str] = &[
     "xadd",
     "xsetid",
     "xgroup|create",
-    "xgroup|createconsumer",
     "xgroup|destroy",
     "xreadgroup",
     "xclaim",
@@ -124,7 +123,6 @@ const PIECES_TARGET: &[&str] = &[
     "rename",
     "renamenx",
     "unlink",
-    "del",
 ];
 /// Known where the fields of a hash can expire.
 const FIELDS_SOURCE: &str = "hpexpiretime";
@@ -182,7 +180,7 @@ fn lines(side: Side, functions: bool) -> String {
          ACL SETUSER redknot-{side} +{fields}\n",
         match side {
             Side::Source => "",
-            Side::Target => "; the user writes more than RESTORE then",
+            Side::Target => "; the user writes by more than RESTORE and SET then",
         },
         pieces.join(" ")
     ));
