@@ -3,6 +3,8 @@
 //! # Invariants
 //!
 //! - Every value under a temporary name expires by itself, a day after it was last written, whatever becomes of us.
+//! - Nothing is written on a connection before a transaction was served on it: where MULTI is refused, what should be one
+//!   step would be executed command by command.
 //! - After any failure the mark tells what was executed; nothing is concluded from an answer that did not come.
 
 use redis::{Cmd, Value, cmd};
@@ -157,6 +159,11 @@ pub(super) async fn clear(target: &mut Control, names: [&[u8]; 2]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// Whether a transaction is served, shown by one without commands.
+pub(super) async fn transacts(target: &mut Control) -> Result<(), LinkError> {
+    execute(target, Vec::new()).await.map(drop)
 }
 
 /// Executes a transaction, and returns what its commands answered; an error, if it was not executed.

@@ -18,7 +18,7 @@ use super::ends::End;
 use super::mark::Mark;
 use super::rights::Broken;
 use super::source;
-use super::target::{Names, Renamed};
+use super::target::{self, Names, Renamed};
 use crate::client::LinkError;
 use crate::copy::engine::Shared;
 use crate::copy::lane::{BigEnd, BigKey};
@@ -252,7 +252,7 @@ impl Work {
 
     async fn read(&mut self, job: &mut Job<'_>) -> Result<Reading, Trouble> {
         let name = &job.big.name;
-        ready!(self.target.connect(&job.names.there).await?);
+        ready!(self.connect_target(job).await?);
         if let Some(end) = self.known(job).await? {
             return Ok(Reading::Ended(end));
         }
@@ -313,6 +313,20 @@ impl Work {
             return Ok(Reading::Other);
         }
         self.finish(job, &reader, mark).await
+    }
+
+    /// Makes sure that there is a connection to the target, and that transactions are served on it.
+    async fn connect_target(&mut self, job: &Job<'_>) -> Result<Waited<()>, Trouble> {
+        match self.target.connect(&job.names.there).await? {
+            Waited::Ready(is_new) => {
+                if is_new {
+                    let transacts = target::transacts(self.target.control()?).await;
+                    transacts.map_err(of_target)?;
+                }
+                Ok(Waited::Ready(()))
+            }
+            Waited::Stopped(reason) => Ok(Waited::Stopped(reason)),
+        }
     }
 
     /// What earlier tries have already decided: the value bears its name, or must not.
@@ -428,7 +442,7 @@ impl Work {
                 return Ok(Written::Ended(end));
             }
             self.target.lost(broken.error);
-            match self.target.connect(&job.names.there).await? {
+            match self.connect_target(job).await? {
                 Waited::Ready(_) => {}
                 Waited::Stopped(reason) => return Ok(Written::Stopped(reason)),
             }
@@ -501,7 +515,7 @@ impl Work {
                 return Ok(Reading::Ended(end));
             }
             self.target.lost(broken.error);
-            ready!(self.target.connect(&job.names.there).await?);
+            ready!(self.connect_target(job).await?);
             let held = job.names.held(self.target.control()?).await;
             match held.map_err(of_target)? {
                 held if held.mark == Some(mark) && !held.value => {
