@@ -245,7 +245,7 @@ fn every_master_of_a_cluster_is_given_them_by_users_with_the_rights_that_are_pri
         // The old servers' line is not for this one.
         let lines = lines.lines().filter(|line| {
             line.starts_with(&format!("ACL SETUSER {user} "))
-                && ["pexpiretime", "+function", "+cluster"]
+                && [" +pexpiretime", "+function", "+cluster"]
                     .iter()
                     .any(|right| line.contains(right))
         });
