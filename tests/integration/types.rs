@@ -271,11 +271,42 @@ fn what_is_on_the_target_is_treated_as_was_said() {
 /// Only reading commands reach the source (promise P7), and nothing but RESTORE writes on the target (promise P8).
 #[test]
 fn the_servers_see_only_the_commands_that_were_promised() {
+    const SOURCE: &[&str] = &[
+        "scan",
+        "mget",
+        "dump",
+        "memory|usage",
+        "pexpiretime",
+        "pttl",
+        "multi",
+        "exec",
+    ];
+    const TARGET: &[&str] = &["restore", "set", "module|list"];
+    only(&[], SOURCE, TARGET);
+    let of_hash = ["watch", "unwatch", "hlen", "hscan", "hpexpiretime"];
+    let pieces = [
+        "multi", "exec", "get", "hmset", "expire", "persist", "rename", "unlink",
+    ];
+    only(
+        &["--big-key", "256KiB"],
+        &[SOURCE, &of_hash].concat(),
+        &[TARGET, &pieces].concat(),
+    );
+}
+
+/// Migrates with `flags` what has one large hash, and looks which commands came beside those that both sides are asked.
+fn only(flags: &[&str], of_source: &[&str], of_target: &[&str]) {
     let Some(redis) = require(REDIS_7_0) else {
         return;
     };
     let (source, target) = (Server::plain(&redis), Server::plain(&redis));
     fill(&source, 0, &DataSet::new(2_000, seed()));
+    let mut large = redis::cmd("HSET");
+    large.arg("large");
+    for field in 0..10_000 {
+        large.arg(field).arg("x".repeat(50));
+    }
+    large.exec(&mut source.connection()).unwrap();
     for server in [&source, &target] {
         redis::cmd("CONFIG")
             .arg("RESETSTAT")
@@ -285,6 +316,7 @@ fn the_servers_see_only_the_commands_that_were_promised() {
     let changes = source.info("persistence")["rdb_changes_since_last_save"].clone();
     let state = tempfile::tempdir().unwrap();
     Redknot::migrate(&source.url(0), &target.url(0), state.path())
+        .args(flags)
         .run()
         .expect_code(0);
     assert_eq!(
@@ -322,18 +354,8 @@ fn the_servers_see_only_the_commands_that_were_promised() {
             );
         }
     };
-    check(
-        &source,
-        "source",
-        &[
-            "scan",
-            "mget",
-            "dump",
-            "pexpiretime",
-            "pttl",
-            "multi",
-            "exec",
-        ],
-    );
-    check(&target, "target", &["restore", "set", "module|list"]);
+    check(&source, "source", of_source);
+    check(&target, "target", of_target);
+    let pieced = target.info("commandstats").contains_key("cmdstat_rename");
+    assert_eq!(pieced, !flags.is_empty());
 }
