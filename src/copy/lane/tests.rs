@@ -15,6 +15,7 @@ use crate::resp::{Decoder, Token};
 mod as_strings;
 mod big;
 mod convert;
+mod counted;
 mod nodes;
 mod recording;
 mod sets;

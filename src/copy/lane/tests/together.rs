@@ -1,5 +1,6 @@
 //! Expiries by one number: what it stands for, when it is not counted on, and that no expiry is lost by it.
 
+use super::counted::copy_counted;
 use super::*;
 use crate::progress::ExpiriesBy;
 
@@ -91,31 +92,8 @@ fn where_no_key_expires_one_number_stands_for_all() {
     let mut source = Source::new(300);
     source.scan_keys = 40;
     let mut target = Target::default();
-    let mut counts = BTreeMap::<String, usize>::new();
     let mut lane = lane(rules());
-    for _ in 0..1000 {
-        let now = Instant::now();
-        let mut out = BytesMut::new();
-        lane.request(&mut out);
-        for command in commands(&mut out.clone()) {
-            let name = String::from_utf8_lossy(&command[0]).into_owned();
-            *counts.entry(name).or_default() += 1;
-        }
-        source.serve(&mut out);
-        while let Some(token) = source.answers.pop_front() {
-            lane.source_token(token, now).expect("a right answer");
-        }
-        write(&mut lane, &mut target, now);
-        while let Some(token) = target.answers.pop_front() {
-            lane.target_token(0, token).expect("no trouble is played");
-        }
-        while lane.take_finished().is_some() {
-            lane.durable(1);
-        }
-        if lane.is_complete() {
-            break;
-        }
-    }
+    let counts = copy_counted(&mut lane, &mut source, &mut target);
     assert_eq!(target.keys.len(), 300);
     assert_eq!(counts["DUMP"], 100, "{counts:?}");
     assert_eq!(lane.ways().expiries, ExpiriesBy::Count);
