@@ -271,9 +271,11 @@ fn a_flipped_bit_is_seen_before_the_target_sees_it() {
     };
     let bad = Bad::new(&redis, 3_000);
     // In the middle of payloads, where RESP notices nothing. A string that MGET reads has no checksum of the source's.
-    let rules: Vec<_> = (1..=5)
-        .map(|round| bad.source_proxy.on("DUMP").skip(round * 300).flip_byte(3))
-        .collect();
+    // Once for each of these keys: two in a row at one key would quarantine it.
+    let rules: Vec<_> = [0, 609, 1_212, 1_815, 2_418]
+        .map(|index| format!("user:{index}:profile"))
+        .map(|key| bad.source_proxy.on("DUMP").key(key.as_bytes()).flip_byte(3))
+        .into();
     bad.target_proxy.record();
     bad.finish(bad.migrate().args(["--read-with", "dump"]).run());
     assert!(rules.iter().all(|rule| bad.source_proxy.fired(*rule) == 1));

@@ -186,6 +186,7 @@ fn reshard_until_ended(cluster: &Cluster, running: &Slowed) -> usize {
             moved += SLOTS_MOVED;
         }
     }
+    eprintln!("{moved} slots moved while it was running");
     moved
 }
 
@@ -201,6 +202,7 @@ fn move_until_ended(cluster: &Cluster, running: &Slowed) -> usize {
             moved += SLOTS_MOVED;
         }
     }
+    eprintln!("{moved} slots moved while it was running");
     moved
 }
 
