@@ -9,10 +9,15 @@ use std::time::Duration;
 
 /// Payload bytes that the source is asked for at once.
 const OUTSTANDING_BYTES: u64 = 512 * 1024;
-/// Most keys outstanding, however small. The server takes about 32 KiB of commands, some 600, in one go whatever waits
-/// behind them, so more than that costs its other clients nothing; and it must not run dry while our process waits
-/// for a processor. Beyond this nothing gets faster.
+/// Most keys outstanding, however small, at a source that is near. The server takes about 32 KiB of commands, some 600, in
+/// one go whatever waits behind them, so fewer would spare its other clients nothing; and it must not run dry while our
+/// process waits for a processor. More cost it more: what SCAN has just fetched from memory is gone from the processor's
+/// cache by the time its value is asked for. See `benches/README.md`.
+const KEYS_NEAR: u64 = 1024;
+/// Most keys outstanding at a source that is far away.
 const KEYS_MAX: u64 = 2048;
+/// What a source reads at most in a millisecond: so many keys more are on their way for each that the path takes.
+const KEYS_PER_MS: u64 = 400;
 /// Fewest keys outstanding while they are of ordinary size: below it the round trip is felt.
 const KEYS_MIN: u64 = 16;
 /// Below this many bytes the fewest keys hold; above it even they would fill the source's memory.
@@ -24,7 +29,7 @@ const LATENCY_HIGH: Duration = Duration::from_millis(10);
 /// Probes whose median counts: one slow answer may be the machine's, not ours.
 const PROBES: usize = 5;
 
-const _: () = assert!(KEYS_MIN <= KEYS_FIRST && KEYS_FIRST <= KEYS_MAX);
+const _: () = assert!(KEYS_MIN <= KEYS_FIRST && KEYS_FIRST <= KEYS_NEAR && KEYS_NEAR <= KEYS_MAX);
 const _: () = assert!(OUTSTANDING_BYTES <= OUTSTANDING_BYTES_MAX);
 
 /// Adapts to payload sizes and to what a probe PING feels.
@@ -36,6 +41,8 @@ pub struct Window {
     /// Share of it that a guard leaves, likewise.
     guarded: f64,
     probes: VecDeque<Duration>,
+    /// The quickest probe: about how long the path takes.
+    quickest: Option<Duration>,
 }
 
 impl Default for Window {
@@ -46,6 +53,7 @@ impl Default for Window {
             share: 1.0,
             guarded: 1.0,
             probes: VecDeque::with_capacity(PROBES),
+            quickest: None,
         }
     }
 }
@@ -71,6 +79,7 @@ impl Window {
             self.probes.pop_front();
         }
         self.probes.push_back(latency);
+        self.quickest = Some(self.quickest.unwrap_or(latency).min(latency));
         if self.latency().is_some_and(|median| median > LATENCY_HIGH) {
             self.share = (self.share * 0.7).max(1.0 / 64.0);
         } else {
@@ -116,8 +125,14 @@ impl Window {
         };
         let average = average as u64 + 1;
         let least = (OUTSTANDING_BYTES_MAX / average).clamp(1, KEYS_MIN);
-        let by_size = (OUTSTANDING_BYTES / average).clamp(least, KEYS_MAX);
+        let by_size = (OUTSTANDING_BYTES / average).clamp(least, self.by_distance());
         (by_size, least)
+    }
+
+    /// Most keys that the length of the path asks for.
+    fn by_distance(&self) -> u64 {
+        let path_us = self.quickest.unwrap_or_default().as_micros() as u64;
+        (KEYS_NEAR + path_us.saturating_mul(KEYS_PER_MS) / 1000).min(KEYS_MAX)
     }
 }
 
@@ -136,7 +151,7 @@ mod tests {
     #[test]
     fn small_keys_get_hundreds_and_large_ones_few() {
         assert_eq!(Window::default().keys(), 32);
-        assert_eq!(after(100, 1).keys(), 2048);
+        assert_eq!(after(100, 1).keys(), 1024);
         let of_10_kib = after(10 * 1024, 1).keys();
         assert!((16..=64).contains(&of_10_kib), "{of_10_kib}");
         assert_eq!(after(100 * 1024, 1).keys(), 16);
@@ -144,28 +159,42 @@ mod tests {
     }
 
     #[test]
+    fn a_source_that_is_far_away_is_asked_for_more_at_once() {
+        let mut window = after(100, 1);
+        window.observe_latency(Duration::from_millis(5));
+        assert_eq!(window.keys(), 2048);
+        window.observe_latency(Duration::from_millis(1));
+        assert_eq!(window.keys(), 1424);
+        // A path does not grow longer.
+        window.observe_latency(Duration::from_millis(5));
+        assert_eq!(window.keys(), 1424);
+    }
+
+    #[test]
     fn a_slow_probe_narrows_it_and_quick_ones_widen_it_again() {
         let mut window = after(100, 1);
+        window.observe_latency(Duration::ZERO);
+        window.observe_latency(Duration::from_millis(50));
         window.observe_latency(Duration::from_millis(50));
         let narrowed = window.keys();
-        assert!(narrowed < 2048);
+        assert!(narrowed < 1024);
         for _ in 0..100 {
             window.observe_latency(Duration::from_millis(50));
         }
-        assert_eq!(window.keys(), 32);
+        assert_eq!(window.keys(), 16);
         for _ in 0..100 {
             window.observe_latency(Duration::from_millis(1));
         }
-        assert_eq!(window.keys(), 2048);
+        assert_eq!(window.keys(), 1024);
     }
 
     #[test]
     fn one_outlier_does_not_narrow_it() {
         let mut window = after(100, 1);
         for _ in 0..4 {
-            window.observe_latency(Duration::from_millis(1));
+            window.observe_latency(Duration::ZERO);
         }
         window.observe_latency(Duration::from_secs(1));
-        assert_eq!(window.keys(), 2048);
+        assert_eq!(window.keys(), 1024);
     }
 }

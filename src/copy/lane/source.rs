@@ -85,12 +85,14 @@ impl Lane {
         self.keys_asked += (allowed - left) as u64;
     }
 
-    /// Whether keys run out soon, and more may be begun.
+    /// Whether all names that are known will be asked for at once, and more may be begun. Their values are read soon after
+    /// their names were: what the source has just looked up is then still at hand.
     pub(super) fn has_room_for_names(&self) -> bool {
         let window = self.window.keys();
         let unread = self.keys_to_read() + self.unchecked.len() + self.being_checked;
-        let after = unread.saturating_sub(window.saturating_sub(self.asked_keys));
-        after <= window / 2 && !self.stopping && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
+        unread <= window.saturating_sub(self.asked_keys)
+            && !self.stopping
+            && self.batches_in_flight() < IN_FLIGHT_BATCHES_MAX
     }
 
     fn ask_scan(&mut self, out: &mut BytesMut) {
