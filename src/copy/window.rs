@@ -9,15 +9,15 @@ use std::time::Duration;
 
 /// Payload bytes that the source is asked for at once.
 const OUTSTANDING_BYTES: u64 = 512 * 1024;
-/// Most keys outstanding, however small, at a source that is near. The server takes about 32 KiB of commands, some 600, in
-/// one go whatever waits behind them, so fewer would spare its other clients nothing; and it must not run dry while our
-/// process waits for a processor. More cost it more: what SCAN has just fetched from memory is gone from the processor's
-/// cache by the time its value is asked for. See `benches/README.md`.
-const KEYS_NEAR: u64 = 1024;
+/// Most keys outstanding, however small, at a source that is near. Fewer, and it would run dry while our process waits for a
+/// processor. More, and it pays for them: what SCAN has just fetched from memory is gone from its processor's cache by the
+/// time the value is asked for. See `benches/README.md`.
+const KEYS_NEAR: u64 = 512;
 /// Most keys outstanding at a source that is far away.
 const KEYS_MAX: u64 = 2048;
-/// What a source reads at most in a millisecond: so many keys more are on their way for each that the path takes.
-const KEYS_PER_MS: u64 = 400;
+/// Twice what a source reads at most in a millisecond. Pipelines are refilled at half a window, and what is left of it should
+/// last until the new questions have arrived.
+const KEYS_PER_MS: u64 = 800;
 /// Fewest keys outstanding while they are of ordinary size: below it the round trip is felt.
 const KEYS_MIN: u64 = 16;
 /// Below this many bytes the fewest keys hold; above it even they would fill the source's memory.
@@ -132,7 +132,7 @@ impl Window {
     /// Most keys that the length of the path asks for.
     fn by_distance(&self) -> u64 {
         let path_us = self.quickest.unwrap_or_default().as_micros() as u64;
-        (KEYS_NEAR + path_us.saturating_mul(KEYS_PER_MS) / 1000).min(KEYS_MAX)
+        (path_us.saturating_mul(KEYS_PER_MS) / 1000).clamp(KEYS_NEAR, KEYS_MAX)
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn small_keys_get_hundreds_and_large_ones_few() {
         assert_eq!(Window::default().keys(), 32);
-        assert_eq!(after(100, 1).keys(), 1024);
+        assert_eq!(after(100, 1).keys(), 512);
         let of_10_kib = after(10 * 1024, 1).keys();
         assert!((16..=64).contains(&of_10_kib), "{of_10_kib}");
         assert_eq!(after(100 * 1024, 1).keys(), 16);
@@ -164,10 +164,10 @@ mod tests {
         window.observe_latency(Duration::from_millis(5));
         assert_eq!(window.keys(), 2048);
         window.observe_latency(Duration::from_millis(1));
-        assert_eq!(window.keys(), 1424);
+        assert_eq!(window.keys(), 800);
         // A path does not grow longer.
         window.observe_latency(Duration::from_millis(5));
-        assert_eq!(window.keys(), 1424);
+        assert_eq!(window.keys(), 800);
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         window.observe_latency(Duration::from_millis(50));
         window.observe_latency(Duration::from_millis(50));
         let narrowed = window.keys();
-        assert!(narrowed < 1024);
+        assert!(narrowed < 512);
         for _ in 0..100 {
             window.observe_latency(Duration::from_millis(50));
         }
@@ -185,7 +185,7 @@ mod tests {
         for _ in 0..100 {
             window.observe_latency(Duration::from_millis(1));
         }
-        assert_eq!(window.keys(), 1024);
+        assert_eq!(window.keys(), 512);
     }
 
     #[test]
@@ -195,6 +195,6 @@ mod tests {
             window.observe_latency(Duration::ZERO);
         }
         window.observe_latency(Duration::from_secs(1));
-        assert_eq!(window.keys(), 1024);
+        assert_eq!(window.keys(), 512);
     }
 }
