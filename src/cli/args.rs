@@ -128,7 +128,7 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// List keys by what became of them: escaped, as they are with -0, or as JSON
     Keys(KeysArgs),
-    /// Change what a migration keeps to while it runs: keys and bytes a second, latency of the source
+    /// Change what a run keeps to while it works: keys and bytes a second, latency
     Throttle(ThrottleArgs),
     /// What was done, as a report too; whether the records of it fit together, and a lost state made anew from them
     Audit(AuditArgs),

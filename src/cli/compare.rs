@@ -190,6 +190,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
         target: migration.target.clone(),
         options: CompareOptions {
             batch_keys: migration.options.batch_keys,
+            limits: migration.options.limits,
             in_flight_bytes_max: migration.options.in_flight_bytes_max,
             max_unavailable: migration.options.max_unavailable,
             timeout: migration.options.timeout,
@@ -230,6 +231,7 @@ fn options(args: &CompareArgs) -> CompareOptions {
         ttl_tolerance: args.ttl_tolerance.unwrap_or(limits::TTL_TOLERANCE_DEFAULT),
         compare_with: args.compare_with.unwrap_or(CompareWith::Auto),
         batch_keys: args.batch.unwrap_or(limits::BATCH_KEYS_DEFAULT),
+        limits: settings::given_limits(args.rate, args.bandwidth, args.max_latency),
         in_flight_bytes_max: args.max_memory.unwrap_or(limits::IN_FLIGHT_BYTES_DEFAULT),
         max_unavailable: args
             .max_unavailable

@@ -41,7 +41,9 @@ pub fn run(asked: Asked, console: &Console, exit: &Exit) -> Result<ExitCode, Fai
     let comparison = compare.then(|| compare::of_migration(&request, &name));
     let end = copy::run(request, Rc::clone(&observer), shutdown.clone());
     let compared = match (&end, comparison) {
-        (Ok(CopyEnd::Complete { .. }), Some(request)) => {
+        (Ok(CopyEnd::Complete { status, .. }), Some(mut request)) => {
+            // They may have changed meanwhile.
+            request.options.limits = status.limits;
             Some(redknot::compare::run(request, observer, shutdown))
         }
         _ => None,

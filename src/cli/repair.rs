@@ -20,7 +20,7 @@ use super::exit_code::{self, ExitCode};
 use super::failure::Failure;
 use super::json::Header;
 use super::origins::Told;
-use super::settings::OnCommandLine;
+use super::settings::{self, OnCommandLine};
 use super::stored::{self, Logins};
 use super::watched::Watched;
 use super::{Exit, audit, format, names};
@@ -79,6 +79,7 @@ pub fn run(
         options: RepairOptions {
             delete_extra,
             overwrite_kept: args.overwrite_kept,
+            limits: settings::given_limits(args.rate, args.bandwidth, args.max_latency),
             max_unavailable: args
                 .max_unavailable
                 .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),

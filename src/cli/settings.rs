@@ -1,6 +1,7 @@
 //! From the flags of `migrate` to a request: plain values, checked once.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -135,11 +136,7 @@ pub fn migration(
         big_key: Some(args.big_key.unwrap_or(limits::BIG_KEY_DEFAULT)).filter(|bytes| *bytes > 0),
         read_with: args.read_with.unwrap_or(ReadWith::Auto),
         write_with: args.write_with.unwrap_or(WriteWith::Auto),
-        limits: Limits {
-            keys_per_s: args.rate,
-            bytes_per_s: args.bandwidth,
-            latency_us: args.max_latency.map(|time| time.as_micros() as u64),
-        },
+        limits: given_limits(args.rate, args.bandwidth, args.max_latency),
         max_unavailable: args
             .max_unavailable
             .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),
@@ -171,6 +168,19 @@ pub fn migration(
         times: args.times,
         watch: args.watch,
     })
+}
+
+/// What `--rate`, `--bandwidth` and `--max-latency` say.
+pub fn given_limits(
+    keys_per_s: Option<u64>,
+    bytes_per_s: Option<u64>,
+    latency: Option<Duration>,
+) -> Limits {
+    Limits {
+        keys_per_s,
+        bytes_per_s,
+        latency_us: latency.map(|time| time.as_micros() as u64),
+    }
 }
 
 /// Flags that can't both be meant.

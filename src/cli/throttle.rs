@@ -35,7 +35,7 @@ pub fn run(args: &ThrottleArgs, common: &Common, console: &Console) -> Result<Ex
         return Err(Failure::usage(
             format!("no run works on {name}"),
             "what a run keeps to ends with it",
-            "the same flags belong to redknot migrate, which begins the next one",
+            "redknot migrate, compare and repair take the same flags and begin the next one",
         ));
     }
     if asks {

@@ -25,8 +25,9 @@ use crate::client::canary::same_process;
 use crate::client::control::Control;
 use crate::client::retry::Budget;
 use crate::client::{Link, LinkError, WireReader, WireWriter};
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
+use crate::pace::LOOK_AGAIN;
 use crate::shutdown::StopReason;
 use crate::state::KeyList;
 use crate::state::record::ServerIdentity;
@@ -85,10 +86,11 @@ impl Traffic {
     pub fn start(
         env: &Rc<Env>,
         index: usize,
-        lane: Lane,
+        mut lane: Lane,
         list: Option<KeyList>,
         sides: [Reached; 2],
     ) -> (Rc<Shared>, Self) {
+        lane.pace = Rc::clone(&env.pace);
         let identities = sides.each_ref().map(|side| side.identity.clone());
         let notifies = |side| (0..lane.pipes(side)).map(|_| Notify::new()).collect();
         let (ask, read) = (
@@ -121,6 +123,9 @@ impl Traffic {
             }
         }
         tasks.spawn_local(probe(Rc::clone(&shared)));
+        tasks.spawn_local(spare(Rc::clone(env), Side::Source));
+        tasks.spawn_local(spare(Rc::clone(env), Side::Target));
+        tasks.spawn_local(follow_control(Rc::clone(&shared)));
         if sentinel::is_used(env) {
             tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
         }
@@ -238,9 +243,20 @@ async fn send(shared: &Shared, side: usize, pipe: usize, mut writer: WireWriter)
         {
             return trouble;
         }
-        shared.lane.borrow_mut().request(side, pipe, &mut out);
+        let is_limited = {
+            let mut lane = shared.lane.borrow_mut();
+            let is_limited = lane.keep_pace(Instant::now);
+            lane.request(side, pipe, &mut out);
+            is_limited
+        };
         if out.is_empty() {
-            shared.ask[side][pipe].notified().await;
+            let asked = shared.ask[side][pipe].notified();
+            if is_limited {
+                // Nothing but time may be missing.
+                let _ = tokio::time::timeout(LOOK_AGAIN, asked).await;
+            } else {
+                asked.await;
+            }
             continue;
         }
         // What was asked of both sides is sent to both, and in a cluster to whichever nodes it concerns.
@@ -320,13 +336,7 @@ fn take_answers(
 /// Feels what other clients of the source feel. A probe that fails is no trouble of its own: the data path will notice.
 async fn probe(shared: Rc<Shared>) -> End {
     let request = &shared.env.request;
-    let endpoints: Vec<Endpoint> = match shared.env.cluster(Side::Source) {
-        None => vec![request.source.clone()],
-        Some(nodes) => {
-            let masters = nodes.masters();
-            masters.iter().map(|node| nodes.endpoint_of(node)).collect()
-        }
-    };
+    let endpoints = shared.env.nodes(Side::Source);
     let mut connected: Vec<Option<Control>> = endpoints.iter().map(|_| None).collect();
     // The nodes of a cluster one after the other.
     for turn in (0..endpoints.len()).cycle() {
@@ -345,4 +355,14 @@ async fn probe(shared: Rc<Shared>) -> End {
         }
     }
     unreachable!("the probe goes on until it is dropped")
+}
+
+/// Feels what other clients of a side feel, where a limit asks for it.
+async fn spare(env: Rc<Env>, side: Side) -> End {
+    match env.spare(side).await {}
+}
+
+/// Keeps to the limits that come while the comparison runs.
+async fn follow_control(shared: Rc<Shared>) -> End {
+    match shared.env.follow_control(|| shared.wake()).await {}
 }

@@ -5,6 +5,7 @@
 //! A stop that is asked for ends every wait here at once.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,10 @@ use crate::client::retry::{Budget, Verdict};
 use crate::client::{Link, LinkError, Nodes, connect_source};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::Error;
-use crate::progress::{Event, Observer};
+use crate::pace::{self, Pace, Probes};
+use crate::progress::{Event, HeldBy, Limits, Observer};
 use crate::shutdown::{Shutdown, StopReason};
+use crate::state::{Pulse, Store, control};
 use crate::temporary::Temporary;
 
 /// What every part of a run shares.
@@ -29,8 +32,12 @@ pub struct Env {
     pub shutdown: Shutdown,
     /// Failures of a side that were tried again.
     pub retries: Cell<u64>,
-    /// Why the comparison waits, if it does.
-    pub throttle: RefCell<Option<String>>,
+    /// Why the comparison waits for a side, if it does.
+    pub throttle: RefCell<Option<(HeldBy, String)>>,
+    /// What it keeps to.
+    pub pace: pace::Shared,
+    /// What holds it back, for the journal.
+    pub pulse: Pulse,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
     /// Names that big keys have on the target for a while.
@@ -46,6 +53,64 @@ pub enum Waited<T> {
 }
 
 impl Env {
+    /// Of a run on an opened state. `pace`: what it keeps to.
+    pub fn new(
+        request: Request,
+        store: &Store,
+        pace: Pace,
+        observer: Rc<dyn Observer>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            request,
+            run: store.run(),
+            observer,
+            shutdown,
+            retries: Cell::new(0),
+            throttle: RefCell::new(None),
+            pace: Rc::new(RefCell::new(pace)),
+            pulse: store.pulse(),
+            clusters: RefCell::default(),
+            temporary: store.temporary(),
+        }
+    }
+
+    /// What holds the comparison back, if anything does; the journal will be told.
+    pub fn held(&self) -> Option<(HeldBy, String)> {
+        let held = self.pace.borrow().held();
+        let limited = held.as_ref().map(|held| (held.side, held.reason.as_str()));
+        self.pulse.limited(limited);
+        let waits = self.throttle.borrow().clone();
+        waits.or_else(|| held.map(|held| (held.by, held.reason)))
+    }
+
+    /// Limits that came since this was asked for the last time; the observer is told.
+    pub fn take_change(&self) -> Option<Limits> {
+        let limits = self.pace.borrow_mut().take_change()?;
+        self.observer.event(&Event::LimitsChanged { limits });
+        Some(limits)
+    }
+
+    /// Keeps to the limits that come while the comparison runs, and says `changed` then.
+    pub async fn follow_control(&self, changed: impl Fn()) -> Infallible {
+        let path = control::path(&self.request.state_dir, &self.request.name);
+        let told = |told| match told {
+            Ok(limits) => {
+                if self.pace.borrow_mut().change(limits) {
+                    changed();
+                }
+            }
+            Err(why) => self.warn(why),
+        };
+        pace::follow(path, self.run, told).await
+    }
+
+    /// Feels what other clients of a side feel, where a limit asks for it.
+    pub async fn spare(&self, side: Side) -> Infallible {
+        let probes = Probes::new(|| self.nodes(side), self.request.options.timeout);
+        pace::spare(Rc::clone(&self.pace), side, probes).await
+    }
+
     /// A full budget for one side.
     pub fn budget(&self, side: Side) -> Budget {
         Budget::new(
@@ -70,6 +135,17 @@ impl Env {
         match side {
             Side::Source => &self.request.source,
             Side::Target => &self.request.target,
+        }
+    }
+
+    /// Where the nodes of a side are that have keys.
+    pub fn nodes(&self, side: Side) -> Vec<Endpoint> {
+        match self.cluster(side) {
+            None => vec![self.endpoint(side).clone()],
+            Some(nodes) => {
+                let masters = nodes.masters();
+                masters.iter().map(|node| nodes.endpoint_of(node)).collect()
+            }
         }
     }
 
@@ -132,7 +208,7 @@ async fn pause(
         Verdict::GiveUp(error) => return Err(*error),
     };
     env.retries.set(env.retries.get() + 1);
-    *env.throttle.borrow_mut() = Some(format!("{side}: {error}"));
+    *env.throttle.borrow_mut() = Some((side.into(), format!("{side}: {error}")));
     env.observer.event(&Event::Retry {
         side,
         cause: error.to_string(),

@@ -19,8 +19,11 @@ use crate::databases::{self, Whereabouts};
 use crate::digest::KeyspaceDigest;
 use crate::endpoint::{Endpoint, Side};
 use crate::error::{Class, Error};
+use crate::pace::Pace;
 use crate::plan::{Plan, TtlPolicy};
-use crate::progress::{CompareCounters, CompareState, CompareStatus, Event, Observer, Verdict};
+use crate::progress::{
+    CompareCounters, CompareState, CompareStatus, Event, Limits, Observer, Verdict,
+};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::{
     CompareEnded, CompareLane, CompareRules, CompareStage, Position, ServerIdentity,
@@ -103,6 +106,8 @@ pub struct CompareOptions {
     pub compare_with: CompareWith,
     /// COUNT of each SCAN.
     pub batch_keys: u32,
+    /// What it keeps to.
+    pub limits: Limits,
     /// Bytes of values held in memory at once. One larger value a side is admitted alone.
     pub in_flight_bytes_max: u64,
     /// How long a side may be away, without progress, until the run gives up.
@@ -257,16 +262,10 @@ async fn run_on(
             return Err(error);
         }
     };
-    let env = Rc::new(Env {
-        run: store.run(),
-        temporary: store.temporary(),
-        request,
-        observer,
-        shutdown,
-        retries: std::cell::Cell::new(0),
-        throttle: std::cell::RefCell::new(None),
-        clusters: std::cell::RefCell::default(),
-    });
+    // Both sides answer the same questions; the bytes that count are the source's.
+    let spared = &[Side::Source, Side::Target];
+    let pace = Pace::new(Side::Source, spared, request.options.limits);
+    let env = Rc::new(Env::new(request, &store, pace, observer, shutdown));
     let mut context = Context {
         env,
         recorder: Recorder::start(store),
@@ -515,6 +514,11 @@ impl Context {
 
     /// Tells how it stands.
     fn tell(&mut self) {
+        if let Some(limits) = self.env.take_change() {
+            let run = self.env.run;
+            let told = Journaled::LimitsChanged { run, limits };
+            self.recorder.with_store(|store| store.tell(told));
+        }
         let status = self.report.status(&self.lanes, None, &self.env);
         if let Some(compare) = &status.compare {
             self.env

@@ -88,6 +88,10 @@ impl Report {
         let mut counters = CompareCounters::default();
         lanes.iter().for_each(|lane| counters.add(&lane.counters));
         self.sample(counters);
+        let (throttled_by, throttle) = match state {
+            None => env.held().unzip(),
+            Some(_) => (None, None),
+        };
         let percent = self.percent(lanes, env);
         let keys_per_s = self.rate();
         let left = self
@@ -102,7 +106,9 @@ impl Report {
             eta_s: left
                 .filter(|_| keys_per_s > 0.0)
                 .map(|left| left / keys_per_s),
-            throttle: env.throttle.borrow().clone(),
+            throttle,
+            throttled_by,
+            limits: env.pace.borrow().limits(),
             ..self.compare.clone()
         };
         self.with(self.compare.clone())
@@ -112,7 +118,13 @@ impl Report {
     pub fn with(&self, compare: CompareStatus) -> Status {
         Status {
             updated_ms: unix_ms(),
-            compare: Some(compare),
+            throttle: compare.throttle.clone(),
+            throttled_by: compare.throttled_by,
+            limits: self.compare.limits,
+            compare: Some(CompareStatus {
+                limits: self.compare.limits,
+                ..compare
+            }),
             ..self.base.clone()
         }
     }

@@ -21,7 +21,6 @@ use crate::digest::KeyspaceDigest;
 use crate::error::Error;
 use crate::key::Escaped;
 use crate::progress::Verdict;
-use crate::shutdown::Shutdown;
 use crate::state::record::CompareLane;
 use crate::state::{Candidate, CompareCommit};
 
@@ -66,7 +65,7 @@ pub async fn recheck(
             next_due = next_due.min(due_ms(&candidate.record, settle));
         }
         for part in parts(due) {
-            let settled = read(shared, traffic, &part, &context.env.shutdown).await?;
+            let settled = read(context, shared, traffic, &part).await?;
             let taken = taken(&context.env, &others, &part, &settled).await?;
             book(context, shared, checkpoint, part, settled, &taken).await?;
             if told.elapsed() >= TELL_EVERY {
@@ -138,10 +137,10 @@ struct Read {
 }
 
 async fn read(
+    context: &mut Context,
     shared: &Shared,
     traffic: &mut Traffic,
     part: &[Candidate],
-    shutdown: &Shutdown,
 ) -> Result<Read, End> {
     let mut names = Names::default();
     for candidate in part {
@@ -149,7 +148,9 @@ async fn read(
     }
     shared.lane.borrow_mut().push_page(names);
     shared.wake();
-    let mut shutdown = shutdown.clone();
+    let mut shutdown = context.env.shutdown.clone();
+    // Limits may let it last.
+    let mut told = tokio::time::interval_at(tokio::time::Instant::now() + TELL_EVERY, TELL_EVERY);
     loop {
         let finished = shared.lane.borrow_mut().take_finished();
         if let Some(batch) = finished {
@@ -163,6 +164,7 @@ async fn read(
         }
         tokio::select! {
             () = shared.settled.notified() => {}
+            _ = told.tick() => context.tell(),
             ended = traffic.ended() => return Err(ended),
             // What was asked is forgotten: the candidates stay what they are.
             reason = shutdown.wait() => return Err(End::Stopped(reason)),

@@ -3,8 +3,9 @@
 //! A server builds all its answers in its own memory and serves nobody else while it works through a pipeline. Small
 //! values want hundreds of questions on their way, large ones few.
 
-use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::pace::Share;
 
 /// Bytes of values that a side is asked for at once.
 const OUTSTANDING_BYTES: f64 = 512.0 * 1024.0;
@@ -16,10 +17,6 @@ const KEYS_MIN: f64 = 16.0;
 const OUTSTANDING_BYTES_MAX: f64 = 8.0 * 1024.0 * 1024.0;
 /// Keys outstanding before any size is known.
 const KEYS_FIRST: f64 = 32.0;
-/// Latency of a probe PING from which on other clients of the source are considered hurt.
-const LATENCY_HIGH: Duration = Duration::from_millis(10);
-/// Probes whose median counts: one slow answer may be the machine's, not ours.
-const PROBES: usize = 5;
 /// Share of strings from which on it pays to ask by MGET first: a nil costs a tenth of a DUMP.
 const STRINGS_MIN: f64 = 0.2;
 /// Keys after which MGET is tried again where strings were few.
@@ -36,9 +33,8 @@ pub struct Window {
     string_bytes: Option<f64>,
     payload_bytes: Option<f64>,
     keys_since_trial: u32,
-    /// Share of the size's window that the latency leaves, above 0 and at most 1.
-    share: f64,
-    probes: VecDeque<Duration>,
+    /// Of the size's window.
+    share: Share,
 }
 
 impl Window {
@@ -50,8 +46,7 @@ impl Window {
             string_bytes: None,
             payload_bytes: None,
             keys_since_trial: 0,
-            share: 1.0,
-            probes: VecDeque::with_capacity(PROBES),
+            share: Share::default(),
         }
     }
 
@@ -71,17 +66,18 @@ impl Window {
 
     /// A probe PING took this long.
     pub fn observe_latency(&mut self, latency: Duration) {
-        if self.probes.len() == PROBES {
-            self.probes.pop_front();
-        }
-        self.probes.push_back(latency);
-        let mut sorted: Vec<Duration> = self.probes.iter().copied().collect();
-        sorted.sort_unstable();
-        if sorted[sorted.len() / 2] > LATENCY_HIGH {
-            self.share = (self.share * 0.7).max(1.0 / 64.0);
-        } else {
-            self.share = (self.share + 0.1).min(1.0);
-        }
+        self.share.observe_latency(latency);
+    }
+
+    /// A guard leaves this share of the window, above 0 and at most 1.
+    pub fn guard(&mut self, share: f64) {
+        self.share.guard(share);
+    }
+
+    /// How the window compares to the smallest one, which holds instead where a guard leaves less.
+    pub fn times_smallest(&self) -> f64 {
+        let (by_size, least) = self.by_size();
+        by_size / least
     }
 
     /// A server does not take MGET.
@@ -113,21 +109,36 @@ impl Window {
         }
     }
 
-    /// How many keys may be outstanding; at least 1.
-    pub fn keys(&self) -> usize {
+    /// Bytes that a value is expected to have on a side.
+    pub fn value_bytes(&self) -> Option<f64> {
         let string_share = match self.strings {
             true => self.string_share.unwrap_or(0.0),
             false => 0.0,
         };
-        let expected = match (self.string_bytes, self.payload_bytes) {
-            (None, None) => return KEYS_FIRST as usize,
-            (Some(string), None) => string,
-            (None, Some(payload)) => payload,
-            (Some(string), Some(payload)) => string_share * string + (1.0 - string_share) * payload,
-        } + 1.0;
+        match (self.string_bytes, self.payload_bytes) {
+            (None, None) => None,
+            (Some(string), None) => Some(string),
+            (None, Some(payload)) => Some(payload),
+            (Some(string), Some(payload)) => {
+                Some(string_share * string + (1.0 - string_share) * payload)
+            }
+        }
+    }
+
+    /// How many keys may be outstanding; at least 1.
+    pub fn keys(&self) -> usize {
+        let (by_size, least) = self.by_size();
+        self.share.of(by_size).max(least) as usize
+    }
+
+    /// The window that the size of values allows, and the smallest one.
+    fn by_size(&self) -> (f64, f64) {
+        let Some(expected) = self.value_bytes() else {
+            return (KEYS_FIRST, KEYS_MIN);
+        };
+        let expected = expected + 1.0;
         let least = (OUTSTANDING_BYTES_MAX / expected).clamp(1.0, KEYS_MIN);
-        let by_size = (OUTSTANDING_BYTES / expected).clamp(least, KEYS_MAX);
-        (by_size * self.share).max(least) as usize
+        ((OUTSTANDING_BYTES / expected).clamp(least, KEYS_MAX), least)
     }
 }
 

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use super::doubt::{held, same_value};
 use super::engine::{End, Shared};
-use super::guard;
 use super::lane::{Lane, Trouble};
 use super::link::{self, Env, Waited};
 use super::walk::LaneEnd;
@@ -19,6 +18,8 @@ use crate::client::LinkError;
 use crate::client::control::Control;
 use crate::cluster::{NodeAddress, slot_of};
 use crate::endpoint::Side;
+use crate::pace::{self, Probe, commands_per_s};
+use crate::state::control;
 
 /// How often the source's latency is probed, and the pace of the target is measured.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
@@ -71,43 +72,47 @@ pub async fn probe(shared: Rc<Shared>) -> End {
 
 /// Probes the source more often, where a guard wants to know what other clients feel.
 pub async fn guard(shared: Rc<Shared>) -> End {
-    let mut source = Beside::new(Side::Source);
-    loop {
-        let is_guarded = shared.lane.borrow().guard.is_some();
-        if !is_guarded {
-            tokio::time::sleep(PROBE_EVERY).await;
-            continue;
-        }
-        tokio::time::sleep(guard::PROBE_EVERY).await;
-        let asked = source
-            .ask(&shared.env, async |control| control.ping().await)
-            .await;
-        match asked {
-            Some(latency) => {
-                let was_alone = shared.lane.borrow().is_measured_alone();
-                shared.lane.borrow_mut().guard_felt(latency, Instant::now());
-                if was_alone && !shared.lane.borrow().is_measured_alone() {
-                    let served = source.ask(&shared.env, commands_per_s).await;
-                    if let Some(guard) = &mut shared.lane.borrow_mut().guard {
-                        guard.serves(served.flatten());
-                    }
-                    shared.source_wake.notify_one();
-                }
-            }
-            None => tokio::time::sleep(PROBE_EVERY).await,
-        }
+    let probe = AtSource {
+        source: Beside::new(Side::Source),
+        shared: Rc::clone(&shared),
+    };
+    match pace::spare(Rc::clone(&shared.env.pace), Side::Source, probe).await {}
+}
+
+/// The server, or the node of a cluster, that is read.
+struct AtSource {
+    source: Beside,
+    shared: Rc<Shared>,
+}
+
+impl Probe for AtSource {
+    async fn ping(&mut self) -> Option<Duration> {
+        let env = &self.shared.env;
+        self.source
+            .ask(env, async |control| control.ping().await)
+            .await
+    }
+
+    async fn served(&mut self) -> Option<u64> {
+        let env = &self.shared.env;
+        self.source.ask(env, commands_per_s).await.flatten()
     }
 }
 
-/// Commands that a server has served a second lately, if it tells.
-async fn commands_per_s(control: &mut Control) -> Result<Option<u64>, LinkError> {
-    match control.info_section("stats").await {
-        Ok(stats) => Ok(stats
-            .get("instantaneous_ops_per_sec")
-            .and_then(|commands| commands.parse().ok())),
-        Err(LinkError::Reply(..)) => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Keeps to the limits that come while the copy runs.
+pub async fn follow_control(shared: Rc<Shared>) -> End {
+    let env = &shared.env;
+    let path = control::path(&env.request.state_dir, &env.name);
+    let told = |told| match told {
+        Ok(limits) => {
+            if env.pace.borrow_mut().change(limits) {
+                shared.source_wake.notify_one();
+                shared.settled_wake.notify_one();
+            }
+        }
+        Err(why) => env.warn(why),
+    };
+    match pace::follow(path, env.run, told).await {}
 }
 
 /// Measures the target's latency, for the journal: nothing depends on it.

@@ -17,16 +17,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::batch::FinishedBatch;
-use super::beside::{guard, probe, probe_target, resolve_doubts};
+use super::beside::{follow_control, guard, probe, probe_target, resolve_doubts};
 use super::big::{copy_big_keys, survey};
-use super::control::follow_control;
 use super::evictions::Evictions;
 use super::lane::{Lane, Trouble};
 use super::link::{Env, Waited};
 use super::list::read_ahead;
 use super::memory::watch_memory;
 use super::nodes;
-use super::pacer::LOOK_AGAIN;
 use super::preflight::Facts;
 use super::report::Report;
 use super::rivals::ask_rivals;
@@ -43,6 +41,7 @@ use crate::client::{Link, LinkError, WireReader, WireWriter};
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
 use crate::key::Escaped;
+use crate::pace::{LOOK_AGAIN, Pace};
 use crate::progress::{Event, LaneDecision, Observer, PassStatus, RunState, Status};
 use crate::renaming;
 use crate::shutdown::{Shutdown, StopReason};
@@ -107,8 +106,7 @@ impl Context {
             throttle: RefCell::new(None),
             clusters: RefCell::default(),
             ways: std::cell::Cell::new(None),
-            limits: std::cell::Cell::new(request.options.limits),
-            limits_changed: std::cell::Cell::new(false),
+            pace: Pace::shared(Side::Source, &[Side::Source], request.options.limits),
             evictions: Evictions::default(),
             functions: RefCell::default(),
             big_key: RefCell::default(),
@@ -220,8 +218,9 @@ impl Context {
     fn tell(&mut self, lane: &Lane) {
         // A target without room is a wait of its own.
         let held = lane.held().filter(|_| lane.full.is_none());
-        let held = held.map(|(_, reason)| reason);
-        self.env.pulse.limited(held.as_deref());
+        let held = held.as_ref();
+        let held = held.map(|held| (held.side, held.reason.as_str()));
+        self.env.pulse.limited(held);
         self.report.sample(&self.durable.borrow(), Instant::now());
         let status = self.status(RunState::Running, Some(lane));
         self.env
@@ -488,8 +487,9 @@ fn tell_news(context: &Context, shared: &Shared) {
         )
     };
     notes.into_iter().for_each(|note| context.env.warn(note));
-    if context.env.limits_changed.take() {
-        let (run, limits) = (context.env.run, context.env.limits.get());
+    let change = context.env.pace.borrow_mut().take_change();
+    if let Some(limits) = change {
+        let run = context.env.run;
         let told = Journaled::LimitsChanged { run, limits };
         context.recorder.with_store(|store| store.tell(told));
         let event = Event::LimitsChanged { limits };
@@ -585,7 +585,7 @@ pub(super) async fn source_send(shared: &Shared, mut writer: WireWriter) -> Trou
         }
         let is_limited = {
             let mut lane = shared.lane.borrow_mut();
-            let is_limited = lane.fill_pacer(Instant::now);
+            let is_limited = lane.keep_pace(Instant::now);
             lane.request(&mut out);
             is_limited
         };

@@ -21,8 +21,9 @@ use crate::client::topology::{Refusal, is_cluster};
 use crate::client::{Link, LinkError, Nodes, connect_source, connect_target};
 use crate::endpoint::Side;
 use crate::error::Error;
+use crate::pace;
 use crate::plan::LanePlan;
-use crate::progress::{BigKeyStatus, Event, FunctionsStatus, HeldBy, Limits, Observer};
+use crate::progress::{BigKeyStatus, Event, FunctionsStatus, HeldBy, Observer};
 use crate::renaming::Renaming;
 use crate::selection::Selection;
 use crate::shutdown::{Shutdown, StopReason};
@@ -49,10 +50,8 @@ pub struct Env {
     pub retries: Cell<u64>,
     /// Why the copy waits, if it does.
     pub throttle: RefCell<Option<(HeldBy, String)>>,
-    /// What the copy keeps to at present.
-    pub limits: Cell<Limits>,
-    /// Other limits came while it runs, and the journal has not been told.
-    pub limits_changed: Cell<bool>,
+    /// What the copy keeps to.
+    pub pace: pace::Shared,
     /// Keys that the target has evicted since the run began.
     pub evictions: Evictions,
     /// The nodes of source and target, where these are clusters.

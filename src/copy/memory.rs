@@ -48,6 +48,8 @@ pub async fn watch_memory(shared: Rc<Shared>) -> End {
     let mut used_before = 0;
     // The copy waits since then.
     let mut full: Option<Instant> = None;
+    // What an earlier lane has left to be known is old.
+    shared.env.pace.borrow_mut().room(None);
     loop {
         let seen = looks.look(&shared.env).await;
         let limited: Vec<(Node, Memory)> = seen
@@ -58,7 +60,7 @@ pub async fn watch_memory(shared: Rc<Shared>) -> End {
         let used = limited.iter().map(|(_, memory)| memory.used).sum();
         let pause = match tightest {
             None => {
-                shared.lane.borrow_mut().pacer.room(None);
+                shared.env.pace.borrow_mut().room(None);
                 go_on(&shared, &mut full);
                 let no_limit = seen.iter().all(|(_, info)| room::max(info).is_none());
                 match no_limit && !seen.is_empty() {
@@ -108,7 +110,7 @@ fn room_left(
         room.payload_bytes(memory, lane.bytes_on_their_way(), lane.bytes_asked())
     };
     let allowed = bytes.filter(|_| near);
-    shared.lane.borrow_mut().pacer.room(allowed);
+    shared.env.pace.borrow_mut().room(allowed);
     match bytes {
         Some(_) => go_on(shared, full),
         None if full.is_none() => {

@@ -165,7 +165,10 @@ impl Report {
         let keys_estimate = self.keyspace.iter().copied().sum::<Option<u64>>();
         let percent = self.percent(&durable.lanes);
         let held = env.throttle.borrow().clone();
-        let held = held.or_else(|| lane.and_then(|lane| lane.held()));
+        let held = held.or_else(|| {
+            let held = lane.and_then(Lane::held)?;
+            Some((held.by, held.reason))
+        });
         let (throttled_by, throttle) = held.unzip();
         let ways = env.ways.get();
         let left = keys_estimate.map(|keys| keys as f64 * (1.0 - percent / 100.0));
@@ -218,7 +221,7 @@ impl Report {
             read_window: lane.map_or(0, |lane| lane.window.keys() as u32),
             throttle,
             throttled_by,
-            limits: env.limits.get(),
+            limits: env.pace.borrow().limits(),
             evicted_keys: env.evictions.count(),
             passes: self.passes.clone(),
             compare: self.compare.clone().map(|compare| CompareStatus {

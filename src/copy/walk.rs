@@ -131,7 +131,7 @@ pub async fn copy_lane(
         targets.len(),
         in_doubt,
     );
-    lane.limit(env.limits.get());
+    lane.pace = Rc::clone(&env.pace);
     drive(context, index, lane, source, targets).await
 }
 

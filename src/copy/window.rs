@@ -4,8 +4,9 @@
 //! keeps all answers in its own memory, and serves nobody else meanwhile. Measured with 11 KiB values: 16 to 64
 //! outstanding DUMPs are the fastest, 256 are slower and triple the latency of other clients. Small keys want hundreds.
 
-use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::pace::Share;
 
 /// Payload bytes that the source is asked for at once.
 const OUTSTANDING_BYTES: u64 = 512 * 1024;
@@ -24,38 +25,19 @@ const KEYS_MIN: u64 = 16;
 const OUTSTANDING_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Keys outstanding before any size is known.
 const KEYS_FIRST: u64 = 32;
-/// Latency of a probe PING from which on other clients of the source are considered hurt.
-const LATENCY_HIGH: Duration = Duration::from_millis(10);
-/// Probes whose median counts: one slow answer may be the machine's, not ours.
-const PROBES: usize = 5;
 
 const _: () = assert!(KEYS_MIN <= KEYS_FIRST && KEYS_FIRST <= KEYS_NEAR && KEYS_NEAR <= KEYS_MAX);
 const _: () = assert!(OUTSTANDING_BYTES <= OUTSTANDING_BYTES_MAX);
 
 /// Adapts to payload sizes and to what a probe PING feels.
+#[derive(Default)]
 pub struct Window {
     /// Moving average of payload sizes; `None` before the first.
     payload_bytes: Option<f64>,
-    /// Share of the size's window that the latency leaves, above 0 and at most 1.
-    share: f64,
-    /// Share of it that a guard leaves, likewise.
-    guarded: f64,
-    probes: VecDeque<Duration>,
+    /// Of the size's window.
+    share: Share,
     /// The quickest probe: about how long the path takes.
     quickest: Option<Duration>,
-}
-
-impl Default for Window {
-    /// Nothing is known yet.
-    fn default() -> Self {
-        Self {
-            payload_bytes: None,
-            share: 1.0,
-            guarded: 1.0,
-            probes: VecDeque::with_capacity(PROBES),
-            quickest: None,
-        }
-    }
 }
 
 impl Window {
@@ -75,35 +57,25 @@ impl Window {
 
     /// A probe PING took this long.
     pub fn observe_latency(&mut self, latency: Duration) {
-        if self.probes.len() == PROBES {
-            self.probes.pop_front();
-        }
-        self.probes.push_back(latency);
         self.quickest = Some(self.quickest.unwrap_or(latency).min(latency));
-        if self.latency().is_some_and(|median| median > LATENCY_HIGH) {
-            self.share = (self.share * 0.7).max(1.0 / 64.0);
-        } else {
-            self.share = (self.share + 0.1).min(1.0);
-        }
+        self.share.observe_latency(latency);
     }
 
     /// A guard leaves this share of the window, above 0 and at most 1.
     pub fn guard(&mut self, share: f64) {
-        self.guarded = share;
+        self.share.guard(share);
     }
 
-    /// How the window that the guard leaves compares to the smallest one, which holds instead where it is larger. What
-    /// the window's own probes take back does not count: it comes again within a second, and the guard's rate does not.
-    pub fn guarded_share(&self) -> f64 {
+    /// How the window compares to the smallest one, which holds instead where a guard leaves less. What the window's own
+    /// probes take back does not count: it comes again within a second, and the guard's rate does not.
+    pub fn times_smallest(&self) -> f64 {
         let (by_size, least) = self.by_size();
-        by_size as f64 * self.guarded / least as f64
+        by_size as f64 / least as f64
     }
 
     /// Median of the last probes.
     pub fn latency(&self) -> Option<Duration> {
-        let mut sorted: Vec<Duration> = self.probes.iter().copied().collect();
-        sorted.sort_unstable();
-        sorted.get(sorted.len() / 2).copied()
+        self.share.latency()
     }
 
     /// Size that the next payload is expected to have, bytes.
@@ -115,7 +87,7 @@ impl Window {
     /// How many keys may be outstanding; at least 1.
     pub fn keys(&self) -> usize {
         let (by_size, least) = self.by_size();
-        ((by_size as f64 * self.share * self.guarded) as u64).max(least) as usize
+        (self.share.of(by_size as f64) as u64).max(least) as usize
     }
 
     /// The window that the size of payloads allows, and the smallest one.

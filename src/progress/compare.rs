@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::{HeldBy, Limits};
+
 /// What a comparison says of a key that is not equal on both sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -242,6 +244,12 @@ pub struct CompareStatus {
     pub eta_s: Option<f64>,
     /// Why it waits, if it does.
     pub throttle: Option<String>,
+    /// What it waits for, if it does.
+    #[serde(default)]
+    pub throttled_by: Option<HeldBy>,
+    /// What its run keeps to.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What a comparison is doing.

@@ -1,4 +1,4 @@
-//! How hard a copy may press on the source.
+//! How hard a run may press on its servers.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use crate::config::units::{Bytes, Time};
 use crate::endpoint::Side;
 
-/// What a copy keeps to, where anything is said.
+/// What a run keeps to, where anything is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Keys whose values are read from the source, a second.
+    /// Keys whose values are read, a second.
     pub keys_per_s: Option<u64>,
-    /// Payload bytes that are read from the source, a second.
+    /// Bytes of values that are read, a second.
     pub bytes_per_s: Option<u64>,
-    /// Round trip that nearly every probe on the source stays below, in microseconds.
+    /// Round trip that nearly every probe stays below, in microseconds.
     #[serde(default)]
     pub latency_us: Option<u64>,
 }
 
-/// What holds a copy back.
+/// What holds a run back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldBy {

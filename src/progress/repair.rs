@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::{HeldBy, Limits};
+
 /// What became of findings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepairCounters {
@@ -80,6 +82,12 @@ pub struct RepairStatus {
     pub retries: u64,
     /// Why it waits, if it does.
     pub throttle: Option<String>,
+    /// What it waits for, if it does.
+    #[serde(default)]
+    pub throttled_by: Option<HeldBy>,
+    /// What its run keeps to.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What a repair is doing.

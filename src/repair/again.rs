@@ -71,7 +71,9 @@ impl Again {
         judge.extras = true;
         Ok(Self {
             ends: [
-                source.end(Side::Source, silence(Side::Source)),
+                source
+                    .end(Side::Source, silence(Side::Source))
+                    .counted(connections.pace),
                 target.end(Side::Target, silence(Side::Target)),
             ],
             judge,

@@ -8,6 +8,7 @@
 //!   is of no use for now, as one that is gone: who has it is asked for anew.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,6 +16,7 @@ use bytes::BytesMut;
 use crate::client::{Link, LinkError, Reply, WireReader, WireWriter};
 use crate::cluster::{Topology, slot_of};
 use crate::endpoint::Side;
+use crate::pace;
 use crate::resp::{ErrorCode, Retry};
 
 /// Written at once; within it, a peer that takes nothing is noticed.
@@ -29,6 +31,8 @@ pub struct End {
     /// The nodes that owe the answers, in the order of the commands.
     owing: VecDeque<NodeIndex>,
     silence_max: Duration,
+    /// Where the bytes of values are counted that come, if they count.
+    pace: Option<pace::Shared>,
 }
 
 /// Which of a side's connections.
@@ -81,6 +85,15 @@ impl End {
             routes,
             owing: VecDeque::new(),
             silence_max,
+            pace: None,
+        }
+    }
+
+    /// The same, whose values count for these limits.
+    pub fn counted(self, pace: &pace::Shared) -> Self {
+        Self {
+            pace: Some(Rc::clone(pace)),
+            ..self
         }
     }
 
@@ -170,7 +183,12 @@ impl End {
                     Err(self.broken(node, LinkError::Reply(code, line)))
                 }
             },
-            reply => Ok(Answer::Reply(reply)),
+            reply => {
+                if let (Some(pace), Reply::Bulk(value)) = (&self.pace, &reply) {
+                    pace.borrow_mut().came(value.len());
+                }
+                Ok(Answer::Reply(reply))
+            }
         }
     }
 

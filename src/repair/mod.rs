@@ -19,7 +19,7 @@ use crate::audit::entry::Setting;
 use crate::endpoint::Endpoint;
 use crate::error::{Class, Error};
 use crate::plan::Plan;
-use crate::progress::{Observer, RepairStatus};
+use crate::progress::{Limits, Observer, RepairStatus};
 use crate::shutdown::{Shutdown, StopReason};
 use crate::state::record::CompareRecord;
 use crate::state::{self, Durability, OpenRequest};
@@ -30,6 +30,7 @@ mod decide;
 mod delete;
 mod ends;
 mod expiry;
+mod pace;
 mod preview;
 mod report;
 mod rivals;
@@ -65,6 +66,8 @@ pub struct RepairOptions {
     pub delete_extra: Option<u64>,
     /// Write over keys that differ although the plan keeps what the target had.
     pub overwrite_kept: bool,
+    /// What it keeps to.
+    pub limits: Limits,
     /// How long a side may be away, without progress, until the run gives up.
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.

@@ -7,9 +7,10 @@ use super::Request;
 use super::ends::Broken;
 use crate::client::handshake::unix_ms;
 use crate::error::Error;
-use crate::progress::{Event, Observer, RepairState, RepairStatus, Status};
+use crate::pace::Held;
+use crate::progress::{Event, Limits, Observer, RepairState, RepairStatus, Status};
 use crate::state::record::RepairRecord;
-use crate::state::{Store, status};
+use crate::state::{Pulse, Store, status};
 
 /// How often the status is written and progress is told.
 const EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +24,8 @@ pub struct Report {
     told_at: Instant,
     /// The process that is written, where it says so.
     target: Option<String>,
+    /// What holds the repair back, for the journal.
+    pulse: Pulse,
 }
 
 impl Report {
@@ -30,7 +33,7 @@ impl Report {
     pub fn begin(
         observer: Rc<dyn Observer>,
         request: &Request,
-        store: &Store,
+        store: &mut Store,
         record: &RepairRecord,
         findings: u64,
     ) -> Result<Self, Error> {
@@ -39,6 +42,8 @@ impl Report {
         status.pid = std::process::id();
         status.run_began_ms = unix_ms();
         status.throttle = None;
+        status.throttled_by = None;
+        status.limits = request.options.limits;
         let repair = RepairStatus {
             repair: record.repair,
             compare: record.compare,
@@ -47,6 +52,7 @@ impl Report {
             began_ms: record.began_ms,
             counters: record.counters,
             findings_left: findings,
+            limits: request.options.limits,
             ..RepairStatus::default()
         };
         let mut report = Self {
@@ -55,6 +61,7 @@ impl Report {
             repair,
             told_at: Instant::now(),
             target: None,
+            pulse: store.pulse(),
         };
         report.tell(&Event::RepairStart {
             repair: record.repair,
@@ -65,6 +72,11 @@ impl Report {
         });
         report.write(store)?;
         Ok(report)
+    }
+
+    /// Who is told.
+    pub fn observer(&self) -> Rc<dyn Observer> {
+        Rc::clone(&self.observer)
     }
 
     /// Tells something that happened.
@@ -92,6 +104,7 @@ impl Report {
     pub fn waits(&mut self, broken: &Broken, attempt: u32, wait: Duration) {
         self.repair.retries += 1;
         self.repair.throttle = Some(format!("{}: {}", broken.side, broken.error));
+        self.repair.throttled_by = Some(broken.side.into());
         self.tell(&Event::Retry {
             side: broken.side,
             cause: broken.error.to_string(),
@@ -102,17 +115,42 @@ impl Report {
 
     /// The side that broke last serves again.
     pub fn recovered(&mut self, broken: &Broken) {
-        self.repair.throttle = None;
+        self.waits_no_more();
         self.tell(&Event::Recovered { side: broken.side });
     }
 
     /// Findings were tried, and `record` counts what is on disk: so many are settled, so many still differ.
-    pub fn tried(&mut self, store: &Store, settled: u64, differing: u64) -> Result<(), Error> {
+    pub fn tried(&mut self, store: &mut Store, settled: u64, differing: u64) -> Result<(), Error> {
         if let Some(record) = store.repair() {
             self.repair.counters = record.counters;
         }
         self.repair.findings_left = self.repair.findings_left.saturating_sub(settled);
         self.repair.keys_differing += differing;
+        self.show(store)
+    }
+
+    /// It keeps to these limits, and one of them may hold it back.
+    pub fn held(
+        &mut self,
+        limits: Limits,
+        held: Option<Held>,
+        store: &mut Store,
+    ) -> Result<(), Error> {
+        self.status.limits = limits;
+        self.repair.limits = limits;
+        let limited = held.as_ref().map(|held| (held.side, held.reason.as_str()));
+        self.pulse.limited(limited);
+        let held = held.map(|held| (held.by, held.reason));
+        (self.repair.throttled_by, self.repair.throttle) = held.unzip();
+        self.show(store)
+    }
+
+    fn waits_no_more(&mut self) {
+        (self.repair.throttled_by, self.repair.throttle) = (None, None);
+    }
+
+    /// Tells how it stands, if that is due.
+    fn show(&mut self, store: &mut Store) -> Result<(), Error> {
         if self.told_at.elapsed() < EVERY {
             return Ok(());
         }
@@ -123,9 +161,9 @@ impl Report {
     }
 
     /// The run is over; returns the last status.
-    pub fn end(mut self, store: &Store, state: RepairState) -> Result<RepairStatus, Error> {
+    pub fn end(mut self, store: &mut Store, state: RepairState) -> Result<RepairStatus, Error> {
         self.repair.state = state;
-        self.repair.throttle = None;
+        self.waits_no_more();
         if state == RepairState::Repaired {
             self.repair.ended_ms = Some(unix_ms());
         }
@@ -142,10 +180,12 @@ impl Report {
         self.repair.findings_left
     }
 
-    fn write(&mut self, store: &Store) -> Result<(), Error> {
+    fn write(&mut self, store: &mut Store) -> Result<(), Error> {
         self.status.updated_ms = unix_ms();
         self.status.compare = store.compare_status();
         self.status.repair = Some(self.repair.clone());
-        Ok(store.write_status(&self.status)?)
+        self.status.throttle = self.repair.throttle.clone();
+        self.status.throttled_by = self.repair.throttled_by;
+        Ok(store.tell_status(&self.status)?)
     }
 }

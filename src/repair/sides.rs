@@ -18,6 +18,7 @@ use crate::client::topology::{Asked, Refusal, different_clusters, different_serv
 use crate::client::{Clock, Link, LinkError, Nodes, Takes, connect_source, connect_target};
 use crate::cluster::{NodeAddress, Topology};
 use crate::endpoint::{Endpoint, Side};
+use crate::pace;
 use crate::plan::LanePlan;
 use crate::rdb::dialect::Dialect;
 use crate::renaming::Renaming;
@@ -98,6 +99,8 @@ pub struct Connections<'a> {
     pub clusters: &'a [Option<Rc<Nodes>>; 2],
     /// How they are called on the servers.
     pub name: &'a str,
+    /// What counts the values that the source sends.
+    pub pace: &'a pace::Shared,
 }
 
 /// Connections to a side: one to a single server, one to each master of a cluster.
@@ -254,7 +257,9 @@ impl Sides {
         let again = Again::connect(request, &connections, patience, plan, tolerance).await?;
         Ok(Self {
             lane,
-            source: source.end(Side::Source, silence(Side::Source)),
+            source: source
+                .end(Side::Source, silence(Side::Source))
+                .counted(connections.pace),
             target: target.end(Side::Target, silence(Side::Target)),
             others: Others::of(&connections, lane, silence(Side::Source)),
             rules,

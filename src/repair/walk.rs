@@ -12,6 +12,7 @@ use super::again::Seen;
 use super::decide::{Action, Rules};
 use super::delete::Deleted;
 use super::ends::Broken;
+use super::pace::{self, Handful, Pacing};
 use super::refuse_recorded;
 use super::report::Report;
 use super::rivals::{delete_nobodys, write_own};
@@ -62,9 +63,10 @@ pub async fn walk(
         }
     };
     rules.confirmed_ms = record.confirmed.map(|confirmed| confirmed.at_ms);
-    let report = Report::begin(observer, &request, &store, &record, findings)?;
+    let report = Report::begin(observer, &request, &mut store, &record, findings)?;
     let mut walk = Walk {
         name: client_name(&request.name, store.run()),
+        pacing: Pacing::new(&request, shutdown.clone()),
         patience: Patience::new(&request),
         sides: None,
         store,
@@ -154,6 +156,7 @@ struct Walk {
     report: Report,
     shutdown: Shutdown,
     patience: Patience,
+    pacing: Pacing,
     /// Present while both sides serve.
     sides: Option<Sides>,
     /// How the connections are called on the servers.
@@ -197,6 +200,29 @@ impl Walk {
         if let Some(reason) = self.look().await? {
             return Ok(Ended::Stopped(reason));
         }
+        let (request, pace) = (self.request.clone(), Rc::clone(&self.pacing.pace));
+        let spare = |side: Side, endpoint| {
+            let nodes = self.clusters[side as usize].clone();
+            let timeout = request.options.timeout;
+            pace::spare(side, endpoint, nodes, timeout, Rc::clone(&pace))
+        };
+        let source = spare(Side::Source, request.source.clone());
+        let target = spare(Side::Target, request.target.clone());
+        let observer = self.report.observer();
+        let control = pace::follow_control(request, self.store.run(), pace, observer);
+        tokio::select! {
+            ended = self.findings() => ended,
+            never = source => match never {},
+            never = target => match never {},
+            never = control => match never {},
+        }
+    }
+
+    async fn findings(&mut self) -> Result<Ended, Error> {
+        let most = Handful {
+            keys: HANDFUL_KEYS,
+            bytes: HANDFUL_BYTES,
+        };
         let mut after = None;
         loop {
             let page = self.store.findings(after, HANDFUL_KEYS)?;
@@ -204,10 +230,13 @@ impl Walk {
             after = Some(last.id);
             let mut work: Vec<Work> = self.work(page);
             while !work.is_empty() {
-                let rest = work.split_off(handful(&work));
-                if let Some(reason) = self.shutdown.requested() {
-                    return Ok(Ended::Stopped(reason));
-                }
+                let next = self.pacing.next(most, &mut self.report, &mut self.store);
+                let allowed = match next.await? {
+                    Ok(allowed) => allowed,
+                    Err(reason) => return Ok(Ended::Stopped(reason)),
+                };
+                let rest = work.split_off(handful(&work, allowed));
+                self.pacing.tries(work.len());
                 match self.handful(&work).await? {
                     Tried::All(seen) => self.record(work, seen)?,
                     Tried::Stopped(reason) => return Ok(Ended::Stopped(reason)),
@@ -344,6 +373,7 @@ impl Walk {
                 request: &self.request,
                 clusters: &self.clusters,
                 name: &self.name,
+                pace: &self.pacing.pace,
             };
             let sides = Sides::connect(connections, &self.patience, lane, plan, permits);
             let sides = sides.await?;
@@ -420,7 +450,7 @@ impl Walk {
         for event in &told {
             self.report.tell(event);
         }
-        self.report.tried(&self.store, settled, differing)
+        self.report.tried(&mut self.store, settled, differing)
     }
 
     /// Records how the run ended.
@@ -437,7 +467,7 @@ impl Walk {
             .store
             .end_run(&how)
             .map_err(Error::from)
-            .and_then(|()| self.report.end(&self.store, state));
+            .and_then(|()| self.report.end(&mut self.store, state));
         match (ended, saved) {
             // The first trouble is the cause; a state that can't be closed after it adds nothing.
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
@@ -447,15 +477,16 @@ impl Walk {
     }
 }
 
-/// How many of `work`, from its beginning, are tried together: of one lane, and not too much at once.
-fn handful(work: &[Work]) -> usize {
+/// How many of `work`, from its beginning, are tried together: of one lane, and not more than is allowed at once.
+fn handful(work: &[Work], allowed: Handful) -> usize {
     let mut bytes = 0;
     let lane = work.first().map(|work| work.finding.lane);
     let fits = |work: &&Work| {
         bytes += work.finding.record.payload_bytes;
-        bytes <= HANDFUL_BYTES && Some(work.finding.lane) == lane
+        bytes <= allowed.bytes && Some(work.finding.lane) == lane
     };
-    work.iter().take_while(fits).count().max(1).min(work.len())
+    let count = work.iter().take(allowed.keys).take_while(fits).count();
+    count.max(1).min(work.len())
 }
 
 fn outcome(done: &Done, seen: &Seen) -> RepairOutcome {

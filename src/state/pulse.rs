@@ -103,22 +103,13 @@ impl Pulse {
         wait.attempts += 1;
     }
 
-    /// A limit that was given holds the copy back, or none does any more. Asked for about once a second.
-    pub fn limited(&self, reason: Option<&str>) {
+    /// A limit that was given holds the run back to spare a side, or none does any more. Asked for about once a second.
+    pub fn limited(&self, held: Option<(Side, &str)>) {
         let mut felt = self.felt();
-        let waiting = &felt.waiting[Side::Source as usize];
-        let same = match (waiting, reason) {
-            (Some(wait), _) if wait.kind != ThrottleKind::Limited => return,
-            (Some(wait), Some(reason)) => wait.reason == reason,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if same {
-            return;
+        for side in [Side::Source, Side::Target] {
+            let reason = held.and_then(|(spared, reason)| (spared == side).then_some(reason));
+            felt.limited(side, reason);
         }
-        felt.end(Side::Source);
-        felt.waiting[Side::Source as usize] =
-            reason.map(|reason| Wait::new(ThrottleKind::Limited, reason));
     }
 
     /// A side answers again.
@@ -178,6 +169,20 @@ impl Pulse {
 }
 
 impl Felt {
+    fn limited(&mut self, side: Side, reason: Option<&str>) {
+        let same = match (&self.waiting[side as usize], reason) {
+            (Some(wait), _) if wait.kind != ThrottleKind::Limited => return,
+            (Some(wait), Some(reason)) => wait.reason == reason,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if same {
+            return;
+        }
+        self.end(side);
+        self.waiting[side as usize] = reason.map(|reason| Wait::new(ThrottleKind::Limited, reason));
+    }
+
     fn end(&mut self, side: Side) {
         let Some(wait) = self.waiting[side as usize].take() else {
             return;
@@ -299,11 +304,11 @@ mod tests {
     fn a_limit_that_holds_back_is_one_wait_until_it_changes_or_a_side_is_lost() {
         let pulse = Pulse::default();
         for _ in 0..3 {
-            pulse.limited(Some("the limit of 10 keys/s"));
+            pulse.limited(Some((Side::Source, "the limit of 10 keys/s")));
         }
-        pulse.limited(Some("the limit of 20 keys/s"));
+        pulse.limited(Some((Side::Source, "the limit of 20 keys/s")));
         pulse.waits(Side::Source, ThrottleKind::Lost, "closed");
-        pulse.limited(Some("the limit of 20 keys/s"));
+        pulse.limited(Some((Side::Source, "the limit of 20 keys/s")));
         pulse.answers(Side::Source);
         pulse.limited(None);
         let told = pulse.lines(false).into_iter().map(|line| match line {

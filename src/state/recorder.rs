@@ -229,8 +229,7 @@ impl Writer {
                     self.publish_lanes();
                 }
                 Some(Message::Status(status)) => {
-                    self.store.tell_new_waits();
-                    if let Err(error) = self.store.write_status(&status) {
+                    if let Err(error) = self.store.tell_status(&status) {
                         tracing::warn!(%error, "the status file could not be replaced");
                     }
                 }

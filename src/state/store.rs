@@ -385,6 +385,12 @@ impl Store {
         Ok(())
     }
 
+    /// Replaces the status file, and tells the journal of waits that have begun or ended since.
+    pub fn tell_status(&mut self, status: &Status) -> Result<(), StoreError> {
+        self.tell_new_waits();
+        self.write_status(status)
+    }
+
     /// Replaces the status file.
     pub fn write_status(&self, status: &Status) -> Result<(), StoreError> {
         status::write(&self.dir, status)

@@ -13,8 +13,8 @@ use redknot::plan::{KeyType, TtlPolicy};
 use redknot::state::Durability;
 
 use super::{
-    SelectionArgs, SourceArgs, TargetArgs, TimesArgs, WatchArgs, batch, db, durability, key_type,
-    keys, max_unavailable, memory, timeout, ttl,
+    SelectionArgs, SourceArgs, TargetArgs, TimesArgs, WatchArgs, bandwidth, batch, db, durability,
+    key_type, keys, max_latency, max_unavailable, memory, rate, timeout, ttl,
 };
 
 #[derive(Debug, Clone, Default, Args)]
@@ -120,6 +120,19 @@ pub struct CompareArgs {
     /// Bytes of values held in memory, with their unit [default: 32MiB]
     #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
     pub max_memory: Option<u64>,
+    /// Most keys that are compared, with the unit: 1000/s. Each is read on both sides; ten names that are passed over, or
+    /// that are only looked for on the source, count as a key [default: no limit]
+    #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
+    pub rate: Option<u64>,
+    /// Most bytes of values that are read from the source, with their unit: 50MiB/s. What the target answers is about as
+    /// much and does not count; with --recorded, only the target is read, and its bytes count [default: no limit]
+    #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
+    pub bandwidth: Option<u64>,
+    /// Round trip that 99 of 100 PINGs stay below on the source and on the target: less is asked of both as soon as they
+    /// do not on one of them. Where others use a side, that is 1.2 times what they take without the comparison; more than
+    /// that is never asked for [default: no limit]
+    #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
+    pub max_latency: Option<Duration>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,

@@ -7,7 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{SourceArgs, TargetArgs, TimesArgs, WatchArgs, keys, max_unavailable, timeout};
+use super::{
+    SourceArgs, TargetArgs, TimesArgs, WatchArgs, bandwidth, keys, max_latency, max_unavailable,
+    rate, timeout,
+};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = "Examples:
@@ -73,6 +76,18 @@ pub struct RepairArgs {
     #[arg(long, env = "REDKNOT_OVERWRITE_KEPT", value_parser = BoolishValueParser::new(), action = clap::ArgAction::SetTrue, help_heading = "What is done")]
     pub overwrite_kept: bool,
 
+    /// Most findings that are tried, with the unit: 1000/s. Each key is read twice from the source: to be written, and to
+    /// be compared once more [default: no limit]
+    #[arg(long, env = "REDKNOT_RATE", value_name = "KEYS/s", value_parser = rate, help_heading = "Speed")]
+    pub rate: Option<u64>,
+    /// Most payload bytes that are read from the source, both times, with their unit: 50MiB/s [default: no limit]
+    #[arg(long, env = "REDKNOT_BANDWIDTH", value_name = "SIZE/s", value_parser = bandwidth, help_heading = "Speed")]
+    pub bandwidth: Option<u64>,
+    /// Round trip that 99 of 100 PINGs stay below on the source and on the target: less is asked of both as soon as they
+    /// do not on one of them. Where others use a side, that is 1.2 times what they take without the repair; more than
+    /// that is never asked for [default: no limit]
+    #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
+    pub max_latency: Option<Duration>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,

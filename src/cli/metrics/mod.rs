@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redknot::endpoint::Side;
-use redknot::progress::{CompareStatus, Event, RepairStatus, Status};
+use redknot::progress::{CompareStatus, Event, HeldBy, Limits, RepairStatus, Status};
 
 use super::console::Console;
 use super::failure::Failure;
@@ -108,6 +108,24 @@ impl Told {
     fn begin(&mut self, phase: &'static str, run: u32) {
         self.phase = Some(phase);
         self.run = Some(run);
+    }
+
+    /// What the phase that was begun last waits for, and what it keeps to, once it has told.
+    fn held(&self) -> Option<(Option<HeldBy>, Limits)> {
+        match self.phase? {
+            "compare" => {
+                let status = self.compare.as_deref()?;
+                Some((status.throttled_by, status.limits))
+            }
+            "repair" => {
+                let status = self.repair.as_deref()?;
+                Some((status.throttled_by, status.limits))
+            }
+            _ => {
+                let status = self.copy.as_deref()?;
+                Some((status.throttled_by, status.limits))
+            }
+        }
     }
 
     fn retries_of(&self, side: Side) -> u64 {

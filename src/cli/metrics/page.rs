@@ -27,6 +27,7 @@ pub fn of(told: &Told, now_ms: u64) -> String {
     if let Some(status) = told.copy.as_deref() {
         page.copy(status, now_ms);
     }
+    page.limits(told);
     page.progress(told);
     // A copy knows of the comparison and the repair that an earlier run made.
     let earlier = told.copy.as_deref();
@@ -135,11 +136,6 @@ impl Page<'_> {
             status.batches_in_flight as f64,
         );
         one(
-            "redknot_throttled",
-            "1 while the copy waits for a side, or for a limit that it was given.",
-            is(status.throttle.is_some()),
-        );
-        one(
             "redknot_run_start_time_seconds",
             "When the run began, Unix time.",
             seconds(status.run_began_ms),
@@ -158,7 +154,11 @@ impl Page<'_> {
                 keys as f64,
             );
         }
-        self.limits(status);
+        self.counter(
+            "redknot_target_evicted_keys_total",
+            "Keys that the target has evicted since the run began, whosever they were.",
+            [(vec![], status.evicted_keys as f64)],
+        );
         if let Some(latency) = status.source_latency_ms {
             let labels = vec![("side", "source".into()), ("cmd", "ping".into())];
             self.gauge(
@@ -169,15 +169,23 @@ impl Page<'_> {
         }
     }
 
-    fn limits(&mut self, status: &Status) {
-        let limits = &status.limits;
+    /// What holds back the phase that the run has begun last, and what it keeps to.
+    fn limits(&mut self, told: &Told) {
+        let Some((throttled_by, limits)) = told.held() else {
+            return;
+        };
+        self.gauge(
+            "redknot_throttled",
+            "1 while the run waits for a side, or for a limit that it was given.",
+            [(vec![], is(throttled_by.is_some()))],
+        );
         let held = HeldBy::ALL.map(|by| {
             let label = ("by", by.name().to_owned());
-            (vec![label], is(status.throttled_by == Some(by)))
+            (vec![label], is(throttled_by == Some(by)))
         });
         self.gauge(
             "redknot_throttled_by",
-            "1 for what the copy waits for at present.",
+            "1 for what the run waits for at present.",
             held,
         );
         let given = [
@@ -190,13 +198,8 @@ impl Page<'_> {
             .filter_map(|(limit, figure)| Some((vec![("limit", limit.into())], figure?)));
         self.gauge(
             "redknot_limit",
-            "What the copy keeps to: keys a second, bytes a second, seconds of latency.",
+            "What the run keeps to: keys a second, bytes a second, seconds of latency.",
             given,
-        );
-        self.counter(
-            "redknot_target_evicted_keys_total",
-            "Keys that the target has evicted since the run began, whosever they were.",
-            [(vec![], status.evicted_keys as f64)],
         );
     }
 

@@ -31,6 +31,7 @@ impl Lane {
                 Look::Unsampled => {}
             }
         }
+        self.names_listed(scanned.names.len());
     }
 
     /// A batch of names has come.
@@ -50,6 +51,7 @@ impl Lane {
             }
         }
         let open = self.unread.len() - before;
+        self.passed_over(keys - open);
         let cursors = (scanned.cursor_in, scanned.cursor_out);
         let mut batch = Batch::scanned(seq, cursors, scanned.names, open);
         match self.stage {
@@ -90,7 +92,7 @@ impl Lane {
 
     /// The place in the list where names are to be read next; `None` while there are enough, or if there is no list.
     pub fn wants_names(&self) -> Option<u64> {
-        let few = self.unread.len() <= self.keys_max();
+        let few = self.unread.len() <= self.keys_ahead();
         let in_flight = self.batches_in_flight();
         match &self.listings[SOURCE] {
             Some(Listing::List(position)) => position

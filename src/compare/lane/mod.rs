@@ -29,6 +29,7 @@ use crate::resp::ExpiryQuery;
 use crate::state::record::{CompareStage, Position};
 
 mod given;
+mod pace;
 mod pipe;
 mod side;
 #[cfg(test)]
@@ -152,6 +153,10 @@ pub struct Lane {
     /// Where values differ first, by the numbers of their names; only of a page of candidates.
     details: Vec<(u32, String)>,
     window: Window,
+    /// What the limits allow.
+    pub pace: crate::pace::Shared,
+    /// COUNT of a SCAN where no guard lowers it.
+    batch_keys_max: u32,
     finished: VecDeque<FinishedBatch>,
     /// Batches handed out that are not durable.
     not_durable: u64,
@@ -190,6 +195,7 @@ impl Lane {
             .each_mut()
             .map(|routes| Side::new(routes.take()));
         let window = Window::new(rules.strings && judge.wants_strings());
+        let batch_keys_max = rules.batch_keys;
         Self {
             rules,
             stage,
@@ -209,6 +215,8 @@ impl Lane {
             judge,
             details: Vec::new(),
             window,
+            pace: crate::pace::Shared::default(),
+            batch_keys_max,
             finished: VecDeque::new(),
             not_durable: 0,
             stopping: false,
@@ -337,7 +345,7 @@ impl Lane {
     /// Asks as much as the window allows.
     fn fill(&mut self) {
         // Refill in halves: a command at a time would cost a system call each.
-        if self.outstanding_keys() > self.keys_max() / 2 {
+        if self.outstanding_keys() > self.keys_max() / 2 || self.pace.borrow().is_measuring() {
             return;
         }
         self.fill_scan();
@@ -351,7 +359,7 @@ impl Lane {
     fn keys_max(&self) -> usize {
         match self.stage {
             // Nothing but names and numbers travels.
-            CompareStage::Target => NAMES_MAX,
+            CompareStage::Target => self.names_max(),
             CompareStage::Source | CompareStage::Recheck | CompareStage::Done => self.window.keys(),
         }
     }
@@ -365,8 +373,8 @@ impl Lane {
     /// SCAN goes in front of the reads: the next names are known before a side runs out of work.
     fn fill_scan(&mut self) {
         let in_flight = self.batches_in_flight();
-        let few = self.unread.len() <= self.keys_max();
-        if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX {
+        let few = self.unread.len() <= self.keys_ahead();
+        if !few || self.stopping || in_flight >= IN_FLIGHT_BATCHES_MAX || !self.may_ask_names() {
             return;
         }
         let begun = self.begin_listing(SOURCE);
@@ -404,10 +412,11 @@ impl Lane {
             true => 1,
             false => KEYS_AT_ONCE,
         };
-        while self.outstanding_keys() < self.keys_max() {
+        while self.outstanding_keys() < self.keys_max() && self.may_ask_names() {
             let Some((first, count)) = self.take_run(most) else {
                 return;
             };
+            self.passed_over(count as usize);
             let pipe = self.pipe_of(SOURCE, first);
             self.sides[SOURCE].ask_alone(pipe, Asked::Exists { first, count });
         }
@@ -415,6 +424,7 @@ impl Lane {
 
     /// Both sides are asked for values and expiries.
     fn fill_reads(&mut self) {
+        let mut left = self.allowance();
         loop {
             let room = self.keys_max().saturating_sub(self.outstanding_keys());
             if room == 0 {
@@ -428,7 +438,7 @@ impl Lane {
                 self.known.push_back(known);
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
-                let Some((first, count)) = self.take_run(most) else {
+                let Some((first, count)) = self.take_allowed(most, &mut left) else {
                     return;
                 };
                 self.ask(Question::Strings { first, count });
@@ -436,7 +446,7 @@ impl Lane {
                     self.ask(Question::Expiries { first, count });
                 }
             } else {
-                let Some(key) = self.unread.pop_front() else {
+                let Some((key, _)) = self.take_allowed(1, &mut left) else {
                     return;
                 };
                 self.follow.push_back((key, None));

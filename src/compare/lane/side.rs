@@ -304,10 +304,13 @@ impl Lane {
         token: Token,
         now: Instant,
     ) -> Result<(), Trouble> {
-        let this = &mut self.sides[side];
-        let Some(line) = this.pipes[pipe].front() else {
+        let Some(line) = self.sides[side].pipes[pipe].front() else {
             return Err(unexpected("nothing", &token));
         };
+        if !matches!(line.asked, Asked::Names) {
+            self.came(side, &token);
+        }
+        let this = &mut self.sides[side];
         if line.asking && !this.pipes[pipe].permitted {
             return match token {
                 Token::Simple(_) => {

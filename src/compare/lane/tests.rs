@@ -12,6 +12,8 @@ use crate::progress::CompareCounters;
 use crate::resp::{Decoder, Token};
 use crate::state::record::Position;
 
+mod pace;
+
 /// What a server has: strings, whose payloads are their bytes behind a type and a length.
 type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
 

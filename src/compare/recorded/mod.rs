@@ -13,7 +13,6 @@
 //! - It does not go on where an earlier one was left: which keys of a part were met is in memory alone. It begins anew then,
 //!   as it does when the target becomes another process on the way.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -26,6 +25,7 @@ use crate::client::retry::Budget;
 use crate::digest::KeyspaceDigest;
 use crate::endpoint::Side;
 use crate::error::{Class, Error};
+use crate::pace::Pace;
 use crate::progress::{CompareCounters, CompareState, Event, LaneDecision, Observer};
 use crate::recorded::ENTRY_BYTES;
 use crate::recorded::table::Part;
@@ -70,16 +70,10 @@ pub fn run(
         });
     }
     let report = Report::new(&store, &request);
-    let env = Rc::new(Env {
-        run: store.run(),
-        temporary: store.temporary(),
-        request,
-        observer,
-        shutdown,
-        retries: std::cell::Cell::new(0),
-        throttle: RefCell::new(None),
-        clusters: RefCell::default(),
-    });
+    // The source may be gone: it is the target that is read, and spared.
+    let pace = Pace::new(Side::Target, &[Side::Target], request.options.limits);
+    let env = Rc::new(Env::new(request, &store, pace, observer, shutdown));
+    let beside = Rc::clone(&env);
     let mut context = Context {
         store,
         env,
@@ -87,7 +81,13 @@ pub fn run(
         lanes: Vec::new(),
         findings: Vec::new(),
     };
-    let ended = runtime.block_on(compare(&mut context));
+    let ended = runtime.block_on(async {
+        tokio::select! {
+            ended = compare(&mut context) => ended,
+            never = beside.follow_control(|| {}) => match never {},
+            never = beside.spare(Side::Target) => match never {},
+        }
+    });
     close(context, ended)
 }
 
@@ -287,6 +287,10 @@ impl Context {
 
     /// Tells how it stands. Returns the number of the comparison.
     fn tell(&mut self, percent: f64, state: Option<CompareState>) -> Result<u32, Error> {
+        if let Some(limits) = self.env.take_change() {
+            let run = self.env.run;
+            self.store.tell(Journaled::LimitsChanged { run, limits })?;
+        }
         let mut status = self.report.status(&self.lanes, state, &self.env);
         let mut number = 0;
         if let Some(compare) = &mut status.compare {
@@ -296,7 +300,7 @@ impl Context {
                 .observer
                 .event(&Event::CompareProgress(Box::new(compare.clone())));
         }
-        if let Err(error) = self.store.write_status(&status) {
+        if let Err(error) = self.store.tell_status(&status) {
             tracing::warn!(%error, "the status file could not be replaced");
         }
         Ok(number)

@@ -30,6 +30,7 @@ use crate::compare::nodes::{Reached, reach};
 use crate::compare::preflight;
 use crate::endpoint::Side;
 use crate::error::Error;
+use crate::pace::LOOK_AGAIN;
 use crate::plan::Plan;
 use crate::progress::Event;
 use crate::recorded::Table;
@@ -182,7 +183,7 @@ pub(super) async fn part(
     let before = (first.identity.clone(), first.topology.clone());
     let nodes = first.links.len();
     for (node, mut link) in first.links.into_iter().enumerate() {
-        let mut walk = Walk::new(part);
+        let mut walk = Walk::new(part, Rc::clone(&env.pace));
         let mut resend = BytesMut::new();
         loop {
             let mut progress = Progress {
@@ -318,7 +319,17 @@ impl Run<'_> {
         let (mut reader, mut writer) = link.wire.split();
         let mut out = std::mem::take(resend);
         loop {
+            let waits = walk.keep_pace(Instant::now());
             walk.request(self.asks, &mut out);
+            if waits && out.is_empty() && !walk.is_over() {
+                // Nothing is owed.
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    reason = shutdown.wait() => return Ok(Walked::Stopped(reason)),
+                }
+                tell(self.context, self.book, self.progress, walk)?;
+                continue;
+            }
             if !out.is_empty() {
                 let sent = tokio::select! {
                     sent = writer.write_all(&out) => sent,
@@ -354,12 +365,24 @@ impl Run<'_> {
                     Err(error) => return Ok(Walked::Lost(error)),
                 }
             }
-            if self.progress.told.elapsed() >= TELL_EVERY {
-                self.progress.told = Instant::now();
-                self.book.flush(self.context)?;
-                let done = self.progress.done + self.progress.weight * walk.share();
-                self.context.tell(100.0 * done, None)?;
-            }
+            tell(self.context, self.book, self.progress, walk)?;
         }
     }
+}
+
+/// Tells how far it is, if that is due.
+fn tell(
+    context: &mut Context,
+    book: &mut Book,
+    progress: &mut Progress,
+    walk: &Walk,
+) -> Result<(), Error> {
+    if progress.told.elapsed() < TELL_EVERY {
+        return Ok(());
+    }
+    progress.told = Instant::now();
+    book.flush(context)?;
+    let done = progress.done + progress.weight * walk.share();
+    context.tell(100.0 * done, None)?;
+    Ok(())
 }

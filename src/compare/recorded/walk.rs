@@ -18,6 +18,7 @@ use crate::compare::scan::Scan;
 use crate::compare::window::Window;
 use crate::digest::KeyDigest;
 use crate::key::Escaped;
+use crate::pace;
 use crate::progress::Verdict;
 use crate::rdb::footer;
 use crate::recorded::entry::name_digest;
@@ -120,6 +121,8 @@ pub struct Walk {
     unread: VecDeque<Key>,
     asked: VecDeque<Asked>,
     window: Window,
+    /// What the limits allow.
+    pace: pace::Shared,
     digesting: Digesting,
     /// Names that came, and those of them that the plan does not select.
     pub names: u64,
@@ -133,13 +136,14 @@ pub struct Walk {
 
 impl Walk {
     /// A walk of one server, or node, for the names of one part.
-    pub fn new(part: Part) -> Self {
+    pub fn new(part: Part, pace: pace::Shared) -> Self {
         Self {
             part,
             scan: Scan::new(Position::Start),
             unread: VecDeque::new(),
             asked: VecDeque::new(),
             window: Window::new(false),
+            pace,
             digesting: Digesting::new(),
             names: 0,
             unselected: 0,
@@ -162,25 +166,45 @@ impl Walk {
         }
     }
 
+    /// It is `now`, which decides how much the limits allow. Returns whether only time is missing until something is asked.
+    pub fn keep_pace(&mut self, now: Instant) -> bool {
+        let mut pace = self.pace.borrow_mut();
+        self.window.guard(pace.pressure());
+        pace.window(self.window.times_smallest());
+        let is_limited = pace.fill(|| now, self.asked.len(), self.value_bytes());
+        is_limited && self.asked.is_empty()
+    }
+
+    fn value_bytes(&self) -> u64 {
+        self.window.value_bytes().map_or(1024, |bytes| bytes as u64)
+    }
+
     /// Appends what is to be asked next.
     pub fn request(&mut self, asks: &Asks, out: &mut BytesMut) {
         let window = self.window.keys();
-        if self.asked.len() > window / 2 {
+        if self.asked.len() > window / 2 || self.pace.borrow().is_measuring() {
             return;
         }
-        if self.unread.len() <= window && self.scan.begin() {
+        let ahead = self.pace.borrow().names_ahead(window);
+        if self.unread.len() <= ahead && self.pace.borrow_mut().may_scan() && self.scan.begin() {
             self.ask_scan(asks, out);
         }
         let query = match asks.instants {
             true => ExpiryQuery::PExpireTime,
             false => ExpiryQuery::PTtl,
         };
-        while self.asked.len() < window
-            && let Some(key) = self.unread.pop_front()
-        {
+        let mut pace = self.pace.borrow_mut();
+        let allowed = pace.allowance(self.asked.len(), self.value_bytes());
+        let room = window.saturating_sub(self.asked.len());
+        let count = room.min(self.unread.len());
+        if allowed == 0 && count > 0 {
+            pace.hold();
+        }
+        for key in self.unread.drain(..count.min(allowed)) {
             encode_dump(out, &key.name);
             encode_expiry(out, query, &key.name);
             self.asked.push_back(Asked::Key(key, None));
+            pace.asked(1);
         }
     }
 
@@ -189,7 +213,8 @@ impl Walk {
             .scan
             .cursor()
             .expect("only a walk that is not over asks");
-        encode_scan(out, cursor, asks.batch_keys, asks.glob.as_deref(), None);
+        let count = self.pace.borrow().scan_keys(asks.batch_keys);
+        encode_scan(out, cursor, count, asks.glob.as_deref(), None);
         self.asked.push_back(Asked::Scan);
     }
 
@@ -262,6 +287,7 @@ impl Walk {
         };
         self.asked.pop_front();
         self.answers += 1;
+        let waiting = self.unread.len();
         for name in scanned.names.iter() {
             let digest = name_digest(name);
             if !self.part.contains(&digest) {
@@ -287,6 +313,8 @@ impl Walk {
                 seen: None,
             });
         }
+        let passed_over = scanned.names.len() - (self.unread.len() - waiting);
+        self.pace.borrow_mut().passed_over(passed_over);
         Ok(())
     }
 
@@ -302,6 +330,7 @@ impl Walk {
             Token::Bulk(payload) => {
                 self.window.observe_payload(payload.len());
                 self.bytes += payload.len() as u64;
+                self.pace.borrow_mut().came(payload.len());
                 if footer::check(&payload).is_err() {
                     return Ok(Dumped::Damaged);
                 }

@@ -408,25 +408,12 @@ impl Lane {
 
     /// Whether the next piece may be read, at the present limits.
     pub fn may_read_piece(&mut self, now: Instant) -> bool {
-        if self.full.is_some() || self.is_measured_alone() {
-            return false;
-        }
-        self.pacer.fill(now, 0, 1);
-        let may = !self.pacer.is_limited() || !self.pacer.owes_bytes();
-        if !may {
-            self.pacer.hold();
-        }
-        may
-    }
-
-    /// Share of its time that a guard leaves the copy.
-    pub fn guarded_share(&self) -> f64 {
-        self.guard.as_ref().map_or(1.0, super::Guard::pressure)
+        self.full.is_none() && self.pace.borrow_mut().may_read_piece(now)
     }
 
     /// A piece of so many bytes was read.
     pub fn piece_read(&mut self, bytes: usize) {
-        self.pacer.came(bytes);
+        self.pace.borrow_mut().came(bytes);
         self.source_answers += 1;
     }
 

@@ -17,17 +17,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::batch::{Batch, FinishedBatch, KeyOutcome, KeyRef, Payload, Ready};
-use super::guard::Guard;
-use super::pacer::Pacer;
 use super::scan::Walk;
 use super::window::Window;
 use super::{ReadWith, WriteWith};
 use crate::client::handshake::unix_ms;
 use crate::client::{Clock, LinkError, Takes};
 use crate::cluster::{NodeAddress, Probes, Topology};
+use crate::endpoint::Side;
 use crate::error::{Class, Error};
+use crate::pace::{self, Held};
 use crate::plan::{FieldTtl, KeyType, LanePlan, OnConflict, Plan, TtlPolicy};
-use crate::progress::{ExpiriesBy, HeldBy, Life, Limits, StringsBy, StringsWrittenBy};
+use crate::progress::{ExpiriesBy, HeldBy, Life, StringsBy, StringsWrittenBy};
 use crate::recorded::Entry;
 use crate::renaming::Renaming;
 use crate::selection::Selection;
@@ -289,16 +289,12 @@ pub struct Lane {
     stopping: bool,
     /// See [`Window`].
     pub window: Window,
-    /// See [`Pacer`].
-    pub pacer: Pacer,
-    /// See [`Guard`].
-    pub guard: Option<Guard>,
+    /// What the limits allow.
+    pub pace: pace::Shared,
     /// COUNT of a SCAN where no guard lowers it.
     batch_keys_max: u32,
     /// Why nothing may be read because the target has no room, if it has none.
     pub full: Option<String>,
-    /// Keys whose values were asked for, ever.
-    keys_asked: u64,
     /// Bytes that may wait for the target: what it takes in about a second.
     ready_bytes_max: u64,
     /// Answers that brought something forward, ever; whoever waits for progress compares two looks.
@@ -372,11 +368,9 @@ impl Lane {
             not_durable: 0,
             stopping: false,
             window: Window::default(),
-            pacer: Pacer::default(),
-            guard: None,
+            pace: pace::Shared::default(),
             batch_keys_max,
             full: None,
-            keys_asked: 0,
             ready_bytes_max: in_flight_bytes_max,
             source_answers: 0,
             target_answers: 0,
@@ -450,67 +444,22 @@ impl Lane {
     }
 
     /// It is `now`, which decides how much the limits allow. Returns whether there are any.
-    pub fn fill_pacer(&mut self, now: impl FnOnce() -> Instant) -> bool {
-        if self.is_measured_alone() {
-            return true;
-        }
-        let is_limited = self.pacer.is_limited();
-        if is_limited {
-            let expected = self.window.payload_bytes();
-            self.pacer.fill(now(), self.asked_keys, expected);
-        }
-        is_limited
-    }
-
-    /// Keeps to these limits from now on.
-    pub fn limit(&mut self, limits: Limits) {
-        self.pacer.set(limits);
-        let before = self.guard.as_ref().map(Guard::limit);
-        if limits.latency() != before {
-            self.guard = limits.latency().map(Guard::new);
-            let pressure = self.guard.as_ref().map_or(1.0, Guard::pressure);
-            self.window.guard(pressure);
-            self.pacer.guard(None);
-            self.set_scan_keys();
-        }
+    pub fn keep_pace(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        let mut pace = self.pace.borrow_mut();
+        self.window.guard(pace.pressure());
+        self.rules.batch_keys = pace.scan_keys(self.batch_keys_max);
+        pace.window(self.window.times_smallest());
+        pace.fill(now, self.asked_keys, self.window.payload_bytes())
     }
 
     /// Which limit holds the copy back at present.
-    pub fn held(&self) -> Option<(HeldBy, String)> {
-        let guarded = self.guard.as_ref().and_then(Guard::held);
-        let full = self.full.clone().map(|reason| (HeldBy::Memory, reason));
-        full.or_else(|| self.pacer.held())
-            .or(guarded.map(|reason| (HeldBy::Latency, reason)))
-    }
-
-    /// Whether nothing may be asked, because the source is measured without the copy.
-    pub fn is_measured_alone(&self) -> bool {
-        self.guard.as_ref().is_some_and(Guard::is_measuring)
-    }
-
-    /// A probe of the guard took this long, until `now`.
-    pub fn guard_felt(&mut self, latency: Duration, now: Instant) {
-        let Some(guard) = &mut self.guard else {
-            return;
-        };
-        if guard.is_measuring() {
-            guard.observe(latency);
-            guard.read_per_s(now, self.keys_asked);
-        } else if guard.observe(latency) {
-            let read_per_s = guard.read_per_s(now, self.keys_asked);
-            self.window.guard(guard.pressure());
-            let share = self.window.guarded_share();
-            self.pacer.guard(guard.keys_per_s(read_per_s, share));
-            self.set_scan_keys();
-        }
-    }
-
-    fn set_scan_keys(&mut self) {
-        let most = self.batch_keys_max;
-        self.rules.batch_keys = match &self.guard {
-            Some(guard) => guard.scan_keys(most),
-            None => most,
-        };
+    pub fn held(&self) -> Option<Held> {
+        let full = self.full.clone().map(|reason| Held {
+            by: HeldBy::Memory,
+            side: Side::Target,
+            reason,
+        });
+        full.or_else(|| self.pace.borrow().held())
     }
 
     /// Whether so much waits that the source must not be read for now. What waits for its expiry goes on only if it is read,

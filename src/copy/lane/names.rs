@@ -34,7 +34,7 @@ impl Lane {
         if !self.rules.from_list {
             // Those that MATCH or TYPE kept back were looked at too.
             let looked_at = (self.rules.batch_keys as usize).max(batch.len());
-            self.keys_asked += self.pacer.passed_over(looked_at - kept);
+            self.pace.borrow_mut().passed_over(looked_at - kept);
         }
         self.batches.push_back(batch);
         self.hand_on();

@@ -51,16 +51,16 @@ impl Lane {
     pub fn request(&mut self, out: &mut BytesMut) {
         let window = self.window.keys();
         // Refill in halves: a command at a time would cost a system call each.
-        if self.asked_keys > window / 2 || self.is_measured_alone() || self.full.is_some() {
+        if self.asked_keys > window / 2 || self.pace.borrow().is_measuring() || self.full.is_some()
+        {
             return;
         }
         // SCAN goes first: its reply comes while the payloads behind it are still being made, so the next keys are
         // known before the source runs out of work.
         self.ask_scan(out);
         self.ask_look(out);
-        let allowed = self
-            .pacer
-            .allowance(self.asked_keys, self.window.payload_bytes());
+        let expected = self.window.payload_bytes();
+        let allowed = self.pace.borrow().allowance(self.asked_keys, expected);
         let mut left = allowed;
         while self.may_ask(window) {
             if let Some(key) = self.pop_whole() {
@@ -72,7 +72,7 @@ impl Lane {
                     break;
                 }
             } else if left == 0 {
-                self.pacer.hold();
+                self.pace.borrow_mut().hold();
                 break;
             } else if self.strings.in_use() {
                 left -= self.ask_strings(out, window, left);
@@ -81,8 +81,7 @@ impl Lane {
                 left -= 1;
             }
         }
-        self.pacer.asked(allowed - left);
-        self.keys_asked += (allowed - left) as u64;
+        self.pace.borrow_mut().asked(allowed - left);
     }
 
     /// Whether all names that are known will be asked for at once, and more may be begun. Their values are read soon after
@@ -97,7 +96,7 @@ impl Lane {
 
     fn ask_scan(&mut self, out: &mut BytesMut) {
         if self.has_room_for_names()
-            && self.pacer.may_scan()
+            && self.pace.borrow_mut().may_scan()
             && self
                 .scan
                 .ask(out, &self.rules, |seq| seq < self.in_doubt_before)
@@ -287,7 +286,7 @@ impl Lane {
             return self.strays.push_back(key);
         }
         if let Dumped::Payload(payload) = &dumped {
-            self.pacer.came(payload.len());
+            self.pace.borrow_mut().came(payload.len());
         }
         if let Some(payload) = self.payload(key, dumped, partial.wanted) {
             self.window.observe_payload(payload.size());
@@ -355,7 +354,7 @@ impl Lane {
                 Ok(())
             }
             Token::Skipped(bytes) => {
-                self.pacer.came(bytes as usize);
+                self.pace.borrow_mut().came(bytes as usize);
                 self.too_big(key, bytes);
                 if self.rules.ttl == TtlPolicy::Keep {
                     self.valued.push_back(None);
@@ -379,7 +378,7 @@ impl Lane {
     /// MGET has brought a value; its expiry comes next.
     fn string_read(&mut self, key: KeyRef, payload: Payload, now: Instant) {
         self.window.observe_payload(payload.size());
-        self.pacer.came(payload.size());
+        self.pace.borrow_mut().came(payload.size());
         if self.rules.ttl == TtlPolicy::Drop {
             return self.key_read(key, payload, -1, now, now);
         }

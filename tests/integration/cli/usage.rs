@@ -19,7 +19,7 @@ fn without_a_command_help_is_shown() {
       compare   are both sides equal, by value?
       repair    make the target right where a comparison found it wrong
       keys      list keys by what became of them
-      throttle  change how hard a running migration presses on its source
+      throttle  change how hard a run presses on its servers while it works
       audit     what was done, as a page too, and whether the records of it fit together
       acl       users for both servers that may do what is needed and nothing else
       demo      see it work on two throw-away servers

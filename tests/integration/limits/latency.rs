@@ -1,4 +1,4 @@
-//! What other clients of the source feel beside a guarded copy, measured from outside.
+//! What other clients feel beside a guarded copy or comparison, measured from outside.
 //!
 //! A machine that does other things meanwhile is no place for it: `make soak`.
 
@@ -7,8 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Pair;
-use crate::support::redknot::{Redknot, status_file};
+use ::redknot::progress::HeldBy;
+
+use super::{Pair, throttle};
+use crate::support::comparing;
+use crate::support::redknot::{Redknot, status_file, wait_for_status};
 use crate::support::server::Server;
 use crate::support::version::{REDIS_7_0, require};
 use crate::support::wait_for;
@@ -64,14 +67,7 @@ impl Drop for Neighbour {
 fn a_guard_keeps_what_other_clients_of_the_source_feel_below_its_limit() {
     let Some(pair) = Pair::new(0, 1) else { return };
     // A DUMP of one of these takes some milliseconds, and sixteen are asked for at once.
-    redis::cmd("EVAL")
-        .arg(
-            "for i = 1, 240 do for f = 1, 10000, 100 do local t = {} for j = f, f + 99 do \
-             t[#t + 1] = 'field:' .. j t[#t + 1] = 'v' .. j end redis.call('HSET', 'h' .. i, unpack(t)) end end",
-        )
-        .arg(0)
-        .query::<()>(&mut pair.source.connection())
-        .unwrap();
+    fill_with_hashes(&pair.source, 240, 10_000);
     let neighbour = Neighbour::of(&pair.source);
     std::thread::sleep(Duration::from_secs(1));
     let alone = neighbour.p99_ms();
@@ -113,6 +109,65 @@ fn a_guard_keeps_what_other_clients_of_the_source_feel_below_its_limit() {
     let finished = running.wait().expect_code(0);
     eprintln!("guarded in {:?}", finished.wall);
     assert_eq!(target.keys(0), 240);
+}
+
+/// Hashes of so many fields.
+fn fill_with_hashes(server: &Server, hashes: u64, fields: u64) {
+    redis::cmd("EVAL")
+        .arg(
+            "for i = 1, ARGV[1] do for f = 1, ARGV[2], 20 do local t = {} for j = f, f + 19 do \
+             t[#t + 1] = 'field:' .. j t[#t + 1] = 'v' .. j end redis.call('HSET', 'h' .. i, unpack(t)) end end",
+        )
+        .arg((0, hashes, fields))
+        .query::<()>(&mut server.connection())
+        .unwrap();
+}
+
+#[test]
+#[ignore = "a busy machine is not quiet enough to be measured: make soak"]
+fn a_guarded_comparison_spares_the_other_clients_of_both_sides() {
+    let Some(pair) = Pair::new(0, 1) else { return };
+    // Of these, hundreds are asked for at once.
+    fill_with_hashes(&pair.source, 60_000, 120);
+    pair.migrate().run().expect_code(0);
+    let sides = [&pair.source, &pair.target];
+    let neighbours = sides.map(Neighbour::of);
+    let felt = || neighbours.each_ref().map(Neighbour::p99_ms);
+    let compare = |flags: &[&str]| comparing::compare("m", pair.state.path()).args(flags);
+    std::thread::sleep(Duration::from_secs(1));
+    let alone = felt();
+    compare(&[]).run().expect_code(0);
+    let unguarded = felt();
+    let mut running = compare(&["--max-latency", "20ms"]).start();
+    let status = wait_for_status(
+        "m",
+        pair.state.path(),
+        "something to be taken back",
+        |status| {
+            let throttle = status.throttle.as_deref();
+            throttle.is_some_and(|why| why.contains("'s latency, which may be "))
+        },
+    );
+    assert_eq!(status.throttled_by, Some(HeldBy::Latency));
+    // What was asked before that does not count.
+    std::thread::sleep(Duration::from_millis(200));
+    felt();
+    let before = pair.source.calls("dump");
+    std::thread::sleep(Duration::from_secs(2));
+    let guarded = felt();
+    let read = pair.source.calls("dump") - before;
+    assert!(running.is_running(), "{}", running.stderr_so_far());
+    eprintln!(
+        "PING p99 in ms on both sides: {alone:.1?} alone, {unguarded:.1?} beside a comparison, {guarded:.1?} beside a guarded \
+         one that has read {read} keys"
+    );
+    assert!(read > 0, "the comparison goes on");
+    for (guarded, unguarded) in guarded.into_iter().zip(unguarded) {
+        assert!(guarded < unguarded, "{guarded} of {unguarded} ms");
+    }
+    let free = throttle(&pair, &["--max-latency", "none"]);
+    free.run().expect_code(0);
+    running.wait().expect_code(0);
 }
 
 /// Another client with a steady load: so many GETs in one go, every so often, whether the last ones were answered late or

@@ -1,7 +1,13 @@
-//! How hard a copy presses on its servers: limits that are given, kept to, and shown.
+//! How hard a run presses on its servers: limits that are given, kept to, and shown.
 
+/// Those of a comparison.
+mod comparing;
+/// Whether a limit is kept to.
+mod kept;
 /// What other clients of the source feel beside a guarded copy.
 mod latency;
+/// Those of a repair.
+mod repairing;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};

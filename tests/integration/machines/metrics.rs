@@ -259,18 +259,23 @@ fn figures_are_those_of_the_status_and_counters_never_fall() {
         del.arg(key).exec(&mut pair.target.connection()).unwrap();
     }
     let compare = Redknot::new(["compare", NAME, "--state-dir"]).arg(pair.state());
-    let running = watched(compare).start();
+    let running = watched(compare.args(["--bandwidth", "2GiB/s"])).start();
     let compared = read_until(&gate, &url(&running), &mut seen);
     compared.assert_compare(&status(NAME, pair.state()).compare.unwrap());
     assert_eq!(compared.sum("redknot_compare_findings", &[]), 20.0);
     assert_eq!(compared.sum("redknot_phase", &[("phase", "compare")]), 1.0);
+    let limit = compared.sum("redknot_limit", &[("limit", "bandwidth")]);
+    assert_eq!(limit, f64::from(1 << 30) * 2.0);
     assert_promtool_takes(&compared);
     gate.open();
     running.wait().expect_code(1);
-    let running = watched(repair(NAME, pair.state()).arg("--apply")).start();
+    let repair = repair(NAME, pair.state()).args(["--apply", "--rate", "9000/s"]);
+    let running = watched(repair).start();
     let repaired = read_until(&gate, &url(&running), &mut seen);
     repaired.assert_repair(&status(NAME, pair.state()).repair.unwrap());
     assert_eq!(repaired.sum("redknot_repair_keys_total", &[]), 20.0);
+    let limit = repaired.sum("redknot_limit", &[("limit", "rate")]);
+    assert_eq!(limit, 9000.0);
     gate.open();
     running.wait().expect_code(0);
 

@@ -11,17 +11,15 @@ use crate::copy::big::mark::Mark;
 use crate::copy::big::sweep::clear;
 use crate::copy::link::Waited;
 use crate::copy::lost_store;
-use crate::copy::pacer::LOOK_AGAIN;
 use crate::copy::pieces::Reader;
 use crate::error::Error;
 use crate::key::Escaped;
+use crate::pace::LOOK_AGAIN;
 use crate::progress::BigKeyStatus;
 use crate::state::record::{BigKeyId, BigRecord};
 
 /// Finished keys whose names are taken away together.
 const SWEPT_TOGETHER: usize = 16;
-/// Longest pause for the sake of the source's other clients.
-const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 impl Work {
     // ---- the state
@@ -96,9 +94,9 @@ impl Work {
 
     /// Leaves the source to others for as long as a guard says, after it was busy for so long.
     pub(super) async fn spare(&self, busy: Duration) {
-        let share = self.shared.lane.borrow().guarded_share();
-        if share < 1.0 {
-            tokio::time::sleep(busy.mul_f64(1.0 / share - 1.0).min(PAUSE_MAX)).await;
+        let pause = self.shared.env.pace.borrow().pause_after(busy);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
     }
 

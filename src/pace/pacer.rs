@@ -1,13 +1,13 @@
-//! How much may be asked of the source by the word of the operator: so many keys and so many bytes a second.
+//! How much may be asked of a side by the word of the operator: so many keys and so many bytes a second.
 //!
-//! Names that are passed over load the source too: ten of them count as a key.
+//! Names that are passed over load a server too: ten of them count as a key.
 //!
 //! Each limit is a bucket that fills at its rate. A key is paid for when it is asked for; its bytes, whose number nobody
 //! knows before, when they come, so a large value is a debt that has to be paid before the next one is asked for.
 //!
 //! # Invariants
 //!
-//! - No more than a tenth of a second's worth, and a key, is saved up: the source sees an even load, whatever was not
+//! - No more than a tenth of a second's worth, and a key, is saved up: the server sees an even load, whatever was not
 //!   used before.
 //! - One key may always be asked for once its bucket is not in debt, however large values are and however low the limit.
 
@@ -18,7 +18,7 @@ use crate::progress::{HeldBy, Limits};
 
 /// What may be saved up, in seconds.
 const SAVED_S: f64 = 0.1;
-/// Names that are passed over and cost the source as much as a key that is read.
+/// Names that are passed over and cost a server as much as a key that is read.
 const NAMES_OF_A_KEY: usize = 10;
 /// The buckets are filled in steps: what may be asked for is then worth a system call.
 const STEP: Duration = Duration::from_millis(5);
@@ -41,9 +41,11 @@ pub struct Pacer {
     room: Option<f64>,
     /// Bytes of a payload, on an average over many, and over how many.
     average: (f64, f64),
+    /// Names that were passed over and do not make a key yet.
+    names: usize,
     /// When the buckets were filled.
     filled: Option<Instant>,
-    /// Which limit held the copy back, and when it did last.
+    /// Which limit held the reader back, and when it did last.
     held: Option<(Held, Instant)>,
 }
 
@@ -176,6 +178,18 @@ impl Pacer {
         }
     }
 
+    /// How many bytes may come by now.
+    pub fn bytes_left(&self) -> u64 {
+        // As above.
+        self.bytes_level().map_or(u64::MAX, |level| level as u64)
+    }
+
+    /// How many keys may be asked for in a second.
+    pub fn keys_of_a_second(&self) -> usize {
+        let keys = self.keys.as_ref();
+        keys.map_or(usize::MAX, |keys| keys.per_s as usize)
+    }
+
     /// Whether bytes that have come are not paid for.
     pub fn owes_bytes(&self) -> bool {
         self.bytes_level().is_some_and(|level| level < 0.0)
@@ -188,10 +202,12 @@ impl Pacer {
         }
     }
 
-    /// So many names came and are not of keys that are moved, or were kept back by the source. Returns how many keys they
+    /// So many names came and are not of keys that are read, or were kept back by the server. Returns how many keys they
     /// count as.
     pub fn passed_over(&mut self, names: usize) -> u64 {
-        let keys = names / NAMES_OF_A_KEY;
+        self.names += names;
+        let keys = self.names / NAMES_OF_A_KEY;
+        self.names %= NAMES_OF_A_KEY;
         self.asked(keys);
         keys as u64
     }
@@ -237,7 +253,7 @@ impl Pacer {
         self.held = Some((by, now));
     }
 
-    /// Which limit holds the copy back at present.
+    /// Which limit holds the reader back at present.
     pub fn held(&self) -> Option<(HeldBy, String)> {
         let (by, at) = self.held?;
         let recently = self
@@ -344,7 +360,8 @@ mod tests {
         let now = Instant::now();
         pacer.fill(now, 0, 1);
         assert!(pacer.may_scan());
-        assert_eq!(pacer.passed_over(505), 50);
+        assert_eq!(pacer.passed_over(5), 0);
+        assert_eq!(pacer.passed_over(500), 50);
         assert!(!pacer.may_scan());
         pacer.fill(now + Duration::from_millis(40), 0, 1);
         assert!(!pacer.may_scan());

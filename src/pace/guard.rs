@@ -1,28 +1,31 @@
-//! Keeps what other clients of the source feel below a limit: probes it, and takes back what the copy asks of it.
+//! Keeps what other clients of a server feel below a limit: it is probed, and what the run asks of it is taken back.
 //!
-//! What counts is the round trip that nearly every probe stays below (99 of 100). Before the copy begins, and whenever it
-//! has been held back for long, it is measured without the copy: no copy makes a server quicker than it is alone, so what
-//! is allowed is never less than a little above that. Where other clients are at work it is not more either, since they
-//! would feel it, however high the limit is; a source that nobody uses may be pressed up to the limit.
+//! What counts is the round trip that nearly every probe stays below (99 of 100). Before the run begins, and whenever it
+//! has been held back for long, it is measured while nothing is asked: no run makes a server quicker than it is alone, so
+//! what is allowed is never less than a little above that. Where other clients are at work it is not more either, since
+//! they would feel it, however high the limit is; a server that nobody uses may be pressed up to the limit.
 //!
 //! # Invariants
 //!
 //! - One slow probe changes nothing, nor do two; the third of a round takes back at once.
-//! - However slow the source is, the copy goes on: a few keys a second are always asked for.
+//! - However slow the server is, the run goes on: a few keys a second are always asked for.
 
 use std::time::{Duration, Instant};
+
+use crate::config::units::Time;
+use crate::endpoint::Side;
 
 /// Probes of a round.
 const ROUND: usize = 200;
 /// Slower ones of a round that take back: more than one of a hundred.
 const SLOW: usize = 3;
-/// Probes without the copy.
+/// Probes while nothing is asked.
 const ALONE: usize = 2 * ROUND;
 /// Time between two probes.
 pub const PROBE_EVERY: Duration = Duration::from_millis(5);
 /// Probes right after something was taken back do not count: what was asked before is still on its way.
 const SETTLING: usize = 20;
-/// What is left of the copy's pressure when it is too much.
+/// What is left of the run's pressure when it is too much.
 const LEFT: f64 = 0.7;
 /// What it begins with: whoever is to be spared must not be hurt first.
 const PRESSURE_FIRST: f64 = 1.0 / 16.0;
@@ -34,25 +37,26 @@ const STEP_FIRST: f64 = 0.05;
 const STEP_MAX: f64 = 0.1;
 /// So much faster it is added for each quiet round before.
 const STEP_GROWS: f64 = 1.25;
-/// So much above what the source has alone is always allowed.
+/// So much above what the server has alone is always allowed.
 const ABOVE_ALONE: f64 = 1.2;
-/// What can't be told from what the source has alone, by a hundred probes: a process waits so long for its processor.
+/// What can't be told from what the server has alone, by a hundred probes: a process waits so long for its processor.
 const RESOLUTION: Duration = Duration::from_micros(150);
-/// Commands a second of others from which on a source is in use.
+/// Commands a second of others from which on a server is in use.
 const IN_USE_PER_S: u64 = 500;
 /// Fewest names of a SCAN: below that, the round trips cost more than they spare.
-const SCAN_KEYS_MIN: u32 = 16;
-/// Rounds in which it was taken back, one after the other, until the source is measured alone again.
+pub const SCAN_KEYS_MIN: u32 = 16;
+/// Rounds in which it was taken back, one after the other, until the server is measured alone again.
 const TAKEN_BACK_MAX: u32 = 12;
 /// Fewest keys that are read a second.
 const KEYS_PER_S_MIN: f64 = 20.0;
 
 /// See the module.
 pub struct Guard {
+    side: Side,
     limit: Duration,
-    /// What the source has without the copy; `None` while that is measured.
+    /// What the server has alone; `None` while that is measured.
     alone: Option<Duration>,
-    /// Whether others use the source.
+    /// Whether others use it.
     in_use: bool,
     round: Vec<Duration>,
     settling: usize,
@@ -68,8 +72,9 @@ pub struct Guard {
 
 impl Guard {
     /// A guard that has measured nothing yet.
-    pub fn new(limit: Duration) -> Self {
+    pub fn new(side: Side, limit: Duration) -> Self {
         Self {
+            side,
             limit,
             alone: None,
             in_use: true,
@@ -83,12 +88,12 @@ impl Guard {
         }
     }
 
-    /// The limit that it was given.
-    pub fn limit(&self) -> Duration {
-        self.limit
+    /// Whose server it is.
+    pub fn side(&self) -> Side {
+        self.side
     }
 
-    /// Whether the source is measured without the copy, which has to wait meanwhile.
+    /// Whether the server is measured alone: the run has to wait meanwhile.
     pub fn is_measuring(&self) -> bool {
         self.alone.is_none()
     }
@@ -103,7 +108,7 @@ impl Guard {
         }
     }
 
-    /// The source serves so many commands a second while it is measured without the copy; `None` where it does not tell.
+    /// The server serves so many commands a second while it is measured alone; `None` where it does not tell.
     pub fn serves(&mut self, commands_per_s: Option<u64>) {
         let probes_per_s = 1000 / PROBE_EVERY.as_millis() as u64;
         self.in_use = commands_per_s.is_none_or(|served| served > probes_per_s + IN_USE_PER_S);
@@ -126,7 +131,7 @@ impl Guard {
             if self.round.len() == ALONE {
                 self.round.sort_unstable();
                 self.alone = Some(self.round[ALONE - ALONE / 100]);
-                tracing::info!(alone = ?self.alone, in_use = self.in_use, "measured without the copy");
+                tracing::info!(alone = ?self.alone, in_use = self.in_use, "the {} is measured alone", self.side);
                 self.round.clear();
             }
             return false;
@@ -186,16 +191,18 @@ impl Guard {
         Some((self.keys_per_s * share).max(KEYS_PER_S_MIN))
     }
 
-    /// Why the copy is held back, if it is.
+    /// Why the run is held back, if it is.
     pub fn held(&self) -> Option<String> {
-        let limit = crate::config::units::Time(self.limit);
+        let (side, limit) = (self.side, Time(self.limit));
         match (self.is_measuring(), self.pressure < 1.0) {
-            (true, _) => Some("the source's latency is measured without the copy".to_owned()),
+            (true, _) => Some(format!(
+                "the {side}'s latency is measured while nothing is asked of it"
+            )),
             (false, true) if self.allowed() < self.limit => Some(format!(
-                "the source's latency, which may be {:.1} ms, as others use it (at most {limit})",
+                "the {side}'s latency, which may be {:.1} ms, as others use it (at most {limit})",
                 self.allowed().as_secs_f64() * 1000.0
             )),
-            (false, true) => Some(format!("the source's latency, which may be {limit}")),
+            (false, true) => Some(format!("the {side}'s latency, which may be {limit}")),
             (false, false) => None,
         }
     }
@@ -208,9 +215,9 @@ mod tests {
     const QUICK: Duration = Duration::from_millis(1);
     const SLUGGISH: Duration = Duration::from_millis(9);
 
-    /// A guard at 5 ms of a source that has `alone` without the copy.
+    /// A guard at 5 ms of a source that has `alone` while nothing is asked.
     fn measured(alone: Duration) -> Guard {
-        let mut guard = Guard::new(Duration::from_millis(5));
+        let mut guard = Guard::new(Side::Source, Duration::from_millis(5));
         guard.serves(Some(200));
         while guard.is_measuring() {
             assert!(!guard.observe(alone));
@@ -248,7 +255,7 @@ mod tests {
     #[test]
     fn a_source_in_use_may_hardly_be_slower_than_it_is_alone() {
         let check = |alone_us, served, allowed_us| {
-            let mut guard = Guard::new(Duration::from_millis(5));
+            let mut guard = Guard::new(Side::Source, Duration::from_millis(5));
             guard.serves(served);
             while guard.is_measuring() {
                 guard.observe(Duration::from_micros(alone_us));
