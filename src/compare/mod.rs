@@ -28,6 +28,7 @@ use crate::state::record::{
 use crate::state::{self, Durability, KeyList, NewList, OpenRequest, Recorder, Store};
 
 mod batch;
+mod big;
 pub(crate) mod detail;
 mod engine;
 pub(crate) mod expiry;
@@ -109,6 +110,8 @@ pub struct CompareOptions {
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.
     pub timeout: Duration,
+    /// Keys from this size on, as MEMORY USAGE tells it on either side, are compared in pieces; `None`: never.
+    pub big_key: Option<u64>,
     /// What a checkpoint survives.
     pub durability: Durability,
 }
@@ -266,6 +269,7 @@ async fn run_on(
         retries: std::cell::Cell::new(0),
         throttle: std::cell::RefCell::new(None),
         clusters: std::cell::RefCell::default(),
+        probing: std::cell::Cell::new(None),
     });
     let mut context = Context {
         env,

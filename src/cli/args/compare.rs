@@ -120,6 +120,10 @@ pub struct CompareArgs {
     /// Bytes of values held in memory, with their unit [default: 32MiB]
     #[arg(long, env = "REDKNOT_MAX_MEMORY", value_name = "SIZE", value_parser = memory, help_heading = "Speed")]
     pub max_memory: Option<u64>,
+    /// Keys from this size on, as MEMORY USAGE tells it, are compared in pieces, so that no server is kept busy by one of
+    /// them; or never [default: 8MiB]
+    #[arg(long, env = "REDKNOT_BIG_KEY", value_name = "SIZE", value_parser = big_key, help_heading = "Speed")]
+    pub big_key: Option<u64>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -138,6 +142,14 @@ fn compare_with() -> impl TypedValueParser<Value = CompareWith> {
         "dump" => CompareWith::Dump,
         _ => CompareWith::Auto,
     })
+}
+
+/// 0 for never.
+fn big_key(text: &str) -> Result<u64, units::UnitError> {
+    match text {
+        "never" | "0" => Ok(0),
+        size => units::bytes(size, &limits::BIG_KEY_COMPARED),
+    }
 }
 
 fn sample(text: &str) -> Result<Sample, SampleError> {

@@ -79,6 +79,7 @@ pub fn run(
         retries: std::cell::Cell::new(0),
         throttle: RefCell::new(None),
         clusters: RefCell::default(),
+        probing: std::cell::Cell::new(None),
     });
     let mut context = Context {
         store,
