@@ -18,6 +18,7 @@ pub mod client;
 pub mod compare;
 pub mod copy;
 pub mod databases;
+pub mod gentle;
 mod pace;
 pub mod repair;
 pub mod state;

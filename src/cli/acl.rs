@@ -44,9 +44,9 @@ const READS: &[&str] = &[
     "zrange",
     "hgetall",
     "xinfo|stream",
+    // What tells big keys from others before they are read; of the target where it is compared.
+    "memory|usage",
 ];
-/// What tells big keys from others before they are read.
-const SOURCE_READS: &[&str] = &["memory|usage"];
 /// Known since 7.0; a line that names an unknown command is refused as a whole.
 const READS_SINCE_SEVEN: &[&str] = &["pexpiretime"];
 /// On the source: strings and the proof that none of them has an expiry are read in one transaction.
@@ -80,8 +80,9 @@ const CLUSTER_OPTION: (&str, &str) = (
     "for a cluster, where all of this is pasted at every node, replicas too",
 );
 
-/// What it takes to copy big keys in pieces. Without it they are read and written whole, and keep both servers busy meanwhile.
-const PIECES_SOURCE: &[&str] = &[
+/// What it takes to read big keys in pieces: of the source to copy them, of both sides to compare them. Without it they are
+/// read whole, and keep the server busy meanwhile.
+const PIECES_READS: &[&str] = &[
     "watch",
     "unwatch",
     "multi",
@@ -100,9 +101,8 @@ const PIECES_SOURCE: &[&str] = &[
     "xinfo|groups",
     "xinfo|consumers",
 ];
-const PIECES_TARGET: &[&str] = &[
-    "multi",
-    "exec",
+/// And to write them.
+const PIECES_WRITES: &[&str] = &[
     "set",
     "setrange",
     "rpush",
@@ -125,8 +125,8 @@ const PIECES_TARGET: &[&str] = &[
     "unlink",
 ];
 /// Known where the fields of a hash can expire.
-const FIELDS_SOURCE: &str = "hpexpiretime";
-const FIELDS_TARGET: &str = "hpexpireat";
+const FIELDS_READS: &str = "hpexpiretime";
+const FIELDS_WRITES: &str = "hpexpireat";
 
 /// What `--functions` needs, and `compare` to tell whether libraries are equal.
 const FUNCTIONS_SOURCE: &[&str] = &["function|dump", "function|list"];
@@ -169,20 +169,30 @@ fn lines(side: Side, functions: bool) -> String {
         ));
     }
     let (pieces, fields) = match side {
-        Side::Source => (PIECES_SOURCE, FIELDS_SOURCE),
-        Side::Target => (PIECES_TARGET, FIELDS_TARGET),
+        Side::Source => (PIECES_READS.to_vec(), vec![FIELDS_READS]),
+        Side::Target => (
+            [PIECES_READS, PIECES_WRITES].concat(),
+            vec![FIELDS_READS, FIELDS_WRITES],
+        ),
     };
-    let pieces: Vec<String> = pieces.iter().map(|command| format!("+{command}")).collect();
+    let granted = |commands: Vec<&str>| {
+        let granted: Vec<String> = commands
+            .iter()
+            .map(|command| format!("+{command}"))
+            .collect();
+        granted.join(" ")
+    };
     text.push_str(&format!(
-        "# May be added: big keys are copied in pieces (--big-key), instead of keeping both servers busy{}\n\
+        "# May be added: big keys are copied and compared in pieces (--big-key), instead of keeping both servers busy{}\n\
          ACL SETUSER redknot-{side} {}\n\
          # And with it, Redis 7.4 and newer, Valkey 9: hashes whose fields expire\n\
-         ACL SETUSER redknot-{side} +{fields}\n",
+         ACL SETUSER redknot-{side} {}\n",
         match side {
             Side::Source => "",
             Side::Target => "; the user writes by more than RESTORE and SET then",
         },
-        pieces.join(" ")
+        granted(pieces),
+        granted(fields)
     ));
     for (command, why) in options {
         text.push_str(&format!(
@@ -209,11 +219,7 @@ fn user(side: Side, generation: Generation) -> String {
         Side::Source => TOGETHER,
         Side::Target => WRITES,
     };
-    let sizes = match side {
-        Side::Source => SOURCE_READS,
-        Side::Target => &[][..],
-    };
-    let commands: Vec<String> = [BOTH, READS, sizes, since_seven, of_side]
+    let commands: Vec<String> = [BOTH, READS, since_seven, of_side]
         .concat()
         .into_iter()
         .map(|command| format!("+{command}"))

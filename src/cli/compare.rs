@@ -192,6 +192,7 @@ pub fn of_migration(migration: &copy::Request, name: &str) -> Request {
             batch_keys: migration.options.batch_keys,
             limits: migration.options.limits,
             in_flight_bytes_max: migration.options.in_flight_bytes_max,
+            big_key: migration.options.big_key,
             max_unavailable: migration.options.max_unavailable,
             timeout: migration.options.timeout,
             durability: migration.options.durability,
@@ -237,6 +238,7 @@ fn options(args: &CompareArgs) -> CompareOptions {
             .max_unavailable
             .unwrap_or(limits::MAX_UNAVAILABLE_DEFAULT),
         timeout: args.timeout.unwrap_or(limits::TIMEOUT_DEFAULT),
+        big_key: Some(args.big_key.unwrap_or(limits::BIG_KEY_DEFAULT)).filter(|bytes| *bytes > 0),
         durability: args.durability.unwrap_or(Durability::Fsync),
     }
 }

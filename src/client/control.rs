@@ -2,8 +2,8 @@
 //!
 //! # Invariant
 //!
-//! Nothing here changes a server by itself: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS, and
-//! whatever the `ask` functions are given.
+//! Nothing here changes a server by itself: the commands are INFO, ROLE, DBSIZE, PING, CONFIG GET, CLUSTER SLOTS, EXISTS,
+//! HPEXPIRETIME, and whatever the `ask` functions are given.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -268,6 +268,25 @@ impl Control {
         Ok(answers.iter().map(says_yes).collect())
     }
 
+    /// Whether the fields of hashes can expire there.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connection, and that the command may not be asked.
+    pub async fn knows_field_expiries(&mut self) -> Result<bool, LinkError> {
+        // What counts is whether the command is known, not what it says. The name is none of the operator's: a server that
+        // does not know a command repeats its arguments in the error, which has to be text.
+        let mut question = redis::cmd("HPEXPIRETIME");
+        question.arg("redknot").arg("FIELDS").arg(1).arg("field");
+        match self.ask(&question).await {
+            Ok(_) => Ok(true),
+            Err(LinkError::Reply(ErrorCode::UnknownCommand, _)) => Ok(false),
+            // Another node has that slot, it is no hash, or that key may not be asked about.
+            Err(LinkError::Reply(code, _)) if code != ErrorCode::NoPerm => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// How many of `keys` exist in the selected database.
     pub async fn count_existing(&mut self, keys: &[Vec<u8>]) -> Result<usize, LinkError> {
         let mut pipeline = redis::pipe();
@@ -279,6 +298,23 @@ impl Control {
             .await
             .map_err(link_error)?;
         Ok(found.iter().filter(|count| **count > 0).count())
+    }
+}
+
+/// The replies, unless one of them is an error.
+pub fn all_well(replies: Vec<Value>) -> Result<Vec<Value>, LinkError> {
+    match replies.iter().find_map(first_error) {
+        Some(error) => Err(error),
+        None => Ok(replies),
+    }
+}
+
+/// The first error in a reply.
+pub fn first_error(reply: &Value) -> Option<LinkError> {
+    match reply {
+        Value::ServerError(error) => Some(LinkError::of_server(error)),
+        Value::Array(parts) => parts.iter().find_map(first_error),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`handshake`] makes it one whose server is known; [`control`] asks everything that is not the data path, through the
 //! `redis` crate, on a connection that was opened and logged in the same way. [`canary`] proves a cursor alive,
 //! [`functions`] are not keys, [`retry`] says how long a server is waited for, [`served`] what it was asked meanwhile,
+//! [`sizes`] whether it may have big keys,
 //! [`cluster`] knows the nodes of a cluster, and [`sentinel`] finds the master of a service.
 //!
 //! # Invariant
@@ -24,6 +25,7 @@ pub mod seeds;
 mod seen;
 pub mod sentinel;
 pub mod served;
+pub mod sizes;
 mod takes;
 pub mod tls;
 pub mod topology;

@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::big::{compare_big_keys, survey};
 use super::lane::{Lane, SOURCE, TARGET, Trouble};
 use super::link::{Env, Waited, connected};
 use super::nodes::{Reached, drive_node};
@@ -66,6 +67,10 @@ pub struct Shared {
     pub settled: Notify,
     /// Keys of the target may have to be looked for in other databases.
     pub unplaced: Notify,
+    /// Big keys may have been met.
+    pub(super) big: Notify,
+    /// Their sizes are known.
+    pub(super) survey: Notify,
     /// Where names come from, if they come from a list.
     list: Option<KeyList>,
     /// A side's node may be asked for more.
@@ -103,6 +108,8 @@ impl Traffic {
             lane: RefCell::new(lane),
             settled: Notify::new(),
             unplaced: Notify::new(),
+            big: Notify::new(),
+            survey: Notify::new(),
             list,
             ask,
             read,
@@ -126,6 +133,8 @@ impl Traffic {
         tasks.spawn_local(spare(Rc::clone(env), Side::Source));
         tasks.spawn_local(spare(Rc::clone(env), Side::Target));
         tasks.spawn_local(follow_control(Rc::clone(&shared)));
+        tasks.spawn_local(survey(Rc::clone(&shared)));
+        tasks.spawn_local(compare_big_keys(Rc::clone(&shared)));
         if sentinel::is_used(env) {
             tasks.spawn_local(sentinel::watch(Rc::clone(&shared)));
         }
@@ -295,6 +304,7 @@ async fn receive(shared: &Shared, side: usize, pipe: usize, mut reader: WireRead
         // What one node answers may be a reason to ask any other, and to read it again.
         shared.wake();
         shared.unplaced.notify_one();
+        shared.big.notify_one();
         shared.settled.notify_one();
     }
 }
@@ -327,10 +337,13 @@ fn take_answers(
 ) -> Result<(), Trouble> {
     let mut lane = shared.lane.borrow_mut();
     let now = Instant::now();
-    while let Some(token) = reader.buffered()? {
-        lane.token(side, pipe, token, now)?;
+    loop {
+        reader.skip_above(lane.skip_above(side, pipe));
+        match reader.buffered()? {
+            Some(token) => lane.token(side, pipe, token, now)?,
+            None => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 /// Feels what other clients of the source feel. A probe that fails is no trouble of its own: the data path will notice.

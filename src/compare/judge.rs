@@ -27,6 +27,8 @@ pub enum Value {
     Payload(Bytes),
     /// What MGET returned.
     String(Bytes),
+    /// Either of them, of so many bytes that they were not kept.
+    TooBig(u64),
     /// It refuses to show this key.
     Refused,
 }
@@ -36,8 +38,13 @@ impl Value {
     pub fn len(&self) -> usize {
         match self {
             Self::Payload(bytes) | Self::String(bytes) => bytes.len(),
-            Self::Missing | Self::Refused => 0,
+            Self::Missing | Self::TooBig(_) | Self::Refused => 0,
         }
+    }
+
+    /// Whether it was not kept.
+    pub fn is_too_big(&self) -> bool {
+        matches!(self, Self::TooBig(_))
     }
 }
 
@@ -166,13 +173,17 @@ impl Judge {
         self.digester
             .set_rules(rules(now_ms, StreamLevel::Unowned, self.field_expiries));
         let digest = self.digester.of_payload(payload).unwrap_or(UNREADABLE);
-        if digest.vacant {
+        self.alone(seen(payload, digest), verdict)
+    }
+
+    fn alone(&self, seen: Seen, verdict: Verdict) -> Values {
+        if seen.digest.vacant {
             return Values::Gone;
         }
-        if !self.is_wanted(digest.kind) {
+        if !self.is_wanted(seen.digest.kind) {
             return Values::Filtered;
         }
-        let seen = Some(seen(payload, digest));
+        let seen = Some(seen);
         Values::Differ {
             verdict,
             sides: match verdict {
@@ -180,6 +191,36 @@ impl Judge {
                 _ => [seen, None],
             },
         }
+    }
+
+    /// What two values say that were read and digested in pieces.
+    pub fn in_pieces(&self, sides: [Option<Seen>; 2]) -> Values {
+        let (one, other) = match sides {
+            [None, Some(other)] if self.extras => return self.alone(other, Verdict::Extra),
+            [None, _] => return Values::Gone,
+            [Some(one), None] => return self.alone(one, Verdict::Missing),
+            [Some(one), Some(other)] => (one.digest, other.digest),
+        };
+        if !self.is_wanted(one.kind) {
+            return Values::Filtered;
+        }
+        let verdict = match one.compare(&other) {
+            Comparison::Equal => {
+                return Values::Equal {
+                    digest: one,
+                    other_bytes: false,
+                };
+            }
+            Comparison::Unverified => return Values::NotCompared,
+            Comparison::Different if one.kind != other.kind => Verdict::Type,
+            Comparison::Different => Verdict::Value,
+        };
+        Values::Differ { verdict, sides }
+    }
+
+    /// Whether the expiries of fields are compared.
+    pub fn compares_field_expiries(&self) -> bool {
+        self.field_expiries
     }
 
     fn is_wanted(&self, kind: Kind) -> bool {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::Request;
 use crate::client::retry::{Budget, Verdict};
+use crate::client::sizes::Probing;
 use crate::client::{Link, LinkError, Nodes, connect_source};
 use crate::endpoint::{Endpoint, Side};
 use crate::error::Error;
@@ -40,6 +41,8 @@ pub struct Env {
     pub pulse: Pulse,
     /// The nodes of source and target, where these are clusters.
     pub clusters: RefCell<[Option<Rc<Nodes>>; 2]>,
+    /// Of which keys sizes are asked for, and since when that is known.
+    pub probing: Cell<Option<(Probing, Instant)>>,
     /// Names that big keys have on the target for a while.
     pub temporary: Temporary,
 }
@@ -72,6 +75,7 @@ impl Env {
             pulse: store.pulse(),
             clusters: RefCell::default(),
             temporary: store.temporary(),
+            probing: Cell::new(None),
         }
     }
 

@@ -31,6 +31,7 @@ use crate::state::record::{
 use crate::state::{self, Durability, KeyList, NewList, OpenRequest, Recorder, Store};
 
 mod batch;
+mod big;
 pub(crate) mod detail;
 mod engine;
 pub(crate) mod expiry;
@@ -114,6 +115,8 @@ pub struct CompareOptions {
     pub max_unavailable: Duration,
     /// How long a connect may take, and a due answer at first.
     pub timeout: Duration,
+    /// Keys from this size on, as MEMORY USAGE tells it on either side, are compared in pieces; `None`: never.
+    pub big_key: Option<u64>,
     /// What a checkpoint survives.
     pub durability: Durability,
 }

@@ -360,6 +360,7 @@ impl Context {
             extras: !request.options.one_way,
             // A quarter for each side's answers; buffers and the engine's cache need the rest.
             held_bytes_max: request.options.in_flight_bytes_max / 4,
+            big_key: request.options.big_key,
             by_slot: [Side::Source, Side::Target]
                 .map(|side| self.env.cluster(side).map(|nodes| nodes.probes())),
             routes: [source.topology.clone(), target.topology.clone()],

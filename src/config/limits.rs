@@ -23,6 +23,9 @@ pub const BIG_KEY: RangeInclusive<u64> = 16 * 1024..=64 * GIB;
 /// See [`BIG_KEY`]: DUMP of a hash of this size keeps the source from serving anybody else for about 100 ms.
 pub const BIG_KEY_DEFAULT: u64 = 8 * MIB;
 
+/// The same of a key that is compared in pieces: as many bytes as somebody likes to try it with.
+pub const BIG_KEY_COMPARED: RangeInclusive<u64> = 1..=64 * GIB;
+
 /// Keys a second. The upper end is more than any one server reads.
 pub const KEYS_PER_S: RangeInclusive<u64> = 1..=100_000_000;
 

@@ -243,7 +243,8 @@ pub async fn resolve_doubts(shared: Rc<Shared>) -> End {
                 Some(pair) => pair,
                 None => both_sides(&shared, [&name, &there]).await?,
             };
-            let same = match same_value(&mut source, &mut target, [&name, &there]).await {
+            let big = shared.env.request.options.big_key;
+            let same = match same_value(&mut source, &mut target, [&name, &there], big).await {
                 Ok(same) => same,
                 Err(error) => return Err(at_nodes(&shared, error).await),
             };

@@ -7,12 +7,25 @@
 //!
 //! Nothing is written here.
 
+use std::time::Duration;
+
 use redis::Value;
 
 use crate::client::LinkError;
 use crate::client::control::{Control, text};
+use crate::client::handshake::unix_ms;
+use crate::client::sizes::SAMPLES;
+use crate::digest::{Comparison, DigestRules, KeyDigest};
+use crate::gentle::{Look, Read, Reader, is_change, unchanged, watch};
+use crate::resp::ErrorCode;
+
+/// Readings of a big key that changes each time, before it is left to DUMP.
+const CHANGES_MAX: u32 = 5;
+/// How long a reading is expected to take at most: fields that expire later are expected to be there at its end.
+const READING: Duration = Duration::from_secs(600);
 
 /// Whether the source holds the same value under the first of `names` as the target under the second, compared by what the type's own read command returns.
+/// Keys from `big` bytes on are read in small answers on both sides, if they can be.
 ///
 /// # Errors
 ///
@@ -21,8 +34,24 @@ pub async fn same_value(
     source: &mut Control,
     target: &mut Control,
     names: [&[u8]; 2],
+    big: Option<u64>,
 ) -> Result<bool, LinkError> {
     let [here, there] = names;
+    if let Some(big) = big
+        && (is_big(source, here, big).await? || is_big(target, there, big).await?)
+    {
+        for _ in 0..CHANGES_MAX {
+            match read_gently(source, target, names).await {
+                Ok(Gently::Same(same)) => return Ok(same),
+                Ok(Gently::Changed) => {}
+                Ok(Gently::Whole) => break,
+                // It became another one between two questions.
+                Err(error) if is_change(&error) => {}
+                Err(error) if is_refusal(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
     let dump =
         async |control: &mut Control, key: &[u8]| control.ask(redis::cmd("DUMP").arg(key)).await;
     // Equal bytes are equal values; unequal bytes say nothing, since tables are dumped in an order of their own.
@@ -42,6 +71,90 @@ pub async fn same_value(
     let a = in_order(&kind, source.ask(&read_here).await?);
     let b = in_order(&kind, target.ask(&read_there).await?);
     Ok(a == b)
+}
+
+/// What a reading of a big key came to.
+enum Gently {
+    /// Whether both sides have the same.
+    Same(bool),
+    /// It changed meanwhile.
+    Changed,
+    /// It can't be read so.
+    Whole,
+}
+
+async fn is_big(server: &mut Control, name: &[u8], big: u64) -> Result<bool, LinkError> {
+    let mut usage = redis::cmd("MEMORY");
+    usage.arg("USAGE").arg(name).arg("SAMPLES").arg(SAMPLES);
+    match server.ask(&usage).await {
+        Ok(Value::Int(bytes)) => Ok(u64::try_from(bytes).is_ok_and(|bytes| bytes >= big)),
+        Ok(_) => Ok(false),
+        Err(error) if is_refusal(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a server does not serve a command, or not to this user.
+fn is_refusal(error: &LinkError) -> bool {
+    matches!(
+        error,
+        LinkError::Reply(
+            ErrorCode::NoPerm | ErrorCode::NoPermKey | ErrorCode::UnknownCommand,
+            _
+        )
+    )
+}
+
+/// Reads both values under a WATCH of each and compares their digests, without the expiries of fields.
+async fn read_gently(
+    source: &mut Control,
+    target: &mut Control,
+    names: [&[u8]; 2],
+) -> Result<Gently, LinkError> {
+    let [here, there] = names;
+    watch(source, here).await?;
+    watch(target, there).await?;
+    let looks = (
+        Reader::look(source, here).await?,
+        Reader::look(target, there).await?,
+    );
+    let (one, other) = match looks {
+        (Look::Found(one), Look::Found(other)) => (one, other),
+        (Look::Whole(_), _) | (_, Look::Whole(_)) => return Ok(Gently::Whole),
+        (Look::Gone, Look::Gone) => return Ok(Gently::Same(true)),
+        (Look::Gone, _) | (_, Look::Gone) => return Ok(Gently::Same(false)),
+    };
+    if one.kind() != other.kind() {
+        return Ok(Gently::Same(false));
+    }
+    let now_ms = unix_ms() as i64;
+    let rules = DigestRules {
+        now_ms,
+        field_expiries: false,
+        stream_level: one.level().min(other.level()),
+    };
+    let horizon_ms = now_ms.saturating_add(READING.as_millis() as i64);
+    let (one, other) = tokio::try_join!(
+        one.read(source, rules, horizon_ms),
+        other.read(target, rules, horizon_ms)
+    )?;
+    let (one, other) = match (one, other) {
+        (Read::Value(one, _), Read::Value(other, _)) => (one, other),
+        (Read::Whole(_), _) | (_, Read::Whole(_)) => return Ok(Gently::Whole),
+        _ => return Ok(Gently::Changed),
+    };
+    let stood_still = (
+        unchanged(source, None).await?,
+        unchanged(target, None).await?,
+    );
+    let digests: (Option<KeyDigest>, Option<KeyDigest>) =
+        (one.finish(unix_ms() as i64), other.finish(unix_ms() as i64));
+    Ok(match (stood_still, digests) {
+        ((Some(_), Some(_)), (Some(one), Some(other))) => {
+            Gently::Same(one.compare(&other) == Comparison::Equal)
+        }
+        _ => Gently::Changed,
+    })
 }
 
 /// What the target holds under a name, as DUMP tells it, and for how many milliseconds, if that is not for ever; `None` if it

@@ -18,15 +18,19 @@
 //! such sums with much less work (a generalised birthday attack), so a digest finds damage and faults; it is no signature.
 
 mod frame;
+mod groups;
 mod hyperloglog;
 mod keyspace;
 mod names;
+mod running;
 #[cfg(test)]
 mod tests;
 mod visitor;
 
+pub use groups::{Groups, GroupsFrame, GroupsSum};
 pub use keyspace::{KeyspaceDigest, tag};
 pub use names::NamesDigest;
+pub use running::Running;
 pub use visitor::Digester;
 
 use crate::rdb::decode::DecodeError;

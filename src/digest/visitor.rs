@@ -1,11 +1,12 @@
 //! Makes a value's digest from its pieces, as the decoder meets them.
 
 use super::frame::{Frame, domain, hash, summand};
+use super::groups::{Groups, put_id};
 use super::{DigestRules, KeyDigest, StreamLevel, string_digest};
 use crate::rdb::decode::{DecodeError, Decoder};
 use crate::rdb::visit::{
-    Consumer, Group, Idempotence, Kind, SlotValue, StreamId, StreamState, VectorElement,
-    VectorSetState, Visitor,
+    Group, Idempotence, Kind, SlotValue, StreamId, StreamState, VectorElement, VectorSetState,
+    Visitor,
 };
 
 // What follows in a sequence of different things.
@@ -14,8 +15,9 @@ const STATE: &[u8] = b"s";
 const IDEMPOTENCE: &[u8] = b"i";
 const TEXT: &[u8] = b"t";
 const DOUBLE: &[u8] = b"d";
-const PRESENT: &[u8] = b"+";
-const ABSENT: &[u8] = b"-";
+/// What may be there and is, or is not.
+pub(super) const PRESENT: &[u8] = b"+";
+pub(super) const ABSENT: &[u8] = b"-";
 
 /// The quantization of vectors whose components have a range.
 const EIGHT_BITS: u64 = 1;
@@ -118,13 +120,52 @@ impl Pieces {
     }
 
     fn take(&mut self, hash: [u8; 32]) {
-        self.count = self.count.wrapping_add(1);
-        self.sum = self.sum.wrapping_add(summand(hash));
+        self.take_all(1, summand(hash));
+    }
+
+    /// Takes so many things that have no order, with the sum of their hashes.
+    pub(super) fn take_all(&mut self, count: u64, sum: u128) {
+        self.count = self.count.wrapping_add(count);
+        self.sum = self.sum.wrapping_add(sum);
     }
 
     fn take_member(&mut self) {
         let hash = self.member.finish();
         self.take(hash);
+    }
+
+    /// A string whose hash was made elsewhere.
+    pub(super) fn take_string(&mut self, hash: [u8; 32]) {
+        self.string = hash;
+    }
+
+    /// A field that has expired.
+    pub(super) fn take_expired(&mut self) {
+        self.expired = self.expired.wrapping_add(1);
+    }
+
+    /// When the first of the fields expires that were taken and can.
+    pub(super) fn first_expiry(&self) -> Option<i64> {
+        self.first_expiry
+    }
+
+    /// The hash of a field, as long as it is there.
+    pub(super) fn field_hash(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        expires_ms: Option<i64>,
+    ) -> [u8; 32] {
+        match expires_ms.filter(|_| self.rules.field_expiries) {
+            Some(ms) => {
+                self.member.restart(domain::EXPIRING_FIELD);
+                self.member.put(&ms.to_le_bytes());
+            }
+            None => self.member.restart(domain::FIELD),
+        }
+        self.member.put_framed(field);
+        self.member.put(value);
+        self.member.finish()
     }
 }
 
@@ -173,20 +214,12 @@ impl Visitor for Pieces {
         if let Some(ms) = expires_ms.filter(|ms| *ms > self.rules.now_ms) {
             self.first_expiry = Some(self.first_expiry.map_or(ms, |first| first.min(ms)));
         }
-        match expires_ms {
-            Some(ms) if ms <= self.rules.now_ms => {
-                self.expired = self.expired.wrapping_add(1);
-                return;
-            }
-            Some(ms) if self.rules.field_expiries => {
-                self.member.restart(domain::EXPIRING_FIELD);
-                self.member.put(&ms.to_le_bytes());
-            }
-            Some(_) | None => self.member.restart(domain::FIELD),
+        if expires_ms.is_some_and(|ms| ms <= self.rules.now_ms) {
+            self.take_expired();
+            return;
         }
-        self.member.put_framed(field);
-        self.member.put(value);
-        self.take_member();
+        let hash = self.field_hash(field, value, expires_ms);
+        self.take(hash);
     }
 
     fn entry(&mut self, id: StreamId, fields: &[&[u8]]) {
@@ -217,9 +250,10 @@ impl Visitor for Pieces {
     }
 
     fn group(&mut self, group: &Group) {
-        self.member.restart(domain::GROUP);
-        put_group(&mut self.member, group, self.rules.stream_level);
-        self.take_member();
+        let mut groups = Groups::in_frame(&mut self.member, self.rules.stream_level);
+        groups.whole(group);
+        let (count, sum) = (groups.count, groups.sum);
+        self.take_all(count, sum);
     }
 
     fn idempotence(&mut self, idempotence: &Idempotence) {
@@ -294,46 +328,4 @@ impl Visitor for Pieces {
     }
 
     fn module(&mut self, _name: &str, _version: u16, _tokens: &[u8]) {}
-}
-
-/// When entries were delivered and consumers were seen is left out: reading the stream changes it.
-fn put_group(frame: &mut Frame, group: &Group, level: StreamLevel) {
-    frame.put_framed(&group.name);
-    put_id(frame, group.last_id);
-    if level >= StreamLevel::Counted {
-        match group.entries_read {
-            Some(read) => {
-                frame.put(PRESENT);
-                frame.put(&read.to_le_bytes());
-            }
-            None => frame.put(ABSENT),
-        }
-    }
-    frame.put_u64(group.pending.len() as u64);
-    for pending in &group.pending {
-        put_id(frame, pending.id);
-        frame.put_u64(pending.deliveries);
-    }
-    let mut consumers: Vec<&Consumer> = group.consumers.iter().collect();
-    consumers.sort_unstable_by_key(|consumer| &consumer.name);
-    frame.put_u64(consumers.len() as u64);
-    for consumer in consumers {
-        frame.put_framed(&consumer.name);
-        put_ids(frame, &consumer.pending);
-    }
-    if level >= StreamLevel::Unowned {
-        put_ids(frame, &group.unowned);
-    }
-}
-
-fn put_ids(frame: &mut Frame, ids: &[StreamId]) {
-    frame.put_u64(ids.len() as u64);
-    for id in ids {
-        put_id(frame, *id);
-    }
-}
-
-fn put_id(frame: &mut Frame, id: StreamId) {
-    frame.put_u64(id.ms);
-    frame.put_u64(id.seq);
 }

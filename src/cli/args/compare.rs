@@ -133,6 +133,10 @@ pub struct CompareArgs {
     /// that is never asked for [default: no limit]
     #[arg(long, env = "REDKNOT_MAX_LATENCY", value_name = "TIME", value_parser = max_latency, help_heading = "Speed")]
     pub max_latency: Option<Duration>,
+    /// Keys from this size on, as MEMORY USAGE tells it, are compared in pieces, so that no server is kept busy by one of
+    /// them; or never [default: 8MiB]
+    #[arg(long, env = "REDKNOT_BIG_KEY", value_name = "SIZE", value_parser = big_key, help_heading = "Speed")]
+    pub big_key: Option<u64>,
     /// How long a server may be away before the run ends [default: 10m]
     #[arg(long, env = "REDKNOT_MAX_UNAVAILABLE", value_name = "TIME", value_parser = max_unavailable, help_heading = "Speed")]
     pub max_unavailable: Option<Duration>,
@@ -151,6 +155,14 @@ fn compare_with() -> impl TypedValueParser<Value = CompareWith> {
         "dump" => CompareWith::Dump,
         _ => CompareWith::Auto,
     })
+}
+
+/// 0 for never.
+fn big_key(text: &str) -> Result<u64, units::UnitError> {
+    match text {
+        "never" | "0" => Ok(0),
+        size => units::bytes(size, &limits::BIG_KEY_COMPARED),
+    }
 }
 
 fn sample(text: &str) -> Result<Sample, SampleError> {

@@ -28,14 +28,19 @@ use crate::plan::{FieldTtl, KeyType};
 use crate::resp::ExpiryQuery;
 use crate::state::record::{CompareStage, Position};
 
+mod big;
 mod given;
 mod pace;
 mod pipe;
+mod question;
 mod side;
 #[cfg(test)]
 mod tests;
 
+use big::Big;
+pub use big::{BigEnd, BigKey, BigRead};
 use pipe::Asked;
+use question::Question;
 use side::Side;
 pub use side::Trouble;
 
@@ -81,6 +86,8 @@ pub struct Rules {
     pub extras: bool,
     /// Answers of one side that wait for the other, bytes.
     pub held_bytes_max: u64,
+    /// Keys from this size on are compared in pieces; `None`: none is.
+    pub big_key: Option<u64>,
     /// Which node has which slot, of each side that is a cluster.
     pub routes: [Option<Topology>; 2],
     /// Names to ask about slots, of each side that is a cluster.
@@ -106,20 +113,6 @@ pub struct Listed {
     pub unselected: u64,
     /// Those that are looked at.
     pub names: NamesDigest,
-}
-
-/// A question to both sides.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Question {
-    /// MGET of so many unread keys in a row.
-    Strings { first: KeyRef, count: u32 },
-    /// PEXPIRETIME or PTTL of each of them, right behind it: what a server has just looked up it finds again at half the
-    /// price.
-    Expiries { first: KeyRef, count: u32 },
-    /// DUMP.
-    Dump(KeyRef),
-    /// PEXPIRETIME or PTTL of what the DUMP right before it has.
-    Expiry(KeyRef),
 }
 
 /// See the module.
@@ -150,6 +143,7 @@ pub struct Lane {
     /// What a DUMP said until the expiry comes that was asked right behind it.
     dumped: Option<Values>,
     judge: Judge,
+    big: Big,
     /// Where values differ first, by the numbers of their names; only of a page of candidates.
     details: Vec<(u32, String)>,
     window: Window,
@@ -196,6 +190,7 @@ impl Lane {
             .map(|routes| Side::new(routes.take()));
         let window = Window::new(rules.strings && judge.wants_strings());
         let batch_keys_max = rules.batch_keys;
+        let big = Big::new(&rules, stage);
         Self {
             rules,
             stage,
@@ -213,6 +208,7 @@ impl Lane {
             known: VecDeque::new(),
             dumped: None,
             judge,
+            big,
             details: Vec::new(),
             window,
             pace: crate::pace::Shared::default(),
@@ -424,18 +420,23 @@ impl Lane {
 
     /// Both sides are asked for values and expiries.
     fn fill_reads(&mut self) {
+        if self.waits_for_survey() {
+            return;
+        }
         let mut left = self.allowance();
         loop {
             let room = self.keys_max().saturating_sub(self.outstanding_keys());
             if room == 0 {
                 return;
             }
-            if let Some((key, known)) = self.follow.pop_front() {
+            if let Some((key, known)) = self.next_whole() {
                 self.ask(Question::Dump(key));
                 if self.rules.expiries.is_some() && known.is_none() {
                     self.ask(Question::Expiry(key));
                 }
                 self.known.push_back(known);
+            } else if self.ask_size() {
+                // It is read once its size is known.
             } else if self.window.reads_strings() {
                 let most = self.window.strings_at_once().min(KEYS_AT_ONCE);
                 let Some((first, count)) = self.take_allowed(most, &mut left) else {
@@ -456,71 +457,18 @@ impl Lane {
 
     /// At most `most` unread keys that follow each other within a batch.
     fn take_run(&mut self, most: usize) -> Option<(KeyRef, u32)> {
-        let first = self.unread.pop_front()?;
+        let unread = self.readable();
+        let first = unread.pop_front()?;
         let mut count = 1;
         while (count as usize) < most
-            && self
-                .unread
+            && unread
                 .front()
                 .is_some_and(|next| (next.seq, next.index) == (first.seq, first.index + count))
         {
-            self.unread.pop_front();
+            unread.pop_front();
             count += 1;
         }
         Some((first, count))
-    }
-
-    fn ask(&mut self, question: Question) {
-        self.unmatched.push_back(question);
-        for side in [SOURCE, TARGET] {
-            match question {
-                Question::Strings { first, count } if self.sides[side].is_cluster() => {
-                    for index in first.index..first.index + count {
-                        let key = KeyRef { index, ..first };
-                        let pipe = self.pipe_of(side, key);
-                        self.sides[side].ask(pipe, Asked::String(key), 1, 1);
-                    }
-                }
-                Question::Strings { first, count } => {
-                    let asked = Asked::Strings { first, count };
-                    self.sides[side].ask(0, asked, count as usize, count);
-                }
-                Question::Dump(key) => {
-                    let pipe = self.pipe_of(side, key);
-                    self.sides[side].ask(pipe, Asked::Dump(key), 1, 1);
-                }
-                Question::Expiries { first, count } if self.sides[side].is_cluster() => {
-                    for index in first.index..first.index + count {
-                        let key = KeyRef { index, ..first };
-                        let pipe = self.pipe_of(side, key);
-                        self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
-                    }
-                }
-                Question::Expiries { first, count } => {
-                    let asked = Asked::Expiries { first, count };
-                    self.sides[side].ask(0, asked, 0, count);
-                }
-                Question::Expiry(key) => {
-                    let pipe = self.pipe_of(side, key);
-                    self.sides[side].ask(pipe, Asked::Expiry(key), 0, 1);
-                }
-            }
-        }
-    }
-
-    /// The pipe to the node of a side that should have the key.
-    fn pipe_of(&self, side: usize, key: KeyRef) -> usize {
-        let first = self
-            .batches
-            .front()
-            .expect("a key belongs to a batch in flight")
-            .seq;
-        if !self.sides[side].is_cluster() {
-            return 0;
-        }
-        let name = self.batches[(key.seq - first) as usize].name(key.index);
-        let named = &self.rules.named[walked(self.stage)];
-        self.sides[side].pipe_to(&named.on(side, name))
     }
 
     /// A pipe's connection is lost: what it still owed is asked again on the next one.
@@ -571,6 +519,10 @@ impl Lane {
                     let values = values.expect("a value's answer comes before its expiry's");
                     self.settle(key, values, Some([a, b]), now);
                 }
+                (Question::Size, (side::Got::Size(a), side::Got::Size(b))) => {
+                    self.unmatched.pop_front();
+                    self.sizes_read([a, b]);
+                }
                 _ => unreachable!("both sides answer the same questions in the same order"),
             }
         }
@@ -592,6 +544,7 @@ impl Lane {
         let both = matches!((&source, &target), (Value::String(_), Value::String(_)));
         self.window
             .observe_string(both, source.len().max(target.len()));
+        self.is_too_big(key, &source, &target);
         let values = both.then(|| {
             self.read(key, &source, &target);
             self.judge.values(&source, &target, self.now_ms(now))
@@ -617,6 +570,7 @@ impl Lane {
     }
 
     fn dump_read(&mut self, key: KeyRef, source: Value, target: Value, now: Instant) {
+        self.is_too_big(key, &source, &target);
         self.window.observe_payload(source.len().max(target.len()));
         self.read(key, &source, &target);
         let values = self.judge.values(&source, &target, self.now_ms(now));
@@ -635,6 +589,9 @@ impl Lane {
     }
 
     fn settle(&mut self, key: KeyRef, values: Values, answers: Option<[Answer; 2]>, now: Instant) {
+        if self.put_aside(key) {
+            return;
+        }
         let judged = match (&self.rules.expiries, answers) {
             (Some(expiries), Some(answers)) => judge(values, answers, expiries, now),
             _ => without_expiries(values),
@@ -646,8 +603,11 @@ impl Lane {
         }
     }
 
-    /// Notes what was read, whatever it says.
+    /// Notes what was read, whatever it says. What was not kept is read again.
     fn read(&mut self, key: KeyRef, source: &Value, target: &Value) {
+        if [source, target].iter().any(|value| value.is_too_big()) {
+            return;
+        }
         let lists = self.stage == CompareStage::Source && self.rules.lists;
         let batch = self.batch(key);
         batch.counters().bytes_read += source.len() as u64;
@@ -657,7 +617,7 @@ impl Lane {
     }
 
     /// The source's wall clock, Unix milliseconds; ours, where that is not known.
-    fn now_ms(&self, now: Instant) -> i64 {
+    pub fn now_ms(&self, now: Instant) -> i64 {
         match self.rules.source_clock {
             Some(clock) => clock.at(now),
             None => crate::client::handshake::unix_ms() as i64,

@@ -45,7 +45,7 @@ impl Lane {
 
     /// At most `most` unread keys that follow each other within a batch, of `left` that are allowed.
     pub(super) fn take_allowed(&mut self, most: usize, left: &mut usize) -> Option<(KeyRef, u32)> {
-        if *left == 0 && !self.unread.is_empty() {
+        if *left == 0 && !self.readable().is_empty() {
             self.pace.borrow_mut().hold();
         }
         if *left == 0 {

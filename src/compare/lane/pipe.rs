@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
+use crate::client::sizes::SAMPLES;
 use crate::compare::batch::KeyRef;
 use crate::resp::{ExpiryQuery, encode_command, encode_dump, encode_expiry, encode_with_keys};
 
@@ -26,6 +27,8 @@ pub(super) enum Asked {
     String(KeyRef),
     /// DUMP.
     Dump(KeyRef),
+    /// MEMORY USAGE.
+    Size(KeyRef),
     /// PEXPIRETIME or PTTL.
     Expiry(KeyRef),
     /// The same for each of these keys.
@@ -93,7 +96,9 @@ impl Pipe {
             Asked::Strings { count, .. } | Asked::Expiries { count, .. } => {
                 (line.ticket..line.ticket + u64::from(count)).contains(&ticket)
             }
-            Asked::String(_) | Asked::Dump(_) | Asked::Expiry(_) => line.ticket == ticket,
+            Asked::String(_) | Asked::Dump(_) | Asked::Size(_) | Asked::Expiry(_) => {
+                line.ticket == ticket
+            }
         })
     }
 
@@ -146,6 +151,10 @@ impl Pipe {
                 }
                 Asked::String(key) => encode_command(out, &[b"GET", &name(key)]),
                 Asked::Dump(key) => encode_dump(out, &name(key)),
+                Asked::Size(key) => {
+                    let words: [&[u8]; 5] = [b"MEMORY", b"USAGE", &name(key), b"SAMPLES", SAMPLES];
+                    encode_command(out, &words);
+                }
                 Asked::Expiry(key) => encode_expiry(out, expiry, &name(key)),
                 Asked::Expiries { first, count } => {
                     run(first, count).for_each(|key| encode_expiry(out, expiry, &name(key)));

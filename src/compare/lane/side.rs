@@ -48,6 +48,8 @@ impl From<LinkError> for Trouble {
 pub(super) enum Got {
     Value(Value),
     Expiry(Answer),
+    /// Bytes of memory that a key takes; 0 where that is not told.
+    Size(u64),
 }
 
 /// See the module.
@@ -131,6 +133,11 @@ impl Side {
         self.answers.extend((0..answers).map(|_| None));
     }
 
+    /// What the other side is asked is known of this one.
+    pub(super) fn knows(&mut self, got: Got) {
+        self.answers.push_back(Some(got));
+    }
+
     fn push(&mut self, pipe: usize, asked: Asked, keys: usize) {
         self.outstanding_keys += keys;
         self.pipes[pipe].push(Line {
@@ -172,6 +179,7 @@ impl Side {
                 return Ok(true);
             }
             Token::Bulk(bytes) if state.opened => Value::String(bytes),
+            Token::Skipped(bytes) if state.opened => Value::TooBig(bytes),
             Token::Null if state.opened => Value::Missing,
             Token::Error(line) if !state.opened && is_refusal(&line) => {
                 // DUMP has to tell.
@@ -207,6 +215,7 @@ impl Side {
     fn string(&mut self, pipe: usize, ticket: u64, token: Token) -> Result<bool, Trouble> {
         let (value, served) = match token {
             Token::Bulk(bytes) => (Value::String(bytes), true),
+            Token::Skipped(bytes) => (Value::TooBig(bytes), true),
             // No string, or not there: DUMP has to tell.
             Token::Null => (Value::Missing, true),
             Token::Error(line) if is_refusal(&line) => {
@@ -224,6 +233,7 @@ impl Side {
     fn dump(&mut self, pipe: usize, ticket: u64, token: Token) -> Result<(), Trouble> {
         let value = match token {
             Token::Bulk(payload) => Value::Payload(payload),
+            Token::Skipped(bytes) => Value::TooBig(bytes),
             Token::Null => Value::Missing,
             Token::Error(line) if concerns_key(&line) => Value::Refused,
             Token::Error(line) => return Err(side_error(&line)),
@@ -232,6 +242,26 @@ impl Side {
         self.answer(ticket, Got::Value(value));
         self.done(pipe);
         Ok(())
+    }
+
+    /// Takes a size; `Some`: the server does not tell it, in these words, to this user or at all.
+    fn size(&mut self, pipe: usize, ticket: u64, token: Token) -> Result<Option<String>, Trouble> {
+        let (bytes, refused) = match token {
+            Token::Integer(bytes) => (u64::try_from(bytes).unwrap_or_default(), None),
+            // Its value will tell that it is gone.
+            Token::Null => (0, None),
+            Token::Error(line) if is_of_key(&line) => (0, None),
+            Token::Error(line) => match ErrorCode::of(&line) {
+                ErrorCode::NoPerm | ErrorCode::UnknownCommand | ErrorCode::Other => {
+                    (0, Some(Escaped(&line).to_string()))
+                }
+                _ => return Err(side_error(&line)),
+            },
+            other => return Err(unexpected("MEMORY USAGE", &other)),
+        };
+        self.answer(ticket, Got::Size(bytes));
+        self.done(pipe);
+        Ok(refused)
     }
 
     fn expiry(
@@ -341,6 +371,11 @@ impl Lane {
                 }
             }
             (Asked::Dump(_), token) => this.dump(pipe, ticket, token)?,
+            (Asked::Size(_), token) => {
+                if let Some(line) = this.size(pipe, ticket, token)? {
+                    self.sizes_refused(side, &line);
+                }
+            }
             (Asked::Expiry(_), token) => this.expiry(pipe, ticket, token, now)?,
             (Asked::Expiries { count, .. }, token) => {
                 this.expiries(pipe, ticket, token, count, now)?;

@@ -1,5 +1,7 @@
 //! A lane between two servers that are played: any order of their answers, any loss, gives the same verdicts.
 
+mod big;
+
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +25,8 @@ struct Played {
     input: BytesMut,
     decoder: Decoder,
     mget: bool,
+    /// It tells no sizes.
+    silent: bool,
 }
 
 impl Played {
@@ -32,6 +36,7 @@ impl Played {
             input: BytesMut::new(),
             decoder: Decoder::new(),
             mget,
+            silent: false,
         }
     }
 
@@ -91,6 +96,13 @@ impl Played {
                 }
                 None => Token::Null,
             }],
+            b"MEMORY" if self.silent => vec![Token::Error(Bytes::from_static(
+                b"NOPERM this user has no permissions to run the 'memory' command",
+            ))],
+            b"MEMORY" => vec![match get(&command[2]) {
+                Some(value) => Token::Integer(value.len() as i64),
+                None => Token::Null,
+            }],
             b"PTTL" => vec![Token::Integer(match get(&command[1]) {
                 Some(_) => -1,
                 None => -2,
@@ -120,6 +132,7 @@ fn rules(strings: bool) -> Rules {
         strings,
         extras: true,
         held_bytes_max: 40,
+        big_key: None,
         routes: [None, None],
         by_slot: [None, None],
     }
@@ -156,13 +169,22 @@ fn play(
 
 /// As [`play`]; also returns the names of both sides and the target's, each as a sum.
 fn play_and_list(
-    mut lane: Lane,
+    lane: Lane,
     servers: [Keys; 2],
     mget: bool,
     turns: &[Turn],
 ) -> (CompareCounters, Vec<Vec<u8>>, [NamesDigest; 2]) {
+    let played = servers.map(|keys| Played::new(&keys, mget));
+    play_with(lane, played, turns)
+}
+
+/// As [`play_and_list`], between these servers.
+fn play_with(
+    mut lane: Lane,
+    mut played: [Played; 2],
+    turns: &[Turn],
+) -> (CompareCounters, Vec<Vec<u8>>, [NamesDigest; 2]) {
     let mut listed = [NamesDigest::default(); 2];
-    let mut played = servers.map(|keys| Played::new(&keys, mget));
     let mut owed: [VecDeque<Token>; 2] = [VecDeque::new(), VecDeque::new()];
     let mut counters = CompareCounters::default();
     let mut candidates = Vec::new();
@@ -191,11 +213,13 @@ fn play_and_list(
                     let Some(token) = owed[side].pop_front() else {
                         break;
                     };
+                    let token = big::as_kept(token, lane.skip_above(side, 0));
                     lane.token(side, 0, token, now)
                         .expect("no trouble is played");
                 }
             }
         }
+        big::compare_in_pieces(&mut lane, &played, now);
         while let Some(batch) = lane.take_finished() {
             lane.durable(1);
             counters.add(&batch.counted.counters);

@@ -8,7 +8,7 @@ use redis::{Cmd, Value, cmd};
 
 use super::rights::Broken;
 use crate::client::LinkError;
-use crate::client::control::Control;
+use crate::client::control::{Control, all_well};
 use crate::endpoint::Side;
 
 /// Begins to watch a key, and no other.
@@ -45,23 +45,6 @@ fn no_answer() -> Broken {
         "EXEC",
         "neither nil nor what was asked for".to_owned(),
     ))
-}
-
-/// The replies, unless one of them is an error.
-pub(super) fn all_well(replies: Vec<Value>) -> Result<Vec<Value>, LinkError> {
-    match replies.iter().find_map(first_error) {
-        Some(error) => Err(error),
-        None => Ok(replies),
-    }
-}
-
-/// The first error in a reply.
-pub(super) fn first_error(reply: &Value) -> Option<LinkError> {
-    match reply {
-        Value::ServerError(error) => Some(LinkError::of_server(error)),
-        Value::Array(parts) => parts.iter().find_map(first_error),
-        _ => None,
-    }
 }
 
 pub(super) fn broken(error: LinkError) -> Broken {

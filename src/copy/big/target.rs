@@ -10,9 +10,8 @@
 use redis::{Cmd, Value, cmd};
 
 use super::mark::Mark;
-use super::source::{all_well, first_error};
 use crate::client::LinkError;
-use crate::client::control::{Control, text};
+use crate::client::control::{Control, all_well, first_error, text};
 use crate::copy::pieces::Piece;
 use crate::resp::ErrorCode;
 

@@ -16,25 +16,12 @@ use bytes::BytesMut;
 
 use super::source::{side_error, unexpected};
 use super::{Asked, Lane, Rules, Trouble};
+use crate::client::sizes::{Probing, SAMPLES};
 use crate::copy::batch::{Expiry, KeyOutcome, KeyRef};
 use crate::key::Escaped;
 use crate::plan::{KeyType, TtlPolicy};
 use crate::progress::{Arrived, Life};
 use crate::resp::{ErrorCode, Token, encode_command};
-
-/// Elements that MEMORY USAGE looks at: five are its own default, and take a few microseconds.
-const SAMPLES: &[u8] = b"5";
-
-/// Of which keys the size is asked for before they are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probing {
-    /// Of none: there is no room in the source's memory for a big one.
-    Nothing,
-    /// Of those that are read by DUMP.
-    Wholes,
-    /// Of all: something is in the source's memory that has not been met.
-    All,
-}
 
 /// Where a key goes once its size is known and small.
 #[derive(Debug, Clone, Copy)]

@@ -48,7 +48,7 @@ mod tests;
 mod together;
 
 use big::Big;
-pub use big::{BigEnd, BigKey, Probing};
+pub use big::{BigEnd, BigKey};
 use keyspace::Expiries;
 use recording::Recording;
 use sets::{Sets, Written};

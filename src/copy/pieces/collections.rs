@@ -14,7 +14,6 @@ use super::{Limits, Next, Piece};
 use crate::client::LinkError;
 use crate::client::control::Control;
 use crate::plan::KeyType;
-use crate::resp::ErrorCode;
 
 /// How many elements are asked for first, when nothing is known of their size.
 const FIRST_ELEMENTS: usize = 16;
@@ -216,17 +215,8 @@ impl Elements {
     }
 
     /// Asks whether fields can expire there.
-    pub(super) async fn of_hash(
-        source: &mut Control,
-        key: &[u8],
-        limits: Limits,
-    ) -> Result<Self, LinkError> {
-        // Any field will do: what counts is whether the command is known.
-        let expiries = match source.ask(&field_expiries(key, [&Vec::new()])).await {
-            Ok(_) => true,
-            Err(LinkError::Reply(ErrorCode::UnknownCommand, _)) => false,
-            Err(error) => return Err(error),
-        };
+    pub(super) async fn of_hash(source: &mut Control, limits: Limits) -> Result<Self, LinkError> {
+        let expiries = source.knows_field_expiries().await?;
         Ok(Self::new(Of::Hash { expiries }, limits))
     }
 

@@ -145,7 +145,7 @@ impl Reader {
         let stands = match kind {
             KeyType::String | KeyType::List | KeyType::Zset => Stands::At(Window::new(limits)),
             KeyType::Set => Stands::Scan(Elements::of_set(limits)),
-            KeyType::Hash => Stands::Scan(Elements::of_hash(source, key, limits).await?),
+            KeyType::Hash => Stands::Scan(Elements::of_hash(source, limits).await?),
             KeyType::Stream => match Walk::begin(source, key, length, limits).await? {
                 Ok(walk) => Stands::Stream(Box::new(walk)),
                 Err(why) => return Ok(Begun::Whole(why)),

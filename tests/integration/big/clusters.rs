@@ -45,7 +45,8 @@ fn big_keys_arrive_from_a_cluster_and_at_a_cluster() {
     let counters = status(NAME, state.path()).counters;
     assert!(counters.keys_in_pieces >= 9, "{counters:?}");
     assert_eq!(counters.keys_written, keys, "{counters:?}");
-    Compared::of(compare(NAME, state.path()).run().expect_code(0)).assert_equal(keys);
+    let compared = compare(NAME, state.path()).args(["--big-key", BIG]);
+    Compared::of(compared.run().expect_code(0)).assert_equal(keys);
     for node in target.masters() {
         assert_eq!(temporary_names(node), Vec::<String>::new());
     }

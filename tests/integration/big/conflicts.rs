@@ -69,6 +69,32 @@ fn our_own_key_is_no_conflict() {
     }
 }
 
+/// After a new pass every key may be our own, and both sides are asked.
+#[test]
+fn a_new_pass_knows_its_own_big_keys_without_a_dump() {
+    let Some(redis) = require(REDIS_7_0) else {
+        return;
+    };
+    let (source, target) = (Server::plain(&redis), Server::plain(&redis));
+    set_hash(&source, "hash", 5_000);
+    set_zset(&source, "zset", 10_000);
+    let state = tempfile::tempdir().unwrap();
+    let migrate = || migrate(&source, &target, state.path()).args(["--on-conflict", "skip"]);
+    migrate().run().expect_code(0);
+    redis::cmd("ZADD")
+        .arg("zset")
+        .arg(1)
+        .arg("somebody else's")
+        .exec(&mut target.connection())
+        .unwrap();
+    migrate().arg("--new-pass").run().expect_code(0);
+    let counters = status(NAME, state.path()).counters;
+    assert_eq!((counters.keys_written, counters.keys_kept), (1, 1));
+    for server in [&source, &target] {
+        assert_eq!((server.calls("dump"), server.calls("hgetall")), (0, 0));
+    }
+}
+
 #[test]
 fn renamed_keys_and_digests_are_as_with_any_other_key() {
     let Some(redis) = require(REDIS_7_0) else {

@@ -11,6 +11,7 @@ use crate::support::version::{
 
 mod changed;
 mod clusters;
+mod compared;
 mod conflicts;
 mod interrupted;
 mod limits;

@@ -60,6 +60,22 @@ fn the_printed_rights_suffice_for_pieces_and_without_them_keys_go_whole() {
             assert_eq!(told, usize::from(!pieces), "{}: {finished}", kind.name);
             assert_eq!(Oracle::between(&source, &target).assert_equal(), 6);
             assert_eq!(temporary_names(&target), Vec::<String>::new());
+
+            let before = [source.calls("dump"), target.calls("dump")];
+            let compared = compare(NAME, state.path())
+                .args(["--from", &url(&source, &users[0])])
+                .args(["--to", &url(&target, &users[1])])
+                .args(["--big-key", BIG, "--max-memory", "1MiB"])
+                .run()
+                .expect_code(0);
+            let told = compared
+                .stdout()
+                .matches("can't be compared in pieces")
+                .count();
+            assert_eq!(told, usize::from(!pieces), "{}: {compared}", kind.name);
+            Compared::of(compared).assert_equal(6);
+            let after = [source.calls("dump"), target.calls("dump")];
+            assert_eq!(after == before, pieces, "{}", kind.name);
         }
     }
 }

@@ -38,6 +38,22 @@ fn pings(server: &Server, ended: &AtomicBool) -> Vec<Duration> {
     felt
 }
 
+/// What other clients of these servers wait for while something is done, and how long that takes.
+fn while_pinging<const N: usize, T>(
+    servers: [&Server; N],
+    work: impl FnOnce() -> T,
+) -> (T, [Vec<Duration>; N], Duration) {
+    let ended = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let felt = servers.map(|server| scope.spawn(move || pings(server, ended)));
+        let began = Instant::now();
+        let done = work();
+        let took = began.elapsed();
+        ended.store(true, Ordering::Release);
+        (done, felt.map(|felt| felt.join().unwrap()), took)
+    })
+}
+
 fn at(felt: &[Duration], share: f64) -> Duration {
     felt[((felt.len() - 1) as f64 * share) as usize]
 }
@@ -98,18 +114,11 @@ fn the_largest_keys_arrive_while_others_are_served() {
     for number in 0..1_000 {
         set_string(&source, &format!("small:{number}"), 100);
     }
-    let (state, ended) = (tempfile::tempdir().unwrap(), AtomicBool::new(false));
-    let (finished, felt, took) = std::thread::scope(|scope| {
-        let felt = scope.spawn(|| pings(&source, &ended));
-        let began = Instant::now();
-        let finished = Redknot::migrate(&source.url(0), &target.url(0), state.path())
-            .args(["--name", NAME])
-            .time_limit(Duration::from_secs(900))
-            .run();
-        let took = began.elapsed();
-        ended.store(true, Ordering::Release);
-        (finished, felt.join().unwrap(), took)
-    });
+    let state = tempfile::tempdir().unwrap();
+    let migrate = Redknot::migrate(&source.url(0), &target.url(0), state.path())
+        .args(["--name", NAME])
+        .time_limit(Duration::from_secs(900));
+    let (finished, [felt], took) = while_pinging([&source], || migrate.run());
     let finished = finished.expect_code(0);
     let (half, p99, most) = (at(&felt, 0.5), at(&felt, 0.99), at(&felt, 1.0));
     eprintln!(
@@ -121,7 +130,29 @@ fn the_largest_keys_arrive_while_others_are_served() {
     assert_eq!(counters.keys_in_pieces, 5, "{finished}");
     assert!(p99 <= Duration::from_millis(20), "{p99:?}");
     assert!(finished.rss_max_bytes <= 66 * MIB, "{finished}");
+    let dumped = [source.calls("dump"), target.calls("dump")];
     let compare = compare(NAME, state.path()).time_limit(Duration::from_secs(900));
-    Compared::of(compare.run().expect_code(0)).assert_equal(1_005);
+    let (compared, felt, took) = while_pinging([&source, &target], || compare.run());
+    let compared = Compared::of(compared.expect_code(0));
+    compared.assert_equal(1_005);
+    for (felt, side) in felt.iter().zip(["source", "target"]) {
+        let (half, p99, most) = (at(felt, 0.5), at(felt, 0.99), at(felt, 1.0));
+        eprintln!(
+            "compared in {took:.1?}, {} MiB of memory; PING on the {side}: median {half:?}, p99 {p99:?}, longest {most:?}, of {}",
+            compared.finished.rss_max_bytes / MIB,
+            felt.len()
+        );
+        assert!(p99 <= Duration::from_millis(20), "{side}: {p99:?}");
+    }
+    assert!(
+        compared.finished.rss_max_bytes <= 66 * MIB,
+        "{}",
+        compared.finished
+    );
+    assert_eq!(
+        [source.calls("dump"), target.calls("dump")],
+        dumped,
+        "a big key was dumped"
+    );
     assert_eq!(temporary_names(&target), Vec::<String>::new());
 }

@@ -140,6 +140,8 @@ fn a_comparison_only_reads() {
         "get",
         "hello",
         "info",
+        // Of a sample, to see whether there is room for big keys.
+        "memory|usage",
         "mget",
         "pexpiretime",
         "ping",

@@ -3,6 +3,8 @@
 //! A comparison is wrong in two ways: it is silent where the sides differ, or it finds what is not there. So each test
 //! knows, from the damage that was done or from the oracle, exactly which keys must be found, and as what.
 
+/// Every damage is found as well where keys are compared in pieces.
+mod big;
 /// Memory, what the servers are asked for, and what is printed of hostile names.
 mod bounds;
 /// Nothing is found on pairs that redknot has copied, between all versions.

@@ -2,6 +2,7 @@
 
 use super::as_strings::{asked, lane, names, scanned};
 use super::*;
+use crate::client::sizes::Probing;
 use crate::progress::{Arrived, Counters};
 
 const BIG: u64 = 1000;

@@ -407,6 +407,11 @@ impl Road<'_> {
         self.change(|conditions| conditions.stalled = false);
     }
 
+    /// Whether it is stalled: a command that a rule holds, or a reply that it stalls, has come so far.
+    pub fn is_stalled(&self) -> bool {
+        locked(&self.direction.conditions).stalled
+    }
+
     /// Each piece of data arrives `delay` later, give or take a random part of `jitter`. Throughput is not limited by it.
     pub fn latency(&self, delay: Duration, jitter: Duration) {
         self.change(|conditions| (conditions.delay, conditions.jitter) = (delay, jitter));
