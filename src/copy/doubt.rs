@@ -135,8 +135,8 @@ async fn read_gently(
     };
     let horizon_ms = now_ms.saturating_add(READING.as_millis() as i64);
     let (one, other) = tokio::try_join!(
-        one.read(source, rules, horizon_ms),
-        other.read(target, rules, horizon_ms)
+        one.read(source, rules, horizon_ms, None),
+        other.read(target, rules, horizon_ms, None)
     )?;
     let (one, other) = match (one, other) {
         (Read::Value(one, _), Read::Value(other, _)) => (one, other),

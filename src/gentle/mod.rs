@@ -14,5 +14,5 @@ mod stream;
 mod watch;
 
 pub use answers::is_change;
-pub use reader::{Look, Read, Reader};
+pub use reader::{Keeps, Look, Read, Reader};
 pub use watch::{unchanged, watch};

@@ -8,6 +8,8 @@
 //!   value's at the moment of that EXEC. Nothing here sends MULTI, EXEC or UNWATCH.
 //! - An answer is in memory at a time, and what [`Running`] keeps.
 
+use std::time::{Duration, Instant};
+
 use redis::{Cmd, Value, cmd};
 
 use super::answers::{
@@ -17,6 +19,7 @@ use super::stream::Stream;
 use crate::client::LinkError;
 use crate::client::control::{Control, text};
 use crate::digest::{DigestRules, Running, StreamLevel};
+use crate::pace::{self, LOOK_AGAIN};
 use crate::plan::KeyType;
 use crate::rdb::visit::Kind;
 
@@ -113,7 +116,7 @@ impl Reader {
         self.length
     }
 
-    /// Reads all of it. Fields that expire up to `horizon_ms` may have, at the end.
+    /// Reads all of it, as fast as `keeps` allows. Fields that expire up to `horizon_ms` may have, at the end.
     ///
     /// # Errors
     ///
@@ -123,6 +126,7 @@ impl Reader {
         server: &mut Control,
         rules: DigestRules,
         horizon_ms: i64,
+        keeps: Option<Keeps<'_>>,
     ) -> Result<Read, LinkError> {
         let running = Running::new(kind_of(self.kind), rules, horizon_ms);
         let mut telling = Telling {
@@ -132,6 +136,9 @@ impl Reader {
             count: FIRST_ELEMENTS,
             elements: 0,
             bytes: 0,
+            keeps,
+            bytes_counted: 0,
+            asked: Instant::now(),
         };
         let told = match (self.kind, &self.stream) {
             (KeyType::String, _) => telling.text(self.length).await,
@@ -155,6 +162,15 @@ impl Reader {
     }
 }
 
+/// The limits that reading keeps to.
+#[derive(Clone, Copy)]
+pub struct Keeps<'a> {
+    /// Of the run.
+    pub pace: &'a pace::Shared,
+    /// What is read here counts as bytes that were read.
+    pub counts: bool,
+}
+
 /// How telling a value ended.
 pub(super) enum Told {
     /// It is told.
@@ -172,12 +188,40 @@ pub(super) struct Telling<'a> {
     pub count: usize,
     elements: u64,
     bytes: u64,
+    keeps: Option<Keeps<'a>>,
+    /// Of the bytes that have come, those that the limits know of.
+    bytes_counted: u64,
+    /// When the last answer was asked for.
+    asked: Instant,
 }
 
 impl Telling<'_> {
+    /// Waits until the limits allow the next answer.
+    pub async fn next(&mut self) {
+        let Some(Keeps { pace, counts }) = self.keeps else {
+            return;
+        };
+        if counts {
+            let new = self.bytes - self.bytes_counted;
+            pace.borrow_mut()
+                .came(usize::try_from(new).unwrap_or(usize::MAX));
+            self.bytes_counted = self.bytes;
+        }
+        // Of other clients' time no more is taken than a guard leaves.
+        let pause = pace.borrow().pause_after(self.asked.elapsed());
+        if pause > Duration::ZERO {
+            tokio::time::sleep(pause).await;
+        }
+        while !pace.borrow_mut().may_read_piece(Instant::now()) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.asked = Instant::now();
+    }
+
     async fn text(&mut self, length: u64) -> Result<Told, LinkError> {
         let mut at = 0;
         loop {
+            self.next().await;
             let wanted = (length - at).min(TEXT_BYTES);
             let mut question = cmd("GETRANGE");
             question.arg(self.key).arg(at);
@@ -201,6 +245,7 @@ impl Telling<'_> {
 
     async fn list(&mut self, length: u64) -> Result<Told, LinkError> {
         while self.elements < length {
+            self.next().await;
             let (question, wanted) = self.range("LRANGE", length);
             let elements = strings(self.server.ask(&question).await?)?;
             if elements.len() as u64 != wanted {
@@ -216,6 +261,7 @@ impl Telling<'_> {
 
     async fn zset(&mut self, length: u64) -> Result<Told, LinkError> {
         while self.elements < length {
+            self.next().await;
             let (mut question, wanted) = self.range("ZRANGE", length);
             question.arg("WITHSCORES");
             let members = pairs(self.server.ask(&question).await?)?;
@@ -316,6 +362,7 @@ impl Telling<'_> {
 
     /// One step of a scan.
     async fn scan(&mut self, command: &str, cursor: &mut Vec<u8>) -> Result<Value, LinkError> {
+        self.next().await;
         let mut question = cmd(command);
         question.arg(self.key).arg(cursor.as_slice());
         question.arg("COUNT").arg(self.count);

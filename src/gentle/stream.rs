@@ -80,6 +80,7 @@ impl Stream {
     ) -> Result<Told, LinkError> {
         let mut at = Some(StreamId::default());
         while let Some(from) = at {
+            telling.next().await;
             let wanted = telling.count;
             let mut question = cmd("XRANGE");
             question.arg(telling.key).arg(shown(from)).arg("+");
@@ -206,6 +207,7 @@ async fn pending(
     let mut told = 0;
     let mut at = Some(StreamId::default());
     while let Some(from) = at {
+        telling.next().await;
         let mut question = cmd("XPENDING");
         question.arg(telling.key).arg(group);
         question.arg(shown(from)).arg("+").arg(PENDING_ELEMENTS);

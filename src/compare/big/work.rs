@@ -16,7 +16,7 @@ use crate::compare::expiry::{Answer, NO_KEY};
 use crate::compare::judge::Seen;
 use crate::compare::lane::{BigEnd, BigKey, BigRead, SOURCE, TARGET};
 use crate::digest::{DigestRules, Running, StreamLevel};
-use crate::gentle::{Look, Read, Reader, is_change, unchanged, watch};
+use crate::gentle::{Keeps, Look, Read, Reader, is_change, unchanged, watch};
 use crate::key::Escaped;
 use crate::plan::KeyType;
 use crate::resp::{ErrorCode, Retry};
@@ -155,10 +155,18 @@ impl Work {
             stream_level,
         };
         let horizon_ms = now_ms.saturating_add(expected.as_millis() as i64);
+        let shared = Rc::clone(&self.shared);
+        // Each side has to wait for the other anyway.
+        let keeps = |side| Keeps {
+            pace: &shared.env.pace,
+            counts: side == SOURCE,
+        };
         let readings = self.both(async |end, side| match &readers[side] {
             None => Ok(None),
             Some(reader) => {
-                let read = reader.read(end.control()?, rules, horizon_ms).await?;
+                let keeps = Some(keeps(side));
+                let control = end.control()?;
+                let read = reader.read(control, rules, horizon_ms, keeps).await?;
                 end.moved();
                 Ok(Some(read))
             }
