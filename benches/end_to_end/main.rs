@@ -52,6 +52,8 @@ const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 const WITH_TLS: &str = "redknot, TLS";
 /// Likewise.
 const WITH_METRICS: &str = "redknot, metrics";
+/// What the servers can do when they share the machine, as they do while redknot runs.
+const AT_ONCE: &str = "floors at once";
 /// What the servers can do over TLS, compared with what they can do without.
 const SOURCE_WITH_TLS: &str = "source floor, TLS";
 const TARGET_WITH_TLS: &str = "target floor, TLS";
@@ -94,6 +96,10 @@ struct Arguments {
     /// Measure redknot while its metrics are read once a second as well, and print its wall time over that without.
     #[arg(long)]
     metrics: bool,
+    /// Measure both floors at the same time as well, on the processors that redknot has, and print what redknot costs the
+    /// source over what it then costs. Always, if the target is a cluster.
+    #[arg(long)]
+    floors_at_once: bool,
     /// Write to a cluster of three masters instead of one server.
     #[arg(long, conflicts_with = "tls")]
     cluster_target: bool,
@@ -119,6 +125,7 @@ fn main() -> Result<()> {
         tiny.without_durability = true;
         tiny.with_dump = true;
         tiny.with_restore = true;
+        tiny.floors_at_once = true;
         tiny.tls = server::knows_tls()?;
         run(data, &tiny)?;
     }
@@ -216,7 +223,11 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
     let mut table = Table::new(recording.keys, ["source/", "target/", "/ bound"]);
     let mut rows = vec!["source floor", "target floor"];
     if arguments.cluster_target {
-        rows.extend(["nodes in turns", "floors at once"]);
+        rows.push("nodes in turns");
+    }
+    let at_once = arguments.cluster_target || arguments.floors_at_once;
+    if at_once {
+        rows.push(AT_ONCE);
     }
     // The nodes of a cluster are given no certificate.
     let over_tls = certificate.as_ref().filter(|_| !arguments.cluster_target);
@@ -243,8 +254,10 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
             let (in_turns, ()) =
                 servers.cost_of(|| floors::write_in_turns(&target_ports, &recording))?;
             measured.push(in_turns);
+        }
+        if at_once {
             servers.target.empty()?;
-            let (at_once, ()) = servers.cost_of(|| {
+            let (cost, ()) = servers.cost_of(|| {
                 std::thread::scope(|scope| {
                     let reader =
                         scope.spawn(|| floors::read_source(source_port.into(), ask, batch));
@@ -253,7 +266,7 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
                     Ok(())
                 })
             })?;
-            measured.push(at_once);
+            measured.push(cost);
         }
         if let Some(certificate) = over_tls {
             let floors = floors_over_tls(&mut servers, certificate, &recording, ask, batch)?;
@@ -300,6 +313,12 @@ fn run(data: Dataset, arguments: &Arguments) -> Result<()> {
         println!(
             "{WITH_METRICS}: {:.3} times the wall time of the same without (median of the rounds)",
             table.wall_over(WITH_METRICS, "redknot")
+        );
+    }
+    if at_once && !arguments.floors_only {
+        println!(
+            "redknot: {:.3} times the source's CPU of both floors at once (median of the rounds)",
+            table.source_cpu_over("redknot", AT_ONCE)
         );
     }
     table.end();

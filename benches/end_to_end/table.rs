@@ -42,17 +42,22 @@ impl<const RATIOS: usize> Table<RATIOS> {
 
     /// The wall time of row `name` over that of row `plain` in the same round; the median of that.
     pub fn wall_over(&self, name: &str, plain: &str) -> f64 {
-        let walls = |wanted: &str| {
+        self.over(name, plain, |cost| cost.wall_seconds)
+    }
+
+    /// Likewise, the CPU time of the source.
+    pub fn source_cpu_over(&self, name: &str, plain: &str) -> f64 {
+        self.over(name, plain, |cost| cost.source_cpu_seconds)
+    }
+
+    fn over(&self, name: &str, plain: &str, figure: impl Fn(&Cost) -> f64) -> f64 {
+        let figures = |wanted: &str| {
             let row = self.rows.iter().find(|(row, _)| row == wanted);
-            row.into_iter()
-                .flat_map(|(_, measured)| measured)
-                .map(|(cost, _)| cost.wall_seconds)
+            let measured = row.into_iter().flat_map(|(_, measured)| measured);
+            measured.map(|(cost, _)| figure(cost))
         };
-        median(
-            walls(name)
-                .zip(walls(plain))
-                .map(|(one, other)| one / other),
-        )
+        let pairs = figures(name).zip(figures(plain));
+        median(pairs.map(|(one, other)| one / other))
     }
 
     /// Prints the medians, and whether they mean anything.
