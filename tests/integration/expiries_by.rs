@@ -181,7 +181,7 @@ fn keys_that_are_given_an_expiry_while_they_are_read_arrive_with_it() {
         .args(["--name", NAME])
         .start();
     crate::support::wait_for("the MULTI", Duration::from_secs(20), || {
-        (proxy.fired(rule) == 1).then_some(())
+        (proxy.fired(rule) == 1 && proxy.requests().is_stalled()).then_some(())
     });
     let reached = target.keys(0);
     let mut pipe = redis::pipe();

@@ -12,7 +12,6 @@ use crate::client::control::Control;
 use crate::client::sizes::{self, Probing};
 use crate::compare::engine::{End, Shared, name_of};
 use crate::compare::lane::{SOURCE, TARGET};
-use crate::endpoint::Endpoint;
 
 /// How often it is looked again: the servers go on to live.
 const EVERY: Duration = Duration::from_secs(60);
@@ -52,14 +51,7 @@ async fn look(shared: &Shared, big: u64) -> Probing {
     let met = shared.lane.borrow().big_bytes_met();
     let mut probing = Probing::Nothing;
     for side in [SOURCE, TARGET] {
-        let endpoints: Vec<Endpoint> = match env.cluster(name_of(side)) {
-            None => vec![env.endpoint(name_of(side)).clone()],
-            Some(nodes) => {
-                let masters = nodes.masters();
-                masters.iter().map(|node| nodes.endpoint_of(node)).collect()
-            }
-        };
-        for endpoint in endpoints {
+        for endpoint in env.nodes(name_of(side)) {
             let timeout = env.request.options.timeout;
             let looked = match Control::connect(&endpoint, shared.db(side), timeout).await {
                 Ok(mut server) => sizes::look(&mut server, big, met[side]).await,

@@ -27,6 +27,8 @@ const SPENT_NS: f64 = 1000.0;
 const CHANGE_NS: f64 = 80.0;
 /// The gain is the average over about so many keys.
 const KEYS_AVERAGED: f64 = 1024.0;
+/// So many keys have to be seen first: of fewer, chance would decide.
+const KEYS_SAMPLED: f64 = 64.0;
 
 /// See the module.
 pub struct Strings {
@@ -98,7 +100,7 @@ impl Strings {
             false => self.gain_ns > CHANGE_NS,
         };
         // A handful of keys is no sample.
-        if self.keys_seen >= 16.0 {
+        if self.keys_seen >= KEYS_SAMPLED {
             self.in_use = pays;
         }
     }
