@@ -9,7 +9,7 @@ use crate::support::comparing::{
 use crate::support::corrupt::{Damage, corrupt};
 use crate::support::dataset::{DataSet, fill};
 use crate::support::oracle::{Oracle, Servers};
-use crate::support::redknot::{Finished, status_file};
+use crate::support::redknot::{Finished, Redknot, status_file};
 use crate::support::server::Server;
 use crate::support::version::{Binary, REDIS_7_0, REDIS_8_2, VALKEY_9_1};
 use crate::support::{seed, wait_for};
@@ -108,7 +108,12 @@ fn damage_is_found_and_repaired_whichever_sides_are_clusters() {
 
 /// A comparison that is met in its middle.
 fn started(migration: &Migration) -> Slowed {
-    let running = Slowed::new(migration.compare().start());
+    met(migration, migration.compare(), 500)
+}
+
+/// Starts a comparison slowly, and waits until more than so many keys are durable.
+fn met(migration: &Migration, compare: Redknot, keys: u64) -> Slowed {
+    let running = Slowed::new(compare.start());
     wait_for(
         "the comparison to be in its middle",
         Duration::from_secs(60),
@@ -117,7 +122,7 @@ fn started(migration: &Migration) -> Slowed {
             assert!(running.is_running(), "it ended too early: {said}");
             let status = status_file(NAME, migration.state.path())?;
             let scanned = status.compare?.counters.keys_scanned;
-            (scanned > 500).then_some(())
+            (scanned > keys).then_some(())
         },
     );
     running
@@ -214,7 +219,9 @@ fn a_comparison_of_clusters_that_was_killed_goes_on_at_its_slot() {
         // What was missing has been copied.
         let mut wanted = damaged.wanted();
         wanted.retain(|_, verdict| *verdict != "missing");
-        let running = started(&migration);
+        // A sixth of them, in as many of its slots.
+        let compare = migration.compare().args(["--rate", "8000/s"]);
+        let running = met(&migration, compare, u64::from(SOME_KEYS / 6));
         assert!(running.release().kill_9().was_killed());
         let listed = source.calls("cluster|getkeysinslot");
         let compared = Compared::of(migration.compare().run().expect_code(1));
