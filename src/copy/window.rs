@@ -11,8 +11,8 @@ use crate::pace::Share;
 /// Payload bytes that the source is asked for at once.
 const OUTSTANDING_BYTES: u64 = 512 * 1024;
 /// Most keys outstanding, however small, at a source that is near. Fewer, and it would run dry while our process waits for a
-/// processor. More, and it pays for them: what SCAN has just fetched from memory is gone from its processor's cache by the
-/// time the value is asked for. See `benches/README.md`.
+/// processor. More spare nothing, and may cost it something: what SCAN has just fetched from memory is gone from its
+/// processor's cache by the time the value is asked for. See `benches/README.md`.
 const KEYS_NEAR: u64 = 512;
 /// Most keys outstanding at a source that is far away.
 const KEYS_MAX: u64 = 2048;
