@@ -105,6 +105,26 @@ impl Nodes {
         }
     }
 
+    /// A connection for questions to the node that has a key's slot, which is asked for anew; and which node that is.
+    ///
+    /// # Errors
+    ///
+    /// Trouble with the connections, and if nobody has the slot.
+    pub async fn control_at(
+        &self,
+        name: &[u8],
+        db: u32,
+        timeout: Duration,
+    ) -> Result<(NodeAddress, Control), LinkError> {
+        // What is known may be what was wrong the last time.
+        self.refresh(timeout).await?;
+        let (_, node) = self.owner(slot_of(name))?;
+        let control = Control::connect(&self.endpoint_of(&node), db, timeout)
+            .await
+            .map_err(|error| error.at(&node))?;
+        Ok((node, control))
+    }
+
     /// Names that nobody uses, one a slot.
     pub fn probes(&self) -> Rc<Probes> {
         Rc::clone(&self.probes)

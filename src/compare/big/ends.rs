@@ -7,10 +7,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::client::LinkError;
 use crate::client::cluster::is_among;
 use crate::client::control::{Control, Info};
 use crate::client::retry::Budget;
-use crate::client::{LinkError, Nodes};
 use crate::cluster::{NodeAddress, slot_of};
 use crate::compare::engine::{End, Shared, name_of};
 use crate::compare::link::{Env, Waited, retrying};
@@ -60,7 +60,10 @@ impl Reach {
         let (env, db) = (Rc::clone(&self.env), self.db);
         let attempt = async |timeout: Duration| {
             let (node, mut control) = match &nodes {
-                Some(nodes) => at_node(nodes, name, db, timeout).await?,
+                Some(nodes) => {
+                    let (node, control) = nodes.control_at(name, db, timeout).await?;
+                    (Some(node), control)
+                }
                 None => {
                     let endpoint = env.endpoint(side);
                     (None, Control::connect(endpoint, db, timeout).await?)
@@ -119,19 +122,4 @@ fn is_another(known: &ServerIdentity, is_cluster: bool, info: &Info) -> bool {
         (Some(known), Some(now)) => known != now,
         _ => false,
     }
-}
-
-async fn at_node(
-    nodes: &Nodes,
-    name: &[u8],
-    db: u32,
-    timeout: Duration,
-) -> Result<(Option<NodeAddress>, Control), LinkError> {
-    // What is known may be what was wrong the last time.
-    nodes.refresh(timeout).await?;
-    let (_, node) = nodes.owner(slot_of(name))?;
-    let control = Control::connect(&nodes.endpoint_of(&node), db, timeout)
-        .await
-        .map_err(|error| error.at(&node))?;
-    Ok((Some(node), control))
 }

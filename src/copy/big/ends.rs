@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::rights::Broken;
+use crate::client::LinkError;
 use crate::client::control::Control;
 use crate::client::retry::Budget;
-use crate::client::{LinkError, Nodes};
 use crate::cluster::{NodeAddress, slot_of};
 use crate::copy::link::{Env, Waited, retrying};
 use crate::endpoint::Side;
@@ -59,7 +59,10 @@ impl End {
         self.control = None;
         let (env, side, db) = (Rc::clone(&self.env), self.side, self.db);
         let attempt = async |timeout: Duration| match &nodes {
-            Some(nodes) => at_node(nodes, name, db, timeout).await,
+            Some(nodes) => {
+                let (node, control) = nodes.control_at(name, db, timeout).await?;
+                Ok((Some(node), control))
+            }
             None => {
                 let endpoint = match side {
                     Side::Source => &env.request.source,
@@ -107,19 +110,4 @@ impl End {
         self.progress += 1;
         self.budget.progress(self.progress);
     }
-}
-
-async fn at_node(
-    nodes: &Nodes,
-    name: &[u8],
-    db: u32,
-    timeout: Duration,
-) -> Result<(Option<NodeAddress>, Control), LinkError> {
-    // What is known may be what was wrong the last time.
-    nodes.refresh(timeout).await?;
-    let (_, node) = nodes.owner(slot_of(name))?;
-    let control = Control::connect(&nodes.endpoint_of(&node), db, timeout)
-        .await
-        .map_err(|error| error.at(&node))?;
-    Ok((Some(node), control))
 }
